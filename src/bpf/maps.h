@@ -1,0 +1,212 @@
+/*
+ * What the kernel program and the roles agree on: map keys and values, verdicts,
+ * reasons, events and marks. Included by the BPF program (with __u8 and friends
+ * from <linux/types.h>) and by user space. Every struct is free of implicit
+ * padding, so keys can be compared as bytes.
+ *
+ * Model. A sandbox is known in the kernel by its *slot*, a number from 1 to
+ * SLOTS_MAX that also fixes its addresses (range + slot) and user ids. The slot's
+ * `struct weir_slot` names the *policy id* in force. A policy id is new for every
+ * version and never reused; every key of a policy carries it, so a new version is
+ * written beside the old, `policy` of the slot is flipped in one store, and the
+ * old keys are deleted afterwards. Policy id 0 is quarantine: management traffic
+ * passes, nothing else.
+ *
+ * Judgement of (slot, remote address, protocol, port), after the floor:
+ *   exact pin of (policy, address), else longest prefix of (policy, address),
+ *   else the policy's default. A pin or prefix has either one verdict for every
+ *   port or a port table: longest-prefix match over (policy, table, proto, port),
+ *   so a range of ports costs at most 30 keys and a lookup is flat.
+ *
+ * Who writes: the host role writes all maps; the edge role writes `weir_pins` and
+ * `weir_ports` (through inherited descriptors); the program writes flows, counters
+ * and pins' last_used.
+ */
+#pragma once
+#include <linux/types.h>
+
+#define WEIR_MAPS_VERSION 1 /* raise when a layout below changes: older pins are not obeyed */
+
+#define WEIR_AGENT_PORT	  1028 /* TCP on 169.254.77.2 */
+#define WEIR_LINK_SANDBOX 0xa9fe4d02u /* 169.254.77.2 */
+#define WEIR_LINK_GATEWAY 0xa9fe4d01u /* 169.254.77.1 */
+/* fe80::77:1 is the gateway on every link, fe80::77:2 the sandbox. */
+#define WEIR_MARK_DNS	  0x57450053u /* steered to the DNS proxy: ip rule fwmark -> local table */
+#define WEIR_TABLE_DNS	  5300	      /* that routing table */
+#define WEIR_MAC_GATEWAY  { 0x02, 0x57, 0x45, 0x49, 0x52, 0x01 }
+#define WEIR_MAC_SANDBOX  { 0x02, 0x57, 0x45, 0x49, 0x52, 0x02 }
+
+enum weir_verdict { WEIR_DENY = 0, WEIR_ALLOW = 1 };
+
+/* Why a packet was refused, or let through. Named in policy/reason.c for people. */
+enum weir_reason {
+	WEIR_R_NONE = 0,
+	WEIR_R_RULE,	     /* a rule of the policy decided: `rule` says which */
+	WEIR_R_DEFAULT,	     /* no rule matched: the policy's default */
+	WEIR_R_QUARANTINE,   /* no policy committed yet */
+	WEIR_R_SPOOF,	     /* not its own source: MAC, IPv4, IPv6, ARP */
+	WEIR_R_FLOOR,	     /* `detail` holds enum weir_floor */
+	WEIR_R_GATEWAY,	     /* the gateway answers only DNS and the agent's replies */
+	WEIR_R_FRAGMENT,     /* ports hidden by fragmentation */
+	WEIR_R_PROTOCOL,     /* a protocol that cannot be judged */
+	WEIR_R_SMTP,	     /* TCP 25 without a rule that names it */
+	WEIR_R_MALFORMED,    /* headers do not parse */
+	WEIR_R_UNSOLICITED,  /* towards the sandbox, no flow of its own */
+	WEIR_R_FLOW_LIMIT,   /* the sandbox's flow entries are used up */
+	WEIR_R_CUT,	     /* established, and the new policy refuses it */
+	WEIR_R_NAME,	     /* DNS: no rule allows the name (edge role) */
+	WEIR_R_REBIND,	     /* DNS: a forbidden address was removed from an answer (edge role) */
+	WEIR_R_DNS_LIMIT,    /* DNS: query rate limit (edge role) */
+	WEIR_R_DNS_INVALID,  /* DNS: not a query that can be judged (edge role) */
+	WEIR_R_OVERLAY,	     /* no shared private network */
+	WEIR_R_MAX
+};
+
+enum weir_floor {
+	WEIR_FLOOR_NONE = 0,
+	WEIR_FLOOR_SANDBOX,   /* another sandbox's address */
+	WEIR_FLOOR_HOST,      /* an address of the host or of the router namespace */
+	WEIR_FLOOR_OVERLAY,   /* private networks, except through membership */
+	WEIR_FLOOR_LINKLOCAL, /* 169.254.0.0/16, fe80::/10: metadata among them */
+	WEIR_FLOOR_LOOPBACK,
+	WEIR_FLOOR_MULTICAST, /* multicast and broadcast */
+	WEIR_FLOOR_ZERO,      /* 0.0.0.0/8, ::/128 */
+	WEIR_FLOOR_OPERATOR,  /* floor.deny */
+	WEIR_FLOOR_MAX
+};
+
+#define WEIR_RULE_NONE 0xffffu /* no rule: a default decided */
+
+/* An address of either family as part of a key. */
+struct weir_addr {
+	__u8 a[16]; /* IPv4 in the first four */
+};
+
+/* A verdict as it stands in pins, prefixes, ports and policies. */
+struct weir_decision {
+	__u8 verdict;  /* enum weir_verdict */
+	__u8 has_ports; /* 1: look in weir_ports under `table`; verdict and rule are then unused */
+	__u16 rule;    /* index of the rule in the policy, or WEIR_RULE_NONE */
+	__u32 table;   /* port table; the edge role's have the top bit set */
+};
+
+/* weir_slots: array[slot]. */
+struct weir_slot {
+	__u32 policy;	    /* id in force; 0 quarantines. Read once per packet; flipped in one store */
+	__u32 ifindex;	    /* of the link in the router namespace; 0: no link */
+	__u32 ip4;	    /* network order: own source address */
+	__u32 flows;	    /* live flow entries, kept by the program */
+	struct weir_addr ip6;
+	__u64 event_tokens; /* rate bound of denial events: bucket and refill time, packed */
+};
+
+/* weir_policies: hash[policy id]. */
+struct weir_policy {
+	struct weir_decision fallback; /* when neither pin nor prefix matches */
+	__u8 other_protocols;	       /* enum weir_verdict for protocols other than TCP, UDP, ICMP */
+	__u8 smtp;		       /* allow TCP 25 by default rules too */
+	__u8 reject;		       /* 1: answer refusals with RST / ICMP, 0: drop silently */
+	__u8 restrictive;	       /* 0 only when default allow: then fragments may pass by address */
+	__u32 pad;
+};
+
+/* weir_links: hash[ifindex] -> slot. The link names the sandbox, never an address. */
+
+/* weir_prefixes: LPM trie. prefixlen counts bits from `scope` on: 32 + address length. */
+struct weir_prefix_key {
+	__u32 prefixlen;
+	__u32 scope; /* weir_scope() */
+	struct weir_addr addr;
+};
+
+/* weir_pins: hash. */
+struct weir_pin_key {
+	__u32 scope;
+	struct weir_addr addr;
+};
+struct weir_pin {
+	struct weir_decision decision;
+	__u64 last_used; /* bpf_ktime_get_ns(), touched at most once a second while in use */
+};
+
+/* weir_ports: LPM trie. prefixlen counts bits from `policy` on: 64 + 16 + 0..16. */
+struct weir_port_key {
+	__u32 prefixlen;
+	__u32 policy;
+	__u32 table;
+	__u8 proto; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 zero;
+	__u8 port[2]; /* network order */
+};
+struct weir_port {
+	__u8 verdict;
+	__u8 zero;
+	__u16 rule;
+};
+
+/* weir_floor: LPM trie over { prefixlen; family 4|6; addr }, value enum weir_floor (NONE opens). */
+struct weir_floor_key {
+	__u32 prefixlen;
+	__u32 family;
+	struct weir_addr addr;
+};
+
+/* weir_flows: hash. The sandbox's view; its own address is implied by the slot. */
+struct weir_flow_key {
+	__u32 slot;
+	__u8 family; /* 4 or 6 */
+	__u8 proto;
+	__u8 zero[2];
+	struct weir_addr remote;
+	__u16 local_port; /* network order; ICMP: echo id */
+	__u16 remote_port; /* network order; ICMP: 0 */
+};
+struct weir_flow {
+	__u32 policy;	 /* the policy id that allowed it last */
+	__u16 rule;
+	__u8 state;	 /* enum weir_flow_state */
+	__u8 flags;
+	__u64 last_seen; /* bpf_ktime_get_ns() */
+	__u64 touched;	 /* when its pin was last refreshed */
+};
+enum weir_flow_state { WEIR_FLOW_NEW = 0, WEIR_FLOW_OPEN, WEIR_FLOW_CLOSING };
+
+/* weir_counters: per-CPU array[slot]. */
+struct weir_counters {
+	__u64 out_packets, out_bytes; /* allowed, from the sandbox; DNS and management excluded */
+	__u64 in_packets, in_bytes;   /* allowed, to the sandbox */
+	__u64 dns_packets;
+	__u64 denied[WEIR_R_MAX];     /* exact, by reason */
+	__u64 events_suppressed;      /* denials that the rate bound kept out of the ring */
+};
+
+/* weir_events: ring buffer of these. */
+struct weir_event {
+	__u64 ktime; /* bpf_ktime_get_ns() */
+	__u32 slot;
+	__u32 policy;
+	__u8 reason; /* enum weir_reason */
+	__u8 detail; /* enum weir_floor for WEIR_R_FLOOR */
+	__u8 family; /* 4, 6, or 0 */
+	__u8 proto;
+	__u16 rule;
+	__u8 inbound; /* 1: towards the sandbox */
+	__u8 zero;
+	__u16 local_port, remote_port; /* host order */
+	__u32 pad;
+	struct weir_addr remote;
+};
+
+static inline __u32 weir_scope(__u32 policy, int is6)
+{
+	return policy << 1 | (is6 ? 1u : 0u); /* ids stay below 2^31 */
+}
+
+#define WEIR_SLOTS_MAX	  65000u    /* addresses of a /16 less the ends; also bounds uid ranges */
+#define WEIR_PREFIXES_MAX 1048576u
+#define WEIR_PINS_MAX	  1048576u
+#define WEIR_PORTS_MAX	  1048576u
+#define WEIR_FLOWS_MAX	  1048576u
+#define WEIR_FLOWS_PER_SLOT 32768u  /* one tenant cannot take the flows of another */
+#define WEIR_EVENTS_PER_SEC 20u	    /* per slot, burst of the same size */
+#define WEIR_EVENT_RING	  (1u << 20)

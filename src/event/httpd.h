@@ -1,0 +1,105 @@
+/*
+ * An HTTP/1.1 server on libuv and llhttp, for the api role (and later ingress).
+ *
+ * Strict: what two parsers could read differently is refused with 400 and the
+ * connection closed (CL with TE, duplicate CL, bare LF, obs-fold, bad Host, control
+ * bytes in a target). Keep-alive for HTTPD_IDLE_S; `Expect: 100-continue` answered
+ * when the handler first asks for the body; a `PRI * HTTP/2.0` preface is answered
+ * and closed at once. One request at a time per connection; pipelined requests wait.
+ *
+ * A request belongs to the server; the handler keeps the pointer until it has called
+ * http_end() (or http_reply(), which ends) or its on_gone was called. on_gone is called once
+ * if the client goes away first: then the pointer is dead and nothing more may be called on
+ * it. Memory from http_arena() lives as long as the request.
+ */
+#pragma once
+#include <uv.h>
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/ip.h"
+
+#define HTTPD_IDLE_S	     180u      /* Node clients reuse sockets idle for 60 s: clearly longer */
+#define HTTPD_HEADER_S	     20u       /* a request's head must be complete by then */
+#define HTTPD_HEAD_MAX	     32768u    /* request line and headers */
+#define HTTPD_HEADERS_MAX    100u
+#define HTTPD_WRITE_HIGH     262144u   /* queued response bytes at which http_write() says 0 */
+#define HTTPD_ARENA_MAX	     (1u << 20)
+
+struct httpd;
+struct http;
+
+enum http_method { HTTP_M_GET, HTTP_M_HEAD, HTTP_M_POST, HTTP_M_PUT, HTTP_M_PATCH, HTTP_M_DELETE,
+	HTTP_M_OPTIONS, HTTP_M_OTHER };
+
+struct httpd_ops {
+	/* The head is complete. The handler replies, or asks for the body first. */
+	void (*on_request)(struct http *h, void *arg);
+	/* The server's own refusal (400, 408, 413, 414, 431, 505) in the house's error form: fill
+	 * body and content type for this error. */
+	void (*on_refuse)(int status, const struct err *err, struct buf *body, const char **type,
+		void *arg);
+};
+
+/* fd: a listening socket, taken over. tag: a number handed back by http_tag(). Several
+ * listeners may share one server. */
+int httpd_new(uv_loop_t *loop, const struct httpd_ops *ops, void *arg, uint32_t connections_max,
+	struct httpd **ret);
+int httpd_listen(struct httpd *d, int fd, int tag);
+/* Stop accepting, finish running requests, then call done. */
+void httpd_shutdown(struct httpd *d, void (*done)(void *arg), void *arg);
+void httpd_free(struct httpd *d);
+
+/* --- the request; texts live until its end --- */
+enum http_method http_method(const struct http *h);
+struct str http_method_text(const struct http *h);
+struct str http_target(const struct http *h); /* as sent */
+struct str http_path(const struct http *h);   /* as sent, before '?': split on '/', then decode */
+struct str http_query(const struct http *h);  /* after '?', or STR_NONE */
+struct str http_header(const struct http *h, const char *name); /* first, or STR_NONE (p NULL) */
+size_t http_headers(const struct http *h);
+void http_header_at(const struct http *h, size_t i, struct str *name, struct str *value);
+bool http_has_body(const struct http *h);
+int64_t http_content_length(const struct http *h); /* -1: chunked or none */
+int http_tag(const struct http *h);
+struct ip http_peer(const struct http *h);
+const char *http_id(const struct http *h); /* the x-request-id of this request */
+void *http_alloc(struct http *h, size_t n); /* zeroed, request's lifetime; NULL past the ceiling */
+struct str http_alloc_str(struct http *h, struct str s);
+
+void http_set_arg(struct http *h, void *arg);
+void *http_arg(const struct http *h);
+void http_on_gone(struct http *h, void (*on_gone)(struct http *h, void *arg), void *arg);
+
+/* --- the body: exactly one of these, once --- */
+/* Whole, at most max bytes (else 413 by the server, on_body is not called). */
+void http_body_whole(struct http *h, size_t max,
+	void (*on_body)(struct http *h, struct str body, void *arg), void *arg);
+/* In pieces; end: the last call, data may be empty. Pause stops reading from the socket. */
+void http_body_stream(struct http *h,
+	void (*on_data)(struct http *h, struct str data, bool end, void *arg), void *arg);
+void http_body_pause(struct http *h, bool paused);
+
+/* --- the response --- */
+/* Before http_reply/http_start: an extra header. -EINVAL on control bytes. */
+int http_add_header(struct http *h, const char *name, struct str value);
+/* Whole response; ends the request. An unread body is drained or the connection closed. */
+int http_reply(struct http *h, int status, const char *content_type, struct str body);
+/* Streamed: length -1 is chunked. Headers leave at once. */
+int http_start(struct http *h, int status, const char *content_type, int64_t length);
+/* 1: go on; 0: taken, but wait for on_drain; negative: the connection is lost (on_gone follows). */
+int http_write(struct http *h, struct str data);
+void http_on_drain(struct http *h, void (*on_drain)(struct http *h, void *arg), void *arg);
+int http_end(struct http *h);
+/* Break the connection: a streamed response that cannot be finished. on_gone is not called. */
+void http_abort(struct http *h);
+/* 101 and then raw bytes: hands over the connection's uv stream (caller owns it), with bytes
+ * already read beyond the head in *rest (valid until the next loop turn). headers: extra lines,
+ * "Name: value\r\n" each. */
+int http_upgrade(struct http *h, const char *protocol, struct str headers, uv_stream_t **ret,
+	struct str *rest);
+
+/* Percent-decoding: path segments ('+' stays) and form values ('+' is a space). -EINVAL on bad
+ * escapes or NUL. Into request memory. */
+int http_decode(struct http *h, struct str in, bool form, struct str *ret);
+/* First value of a query parameter, decoded. 0, -ENOENT if absent, -EINVAL. */
+int http_query_get(struct http *h, const char *name, struct str *ret);

@@ -1,0 +1,30 @@
+/*
+ * How an unprivileged role begins: fork and exec by the host role, with one
+ * channel to it as descriptor 3, then named descriptors over that channel, then
+ * isolation, then work.
+ *
+ * Boot is synchronous: role_boot() reads IPC_BOOT_FD messages (name + descriptor)
+ * until IPC_BOOT_DONE, keeps the descriptors in a table, and leaves descriptor 3
+ * ready for chan_open(). Names in use: "listen.api.<n>", "dns.udp4", "dns.udp6",
+ * "dns.tcp4", "dns.tcp6" (with ".<worker>"), "map.<name of the BPF map>",
+ * "events" (the BPF ring buffer), "peer.edge.<n>" in the api role and "peer.api" in
+ * an edge worker (the channel between them), "config" (the configuration file),
+ * "state" (a directory the role may write: the api role's database),
+ * "resolv" (the host's resolver configuration, edge only).
+ */
+#pragma once
+#include "base/err.h"
+
+#define ROLE_CHAN_FD 3
+
+struct role;
+int role_boot(struct role **ret, struct err *err);
+/* The descriptor of that name, handed over; -ENOENT if the host role gave none. */
+int role_fd(struct role *r, const char *name);
+/* Call once no more descriptors are wanted: closes the rest. */
+void role_boot_done(struct role *r);
+
+/* Last stage: drop to uid/gid given by the host role at exec (already done there),
+ * no_new_privs, and a seccomp filter that allows `syscalls` (libseccomp names, ending with NULL)
+ * beside a common set of the C library, libuv and malloc; anything else is EPERM and logged once. */
+int role_confine(const char *const *syscalls, struct err *err);

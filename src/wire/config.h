@@ -1,0 +1,81 @@
+/*
+ * The configuration: one table of keys (config.c), each with its type, default,
+ * limits and a sentence of help. The same table reads the file, prints every
+ * complaint of `weird --check` with file and line, writes the example file and
+ * the manual page's list.
+ *
+ * Form: `key = value` lines, `#` comments; lists are comma-separated. Later
+ * settings (--set key=value) override earlier ones. Unknown keys are errors.
+ * The file is root's, read by the host role and handed to the others.
+ */
+#pragma once
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/ip.h"
+
+#define CONFIG_LISTEN_MAX 8
+#define CONFIG_LIST_MAX	  64
+
+struct config_listen { /* "127.0.0.1:8080", optionally "…/createos": bound to one dialect */
+	struct ip ip;
+	uint16_t port; /* 0: any free port; the chosen one is written to <run>/api.addr */
+	char dialect[16]; /* "all", "createos", … */
+};
+struct config_prefixes {
+	struct prefix p[CONFIG_LIST_MAX];
+	unsigned int n;
+};
+struct config_ips {
+	struct ip ip[8];
+	unsigned int n;
+};
+
+struct config {
+	char daemon_name[12];	  /* names of namespaces, cgroups, links: [a-z0-9-]; default "weir" */
+	char daemon_user[32];	  /* user of the api and edge roles; default "weir" */
+	char state_dir[200];	  /* /var/lib/weir */
+	char run_dir[200];	  /* /run/weir */
+	char image_dir[200];	  /* <state_dir>/images when empty; several daemons may share one */
+	int log_level;		  /* enum log_level */
+	struct config_listen api_listen[CONFIG_LISTEN_MAX];
+	unsigned int n_api_listen;
+	char api_cors_origins[1024];
+	uint32_t api_body_max_mib;	/* JSON bodies; default 8 */
+	uint32_t api_connections_max;	/* default 4096 */
+	char api_region[32];		/* default "local" */
+	uint32_t sandboxes_per_user;	/* 0: no limit */
+	uint32_t edge_workers;		/* default 1 */
+	struct prefix net_range4;	/* 10.60.0.0/16: /12../24; its last /30 is the uplink */
+	struct prefix net_range6;	/* fd77:6569:7200::/64, a /64; its last /126 is the uplink */
+	struct prefix net_overlay4;	/* 10.42.0.0/16 */
+	bool net_ipv6;			/* default true; off: links get no IPv6 at all */
+	struct config_ips dns_upstream;	/* empty: from the host's resolver configuration */
+	uint16_t dns_upstream_port;	/* default 53; for tests */
+	uint32_t dns_qps;		/* per sandbox; default 200, burst twice that */
+	uint32_t dns_cache_entries;	/* default 65536 */
+	uint32_t dns_pins_per_sandbox;	/* default 1024 */
+	bool egress_reject;		/* egress.refuse = reject (default) | drop */
+	bool egress_other_protocols;	/* allow | drop (default) */
+	bool egress_smtp;		/* allow | drop (default) */
+	struct config_prefixes floor_deny, floor_allow;
+	uint32_t pool_slots;		/* ready links; default 4 */
+	uint32_t uid_base;		/* first host uid of slot 1's range of 65536; default 1048576 */
+	uint32_t sandbox_pids;		/* default 1024 */
+	uint32_t disk_max_mib;		/* default 102400 */
+	char disk_backend[8];		/* auto | quota | loop */
+	char rootfs_default[64];	/* devbox:1 */
+	char runtime_default[16];	/* auto | container */
+	char cgroup_root[64];		/* name of the top-level cgroup; default: daemon.name */
+	bool store_sync_full;		/* fsync each commit; default false: safe against kill -9, not
+					 * against power loss of the last moments */
+	uint32_t destroyed_keep_hours;	/* destroyed rows stay readable; default 24 */
+};
+
+void config_defaults(struct config *c);
+/* Read text (name: for complaints). All complaints go to `complaints`, one line each,
+ * "file:line: key: what is wrong, what is allowed". 0 or -EINVAL if there was any. */
+int config_read(struct config *c, const char *name, struct str text, struct buf *complaints);
+/* One "key=value". */
+int config_set(struct config *c, struct str assignment, struct err *err);
+/* Print all keys with their current values (the example file: with help as comments). */
+int config_print(const struct config *c, bool with_help, struct buf *out);

@@ -1,0 +1,178 @@
+/*
+ * Messages between roles. Plain structs of fixed size: both ends are the same
+ * build on the same machine; text is NUL-terminated inside its array, and the
+ * receiver checks sizes and terminators (ipc_text_ok) before use.
+ *
+ *   api  -> host   sandboxes and policies, kernel objects            IPC_HOST_*
+ *   host -> api    what happened by itself                           IPC_EVENT_*
+ *   api  -> edge   who exists, and what each may resolve             IPC_EDGE_*
+ *   edge -> api    names that were refused                           IPC_EVENT_DNS
+ *   host -> both   IPC_BOOT_*, IPC_SHUTDOWN
+ *
+ * Order of a create, which closes L1 (no packet before its policy):
+ *   1 api -> host  SPAWN      slot taken, agent up, slot still quarantined
+ *   2 api -> edge  SET        slot, link, policy id; learned names are re-pinned
+ *   3 api -> host  COMMIT     prefixes written, slot flipped to the policy id
+ *   4 api answers the client
+ * A policy change is 2, 3, then edge RETIRE of the old id. Adoption after a restart
+ * is LIST, then 2 (and 3 where the slot's policy id is not the stored one).
+ */
+#pragma once
+#include "base/ulid.h"
+#include "base/err.h"
+#include "base/ip.h"
+
+#define IPC_VERSION  1
+#define IPC_MSG_MAX  32768
+#define IPC_FDS_MAX  4
+#define IPC_ID_LEN   32	 /* "sb-" + ULID + NUL, rounded up */
+#define IPC_NAME_LEN 64
+
+enum ipc_type {
+	IPC_NONE = 0,
+	IPC_REPLY,
+	/* boot, host role to the others */
+	IPC_BOOT_FD,   /* struct ipc_boot_fd + 1 descriptor */
+	IPC_BOOT_DONE, /* struct ipc_boot_done */
+	IPC_SHUTDOWN,  /* finish what is answered soon, then exit */
+
+	/* api -> host, all calls */
+	IPC_HOST_LIST = 32,  /* -> struct ipc_sandbox[] in one reply (memfd if many, see ipc_list) */
+	IPC_HOST_RESERVE,    /* struct ipc_reserve: these slots belong to stored sandboxes */
+	IPC_HOST_SPAWN,	     /* struct ipc_spawn -> struct ipc_sandbox */
+	IPC_HOST_COMMIT,     /* struct ipc_commit + memfd of policy_encode() */
+	IPC_HOST_FREEZE,     /* struct ipc_id */
+	IPC_HOST_THAW,	     /* struct ipc_id */
+	IPC_HOST_DESTROY,    /* struct ipc_destroy: answered when everything is reclaimed */
+	IPC_HOST_STATS,	     /* struct ipc_id -> struct ipc_stats */
+	IPC_HOST_GROW,	     /* struct ipc_grow: writable layer, online */
+	IPC_HOST_IMAGES,     /* -> struct ipc_image[] : images in the store */
+	IPC_HOST_BUILD,	     /* struct ipc_build -> 1 descriptor: the log, read to its end */
+	IPC_HOST_INFO,	     /* -> struct ipc_host_info */
+
+	/* host -> api, sends */
+	IPC_EVENT_EXITED = 64, /* struct ipc_exited: a sandbox's first process ended by itself */
+	IPC_EVENT_EDGE,	       /* struct ipc_edge_up + 1 descriptor: a (new) edge worker's channel */
+	IPC_EVENT_BUILD,       /* struct ipc_build_done */
+
+	/* api -> edge, calls */
+	IPC_EDGE_SET = 96,     /* struct ipc_edge_set + memfd of policy_encode() */
+	IPC_EDGE_RETIRE,       /* struct ipc_edge_retire */
+	IPC_EDGE_DEL,	       /* struct ipc_edge_retire: the sandbox is gone */
+	IPC_EDGE_SYNCED,       /* after adoption: slots not SET since the connection are unknown */
+	IPC_EDGE_LEARNED,      /* struct ipc_slot -> text lines "address name ttl", for explain */
+
+	/* edge -> api, sends */
+	IPC_EVENT_DNS = 128,   /* struct ipc_event_dns */
+};
+
+struct ipc_error { /* payload of a reply whose status is negative */
+	uint32_t kind;
+	char field[64];
+	char text[400];
+};
+struct ipc_boot_fd {
+	char name[IPC_NAME_LEN];
+};
+struct ipc_boot_done {
+	uint32_t version; /* IPC_VERSION */
+	uint32_t worker;  /* edge: its number */
+	uint64_t boot_id; /* changes when the machine rebooted: kernel state is new */
+};
+struct ipc_id {
+	char id[IPC_ID_LEN];
+};
+struct ipc_slot {
+	uint32_t slot;
+};
+
+enum ipc_run { IPC_RUN_RUNNING, IPC_RUN_FROZEN, IPC_RUN_DEAD };
+
+struct ipc_sandbox { /* a sandbox as the kernel has it */
+	char id[IPC_ID_LEN];
+	uint32_t slot, ifindex, policy, state; /* enum ipc_run */
+	struct ip ip4, ip6;	 /* ip6.family 0: no IPv6 here */
+	char link[16];		 /* name of the link in the router namespace */
+	uint32_t spawn_us;	 /* time the host role took */
+	int32_t exit_status;	 /* DEAD: wait status, or -1 if unknown */
+};
+struct ipc_list { /* reply of LIST; with more than fit, n is set and a memfd holds them all */
+	uint32_t n;
+	struct ipc_sandbox s[];
+};
+struct ipc_reserve {
+	uint32_t n;
+	uint32_t slots[4096];
+};
+struct ipc_spawn {
+	char id[IPC_ID_LEN];
+	char hostname[IPC_NAME_LEN];
+	char image[IPC_NAME_LEN];   /* catalogue name, resolved by the image store */
+	char runtime[16];	    /* "container" */
+	uint32_t slot;		    /* wanted; 0: any */
+	uint32_t vcpu_milli;	    /* CPU cap in thousandths of one CPU; 0: none */
+	uint32_t mem_mib, disk_mib, pids;
+	uint32_t revive;	    /* 1: the writable layer of this id exists and is to be used */
+};
+struct ipc_commit {
+	char id[IPC_ID_LEN];
+	uint32_t slot, policy; /* the new id; the old one is deleted after the flip */
+};
+struct ipc_destroy {
+	char id[IPC_ID_LEN];
+	uint32_t keep_disk; /* 1: the writable layer stays (for revive) */
+};
+struct ipc_grow {
+	char id[IPC_ID_LEN];
+	uint32_t disk_mib;
+};
+struct ipc_stats {
+	uint64_t mem_bytes, cpu_usec, pids, disk_bytes;
+};
+struct ipc_image {
+	char name[IPC_NAME_LEN];
+	char digest[72]; /* "sha256:…" of the content */
+	uint64_t bytes;
+};
+struct ipc_build {
+	char name[IPC_NAME_LEN]; /* "devbox:1" */
+};
+struct ipc_build_done {
+	char name[IPC_NAME_LEN];
+	int32_t status; /* 0 or an exit code */
+};
+struct ipc_exited {
+	char id[IPC_ID_LEN];
+	int32_t status;
+	uint32_t oom;
+};
+struct ipc_edge_up {
+	uint32_t worker;
+};
+struct ipc_host_info {
+	uint64_t mem_total, mem_free;
+	uint32_t slots_max, slots_used, has_ipv6, version;
+	char hostname[IPC_NAME_LEN];
+	char runtimes[IPC_NAME_LEN]; /* "container" or "container vm" */
+};
+struct ipc_edge_set {
+	char id[IPC_ID_LEN];
+	uint32_t slot, ifindex, policy; /* names that are answered from now on pin under this id too */
+	uint32_t has_ipv6;
+	char hostname[IPC_NAME_LEN];
+	struct ip ip4, ip6;
+};
+struct ipc_edge_retire {
+	uint32_t slot, policy;
+};
+struct ipc_event_dns {
+	uint32_t slot, policy;
+	uint32_t reason; /* enum weir_reason: NAME, REBIND, DNS_LIMIT, DNS_INVALID */
+	uint16_t rule, qtype;
+	uint32_t suppressed; /* refusals since the last event that the rate bound kept back */
+	struct ip addr;	     /* REBIND: the address removed */
+	char name[256];
+};
+
+/* Is the array a terminated string? */
+bool ipc_text_ok(const char *text, size_t size);
