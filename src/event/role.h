@@ -10,7 +10,16 @@
  * "events" (the BPF ring buffer), "peer.edge.<n>" in the api role and "peer.api" in
  * an edge worker (the channel between them), "config" (the configuration file),
  * "state" (a directory the role may write: the api role's database),
- * "resolv" (the host's resolver configuration, edge only).
+ * "resolv" (the resolvers to ask, edge only), "upstream.udp.<n>" (edge only).
+ *
+ * "resolv" is text made by the host role, a line "nameserver ADDRESS PORT" per resolver in order of
+ * preference; a line that ends in " host" names one that only the host's namespace reaches. For
+ * those, "upstream.udp.0" to "upstream.udp.15" are UDP sockets connected to them (getpeername()
+ * tells to which); further and fresh ones, and TCP, come by the call IPC_HOST_UPSTREAM.
+ *
+ * After boot an edge worker may receive IPC_BOOT_FD "peer.api" again over descriptor 3: the api
+ * role was restarted and this channel replaces the old one. The api role is told of a restarted
+ * edge worker by IPC_EVENT_EDGE.
  */
 #pragma once
 #include "base/err.h"

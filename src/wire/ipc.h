@@ -7,6 +7,7 @@
  *   host -> api    what happened by itself                           IPC_EVENT_*
  *   api  -> edge   who exists, and what each may resolve             IPC_EDGE_*
  *   edge -> api    names that were refused                           IPC_EVENT_DNS
+ *   edge -> host   sockets that only the host namespace can make     IPC_HOST_UPSTREAM
  *   host -> both   IPC_BOOT_*, IPC_SHUTDOWN
  *
  * Order of a create, which closes L1 (no packet before its policy):
@@ -64,6 +65,9 @@ enum ipc_type {
 
 	/* edge -> api, sends */
 	IPC_EVENT_DNS = 128,   /* struct ipc_event_dns */
+
+	/* edge -> host, calls */
+	IPC_HOST_UPSTREAM = 160, /* struct ipc_upstream -> 1 to IPC_FDS_MAX descriptors */
 };
 
 struct ipc_error { /* payload of a reply whose status is negative */
@@ -164,6 +168,14 @@ struct ipc_edge_set {
 };
 struct ipc_edge_retire {
 	uint32_t slot, policy;
+};
+/* Sockets towards a resolver that only the host's namespace reaches (loopback or an address of the
+ * host's own): nonblocking, connected (TCP: connecting), each from a random source port. addr must
+ * be an upstream of "resolv"; anything else is refused. */
+struct ipc_upstream {
+	struct ip addr;
+	uint32_t tcp;	/* 0: UDP */
+	uint32_t count; /* 1..IPC_FDS_MAX */
 };
 struct ipc_event_dns {
 	uint32_t slot, policy;
