@@ -72,6 +72,7 @@ enum weir_floor {
 	WEIR_FLOOR_MULTICAST, /* multicast and broadcast */
 	WEIR_FLOOR_ZERO,      /* 0.0.0.0/8, ::/128 */
 	WEIR_FLOOR_OPERATOR,  /* floor.deny */
+	WEIR_FLOOR_EMBEDDED,  /* IPv6 that carries an IPv4 address: NAT64, 6to4, Teredo, ::/96 */
 	WEIR_FLOOR_MAX
 };
 
@@ -85,7 +86,8 @@ struct weir_addr {
 /* A verdict as it stands in pins, prefixes, ports and policies. */
 struct weir_decision {
 	__u8 verdict;  /* enum weir_verdict */
-	__u8 has_ports; /* 1: look in weir_ports under `table`; verdict and rule are then unused */
+	__u8 has_ports; /* 1: look in weir_ports under `table`. verdict then says whether EVERY port
+			 * is allowed (ICMP echo, hidden ports) and rule which one forbids that */
 	__u16 rule;    /* index of the rule in the policy, or WEIR_RULE_NONE */
 	__u32 table;   /* port table; the edge role's have the top bit set */
 };
@@ -140,7 +142,7 @@ struct weir_port_key {
 };
 struct weir_port {
 	__u8 verdict;
-	__u8 zero;
+	__u8 named; /* 1: the rule has a port condition; opens TCP 25 */
 	__u16 rule;
 };
 

@@ -82,8 +82,12 @@ int policy_rule_text(const struct policy *p, uint32_t rule, struct buf *out);
 struct policy_verdict {
 	uint8_t verdict;
 	uint16_t rule; /* or WEIR_RULE_NONE: the default */
-	bool named_port; /* the deciding rule named this port (opens TCP 25) */
+	bool named_port; /* the deciding rule has a port condition, so it named this port */
 };
+
+/* TCP 25 is dropped, whatever `verdict` says, unless named_port or the operator's smtp switch.
+ * An allow rule that does not name it does not end the search: a later one that does opens it,
+ * unless a denial comes first. */
 
 /* proto: IPPROTO_TCP or IPPROTO_UDP. names: those known of addr (canonical). */
 struct policy_verdict policy_reference(const struct policy *p, struct ip addr, uint8_t proto,
@@ -99,15 +103,17 @@ enum policy_name_verdict {
 	POLICY_NAME_ALLOWED, /* a name rule allows it: its addresses are to be pinned */
 	POLICY_NAME_DEFAULT, /* no name rule, default allow: forwarded, not pinned */
 };
-/* A name rule counts here whatever its ports and prefixes say, as long as it could allow some
- * flow: name gating follows the FIRST name rule that matches. ret_rule may be NULL. */
+/* The FIRST name rule that matches decides. An allow rule counts whatever its ports and prefixes
+ * say; a deny rule with ports or prefixes denies flows, not the name: the search goes on, and the
+ * name is at least to be pinned so that the denial has something to hold on to. ret_rule (may be
+ * NULL) is the rule, or WEIR_RULE_NONE. */
 enum policy_name_verdict policy_name(const struct policy *p, const struct name *name,
 	uint16_t *ret_rule);
-/* Does a rule allow this resolver by a single address, or explicitly with port 53? (decision
- * table: "1.1.1.1:53", "1.1.1.1"; a wider prefix without port 53 does not count). */
+/* Does a rule allow this resolver by a single address, or by a prefix with exactly port 53?
+ * ("1.1.1.1:53", "1.1.1.1"; a wider prefix that does not single out the port does not count.) */
 bool policy_names_resolver(const struct policy *p, struct ip resolver, uint8_t proto);
-/* May a private (RFC 1918, CGNAT, ULA) answer address be passed on and pinned? Only if a prefix
- * rule or the default allows it. */
+/* May a private (policy_is_private(), floor.h) answer address be passed on and pinned? Only if
+ * some rule that mentions it, or the default, would allow it: a name alone does not. */
 bool policy_allows_private(const struct policy *p, struct ip addr);
 
 /* --- for the kernel --- */
@@ -116,6 +122,7 @@ struct policy_knobs { /* operator's switches, from the configuration */
 };
 
 /* One port key of a table; prefixlen is over proto, zero, port: 16..32 (below the 64 id bits). */
+#define POLICY_IMAGE_PORTS_MAX 65536u /* per version: one policy cannot fill weir_ports */
 struct policy_port_entry {
 	uint32_t table;
 	uint8_t proto;
