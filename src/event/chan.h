@@ -17,6 +17,7 @@
 #include "wire/ipc.h"
 
 #define CHAN_QUEUE_MAX 4096
+#define CHAN_CALLS_MAX 16384 /* open calls; past it chan_call() says -EBUSY */
 
 struct chan;
 struct chan_msg {
@@ -35,7 +36,7 @@ typedef void (*chan_close_fn)(struct chan *c, int err, void *arg);
 /* Reply to a chan_call: m->status, m->payload, m->fds. */
 typedef void (*chan_reply_fn)(struct chan_msg *m, void *arg);
 
-/* Takes the descriptor over. name: a literal for the log. */
+/* Takes the descriptor over, on failure too. name: a literal for the log. */
 int chan_open(uv_loop_t *loop, int fd, const char *name, chan_msg_fn on_msg, chan_close_fn on_close,
 	void *arg, struct chan **ret);
 /* Close; on_close is not called; open calls are answered with -ECANCELED. NULL is fine. */

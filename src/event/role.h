@@ -23,6 +23,7 @@
  */
 #pragma once
 #include "base/err.h"
+#include "wire/ipc.h"
 
 #define ROLE_CHAN_FD 3
 
@@ -30,7 +31,9 @@ struct role;
 int role_boot(struct role **ret, struct err *err);
 /* The descriptor of that name, handed over; -ENOENT if the host role gave none. */
 int role_fd(struct role *r, const char *name);
-/* Call once no more descriptors are wanted: closes the rest. */
+/* What the host role said at the end of boot: which worker this is, the machine's boot id. */
+const struct ipc_boot_done *role_info(const struct role *r);
+/* Call once no more descriptors are wanted: closes the rest and frees r. NULL is fine. */
 void role_boot_done(struct role *r);
 
 /* Last stage: drop to uid/gid given by the host role at exec (already done there),
