@@ -187,4 +187,7 @@ struct ipc_event_dns {
 };
 
 /* Is the array a terminated string? */
-bool ipc_text_ok(const char *text, size_t size);
+static inline bool ipc_text_ok(const char *text, size_t size)
+{
+	return memchr(text, '\0', size) != NULL;
+}
