@@ -1,0 +1,186 @@
+/* Checks of the machine: see the header. */
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/resource.h>
+#include "base/fd.h"
+#include "host/netns.h"
+#include "host/nft.h"
+#include "host/probe.h"
+#include "host/steer.h"
+#include "host/sysctl.h"
+
+#define FILES_BASE 512 /* our own, beside two per ready slot and two per sandbox */
+
+static int check_root(const struct probe_env *env, struct err *err)
+{
+	if (geteuid() != 0)
+		return err_set(err, -EPERM, ERR_INVALID, "weird runs as root; you are user %u", geteuid());
+	return 0;
+}
+
+static int check_user(const struct probe_env *env, struct err *err)
+{
+	const struct passwd *pw = getpwnam(env->user);
+
+	if (!pw)
+		return err_set(err, -ENOENT, ERR_INVALID,
+			"there is no user \"%s\" (daemon.user); create it: useradd --system --no-create-home "
+			"--shell /usr/sbin/nologin %s", env->user, env->user);
+	if (pw->pw_uid == 0)
+		return err_set(err, -EINVAL, ERR_INVALID,
+			"daemon.user is \"%s\", which is root: the api and edge roles need a user without "
+			"rights", env->user);
+	return 0;
+}
+
+static int check_files(const struct probe_env *env, struct err *err)
+{
+	struct rlimit rl;
+	rlim_t want = FILES_BASE + 4 * (rlim_t)env->sandboxes;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+		return err_sys(err, -errno, "limit of open files");
+	if (rl.rlim_max < want)
+		return err_set(err, -EMFILE, ERR_INVALID,
+			"the limit of open files is %llu, and %llu are needed: set LimitNOFILE= in "
+			"weird.service, or ulimit -Hn", (unsigned long long)rl.rlim_max,
+			(unsigned long long)want);
+	rl.rlim_cur = rl.rlim_max;
+	return setrlimit(RLIMIT_NOFILE, &rl) < 0 ? err_sys(err, -errno, "limit of open files") : 0;
+}
+
+static int check_links(const struct probe_env *env, struct err *err)
+{
+	auto_netns struct netns_visit v = NETNS_HOME, v2 = NETNS_HOME;
+	auto_fd int a = -EBADF, b = -EBADF;
+	auto_rtnl struct rtnl n = RTNL_NONE;
+	int r = netns_visit_new(&v, &a);
+
+	if (r == 0)
+		r = netns_visit_new(&v2, &b);
+	if (r < 0)
+		return err_sys(err, r,
+			"cannot make a network namespace (CAP_SYS_ADMIN, and a kernel with CONFIG_NET_NS)");
+	r = rtnl_open(&n);
+	if (r == 0)
+		r = link_veth(&n, (struct link_end){ "a", NULL }, (struct link_end){ "b", NULL }, a, 0, err);
+	return r < 0 ? err_wrap(err, r,
+			       "cannot make a veth pair (CAP_NET_ADMIN, CONFIG_VETH; modprobe veth)")
+		     : 0;
+}
+
+static int check_sysctls(const struct probe_env *env, struct err *err)
+{
+	auto_netns struct netns_visit v = NETNS_HOME;
+	auto_fd int ns = -EBADF;
+	int r = netns_visit_new(&v, &ns);
+
+	if (r < 0)
+		return err_sys(err, r, "network namespace");
+	r = sysctl_router(env->ipv6 && sysctl_exists("net/ipv6/conf/all/forwarding"), err);
+	if (r == 0)
+		r = sysctl_slot(false, err);
+	return r < 0 ? err_wrap(err, r, "/proc/sys must be writable") : 0;
+}
+
+static int check_steering(const struct probe_env *env, struct err *err)
+{
+	auto_netns struct netns_visit v = NETNS_HOME;
+	auto_fd int ns = -EBADF;
+	auto_rtnl struct rtnl n = RTNL_NONE;
+	struct steer_sockets s = STEER_NONE;
+	bool ipv6;
+	int r = netns_visit_new(&v, &ns);
+
+	if (r == 0)
+		r = rtnl_open(&n);
+	if (r < 0)
+		return err_sys(err, r, "network namespace");
+	ipv6 = env->ipv6 && sysctl_exists("net/ipv6/conf/all/forwarding");
+	r = steer_routes(&n, ipv6, err);
+	if (r < 0)
+		return err_wrap(err, r,
+			"the kernel lacks policy routing (CONFIG_IP_MULTIPLE_TABLES, and the IPv6 one)");
+	r = steer_open(ipv6, &s, err);
+	steer_close(&s);
+	return r < 0 ? err_wrap(err, r, "cannot make transparent sockets (CAP_NET_ADMIN)") : 0;
+}
+
+static int check_nft(const struct probe_env *env, struct err *err)
+{
+	static const struct prefix range = { .ip = { .family = 4, .a = { 10, 60 } }, .len = 16 };
+	auto_netns struct netns_visit v = NETNS_HOME;
+	auto_fd int ns = -EBADF;
+	auto_buf struct buf script = BUF_MAX(8192);
+	int r = netns_visit_new(&v, &ns);
+
+	if (r < 0)
+		return err_sys(err, r, "network namespace");
+	r = nft_script("probe", "uplink", range, (struct prefix){ .len = 0 }, &script);
+	if (r == 0)
+		r = nft_load(buf_str(&script), err);
+	return r < 0 ? err_wrap(err, r,
+			       "masquerading needs the package nftables and a kernel with nf_tables, "
+			       "nft_masq and nft_ct")
+		     : 0;
+}
+
+/* The first line of a small file of /sys is not "0". */
+static bool sysfs_on(const char *path)
+{
+	auto_buf struct buf b = BUF_MAX(64);
+
+	return file_read(AT_FDCWD, path, &b) == 0 && b.n && b.p[0] != '0';
+}
+
+static int note_ksm(const struct probe_env *env, struct err *err)
+{
+	if (!sysfs_on("/sys/kernel/mm/ksm/run"))
+		return 0;
+	return err_set(err, -EPERM, ERR_INVALID,
+		"kernel samepage merging is on: sandboxes can learn from its timing what others hold in "
+		"memory; echo 2 > /sys/kernel/mm/ksm/run");
+}
+
+static int note_smt(const struct probe_env *env, struct err *err)
+{
+	if (!sysfs_on("/sys/devices/system/cpu/smt/active"))
+		return 0;
+	return err_set(err, -EPERM, ERR_INVALID,
+		"SMT is on: sandboxes of different users may share a core's caches; where that matters, "
+		"boot with nosmt");
+}
+
+const struct probe_check probe_checks[] = {
+	{ "root", check_root, false },
+	{ "user", check_user, false },
+	{ "open files", check_files, false },
+	{ "network namespaces and veth", check_links, false },
+	{ "network parameters", check_sysctls, false },
+	{ "steering of port 53", check_steering, false },
+	{ "nft and masquerading", check_nft, false },
+	{ "samepage merging", note_ksm, true },
+	{ "SMT", note_smt, true },
+};
+const size_t probe_n_checks = ARRAY_SIZE(probe_checks);
+
+int probe_run(const struct probe_check *checks, size_t n, const struct probe_env *env, struct buf *out,
+	struct err *err)
+{
+	int failed = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct err e = { .code = 0 };
+		int r = checks[i].fn(env, &e);
+
+		if (out)
+			buf_fmt(out, "%-5s %-28s %s\n", r == 0 ? "ok" : checks[i].note ? "note" : "FAIL",
+				checks[i].name, e.text);
+		if (r == 0 || checks[i].note || failed)
+			continue;
+		failed = r;
+		if (err)
+			*err = e;
+	}
+	return failed;
+}
