@@ -9,8 +9,11 @@
  *
  * A request belongs to the server; the handler keeps the pointer until it has called
  * http_end() (or http_reply(), which ends) or its on_gone was called. on_gone is called once
- * if the client goes away first: then the pointer is dead and nothing more may be called on
- * it. Memory from http_arena() lives as long as the request.
+ * if the client goes away first, or if the server had to refuse the body (413, a broken chunk,
+ * 408): then the pointer is dead and nothing more may be called on it. A client that closes its
+ * sending side counts as gone. Memory from http_alloc() lives as long as the request.
+ *
+ * Callbacks come from the loop, never from inside a call that the handler makes.
  */
 #pragma once
 #include <uv.h>
@@ -34,8 +37,8 @@ enum http_method { HTTP_M_GET, HTTP_M_HEAD, HTTP_M_POST, HTTP_M_PUT, HTTP_M_PATC
 struct httpd_ops {
 	/* The head is complete. The handler replies, or asks for the body first. */
 	void (*on_request)(struct http *h, void *arg);
-	/* The server's own refusal (400, 408, 413, 414, 431, 505) in the house's error form: fill
-	 * body and content type for this error. */
+	/* The server's own refusal (400, 408, 413, 414, 417, 431, 501, 503, 505) in the house's error
+	 * form: fill body and content type for this error. 503: too many connections. */
 	void (*on_refuse)(int status, const struct err *err, struct buf *body, const char **type,
 		void *arg);
 };
@@ -45,8 +48,15 @@ struct httpd_ops {
 int httpd_new(uv_loop_t *loop, const struct httpd_ops *ops, void *arg, uint32_t connections_max,
 	struct httpd **ret);
 int httpd_listen(struct httpd *d, int fd, int tag);
+/* A connection that somebody else accepted; fd is taken over. */
+int httpd_adopt(struct httpd *d, int fd, int tag);
+/* Instead of HTTPD_IDLE_S and HTTPD_HEADER_S. */
+void httpd_timeouts(struct httpd *d, uint64_t idle_ms, uint64_t head_ms);
+/* Connections that are open now. */
+uint32_t httpd_connections(const struct httpd *d);
 /* Stop accepting, finish running requests, then call done. */
 void httpd_shutdown(struct httpd *d, void (*done)(void *arg), void *arg);
+/* End everything at once; running requests see on_gone. Not from a handler. */
 void httpd_free(struct httpd *d);
 
 /* --- the request; texts live until its end --- */
@@ -92,9 +102,10 @@ void http_on_drain(struct http *h, void (*on_drain)(struct http *h, void *arg), 
 int http_end(struct http *h);
 /* Break the connection: a streamed response that cannot be finished. on_gone is not called. */
 void http_abort(struct http *h);
-/* 101 and then raw bytes: hands over the connection's uv stream (caller owns it), with bytes
- * already read beyond the head in *rest (valid until the next loop turn). headers: extra lines,
- * "Name: value\r\n" each. */
+/* 101 and then raw bytes: hands over the connection's uv stream (caller owns it: uv_close(), then
+ * free() in the close callback), with bytes already read beyond the head in *rest (valid until
+ * the next loop turn). headers: extra lines, "Name: value\r\n" each. 0: the request has ended;
+ * on failure it has not. */
 int http_upgrade(struct http *h, const char *protocol, struct str headers, uv_stream_t **ret,
 	struct str *rest);
 

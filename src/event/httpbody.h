@@ -1,0 +1,29 @@
+/*
+ * The body of a request as it is framed: nothing, so many bytes, or chunks.
+ *
+ * A chunk line is hexadecimal digits, perhaps an extension (ignored), CR, LF; trailers are
+ * read and ignored; all of them bounded. Our own reader instead of llhttp's, because version
+ * 8.1 takes a lone CR for a line end here and sets no bound to extensions.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/str.h"
+
+enum body_at { BODY_PLAIN, BODY_SIZE, BODY_EXT, BODY_SIZE_LF, BODY_CHUNK, BODY_CHUNK_CR,
+	BODY_CHUNK_LF, BODY_TRAILER, BODY_TRAILER_LF };
+
+struct body {
+	enum body_at at;
+	uint64_t left;	     /* bytes of this chunk, or of the whole */
+	unsigned int digits; /* of the chunk size */
+	unsigned int extra;  /* bytes of extensions and trailers so far */
+	size_t line;	     /* length of the trailer line so far */
+	bool last;	     /* the chunk of size 0 was seen */
+	bool done;
+};
+
+/* length: -1 without one. */
+struct body body_from(bool chunked, int64_t length);
+/* Take from the front of *in. 1: *data is the next piece (borrowed); 0: more bytes are needed;
+ * -ENODATA: the body is complete; -EBADMSG: its framing is broken. */
+int body_next(struct body *b, struct str *in, struct str *data, struct err *err);

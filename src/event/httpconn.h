@@ -1,0 +1,124 @@
+/*
+ * Inside the HTTP server: a connection and the request it carries.
+ *
+ * httpd.c  listeners, time, and the connection: what is read and when
+ * httpreq.c  what a handler asks of a request
+ * httpres.c  what it answers, and every byte that is written
+ *
+ * Input is consumed in one place only, conn_pump(), which never nests: whatever a handler
+ * calls changes state and at most queues the connection, and the loop (or the pump that is
+ * already running) goes on from there. So no callback is ever called from inside a call that a
+ * handler makes. uv_close() marks a connection C_CLOSED; its memory goes in the close callback.
+ *
+ *   C_HEAD ----> C_ACTIVE ----> C_HEAD            the next request
+ *                   |  `------> C_DRAIN -> C_HEAD a short unread body is skipped first
+ *                   `---------> C_LINGER          last answer said; wait for the peer to close,
+ *                                                 so that no reset overtakes the answer
+ */
+#pragma once
+#include "event/httpbody.h"
+#include "event/httphead.h"
+
+#define READ_SIZE     65536u	/* one read; also what a client can send ahead at once */
+#define PIPELINE_MAX  16384u	/* bytes held while a handler works; reading stops there */
+#define DRAIN_MAX     262144u	/* an unread body up to this is skipped, else the connection ends */
+#define LINGER_MS     2000u
+#define LINGER_MAX    1048576u
+#define WRITE_LOW     (HTTPD_WRITE_HIGH / 4)
+#define WRITE_MAX     (16 * HTTPD_WRITE_HIGH) /* a handler that ignores the 0 of http_write() */
+#define EXTRA_HEAD_MAX 16384u
+#define REFUSED_EXTRA 64u	/* connections past the limit that are told so at any time */
+
+enum conn_state { C_HEAD, C_ACTIVE, C_DRAIN, C_LINGER, C_CLOSED };
+
+struct httpd {
+	uv_loop_t *loop;
+	const struct httpd_ops *ops;
+	void *arg;
+	uint32_t max, n;	   /* connections allowed, connections there */
+	uint64_t idle_ms, head_ms;
+	struct conn *conns;
+	struct listener *listeners;
+	struct conn *runnable;	   /* work put off to the next turn of the loop */
+	uv_idle_t idle;
+	uv_timer_t sweep;
+	unsigned int handles;	   /* open libuv handles: the memory goes with the last */
+	bool stopping, freed;
+	void (*on_stopped)(void *arg);
+	void *stopped_arg;
+	time_t date_at;
+	char date[40];
+	char scratch[READ_SIZE];   /* every read lands here; what cannot be used yet is copied */
+};
+
+struct conn {
+	struct httpd *d;
+	struct conn *next, **pprev;	/* d->conns */
+	struct conn *next_runnable;
+	uv_tcp_t *tcp;			/* of its own, so that an upgrade can hand it over */
+	int tag;
+	enum conn_state state;
+	bool pumping, queued, reading, eof, broken, close_after, shutdown_done, dead;
+	uint64_t since;			/* when the state, or the wait within it, began: uv_now() */
+	uint64_t wrote;			/* last progress of writing */
+	size_t unsent;			/* bytes queued when last looked at */
+	struct buf in;			/* read, not yet consumed */
+	struct str view;		/* during a pump: what is left to consume */
+	struct head_scan scan;
+	struct body body;
+	uint64_t dropped;		/* bytes skipped in C_DRAIN and C_LINGER */
+	uv_shutdown_t shutdown;
+	struct http *h;			/* C_ACTIVE only */
+};
+
+enum body_mode { BODY_UNASKED, BODY_WHOLE, BODY_STREAM, BODY_GIVEN };
+
+struct arena_chunk {
+	struct arena_chunk *next;
+	size_t n, cap;
+	max_align_t mem[];
+};
+
+struct http {
+	struct conn *c;
+	struct http_head head;
+	struct arena_chunk *arena;
+	size_t arena_n;
+	char id[32];
+	void *arg;
+	void (*on_gone)(struct http *h, void *arg);
+	void *gone_arg;
+	/* body */
+	enum body_mode mode;
+	bool paused;
+	size_t whole_max;
+	struct buf whole;
+	void (*on_body)(struct http *h, struct str body, void *arg);
+	void (*on_data)(struct http *h, struct str data, bool end, void *arg);
+	void *body_arg;
+	/* response */
+	struct buf extra; /* header lines the handler added */
+	bool started, chunked, bodyless;
+	int64_t left;	  /* of an announced length, or -1 */
+	bool want_drain;
+	void (*on_drain)(struct http *h, void *arg);
+	void *drain_arg;
+};
+
+/* httpd.c */
+void conn_later(struct conn *c);   /* look at it again on the next turn */
+void conn_close(struct conn *c);
+void conn_hand_over(struct conn *c); /* its tcp handle has a new owner: forget the rest */
+/* The answer is complete: free the request, and what comes next for the connection. */
+void conn_request_end(struct conn *c);
+/* httpres.c */
+int conn_write(struct conn *c, const uv_buf_t *bufs, unsigned int n);
+static inline size_t conn_unsent(const struct conn *c)
+{
+	return c->tcp ? uv_stream_get_write_queue_size((uv_stream_t *)c->tcp) : 0;
+}
+/* The server's own answer, without or instead of a handler's. The connection ends with it. */
+void conn_answer_refusal(struct conn *c, int status, const struct err *err);
+void http_new_id(char id[32]);
+/* httpreq.c */
+void http_free(struct http *h);
