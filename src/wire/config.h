@@ -77,5 +77,8 @@ void config_defaults(struct config *c);
 int config_read(struct config *c, const char *name, struct str text, struct buf *complaints);
 /* One "key=value". */
 int config_set(struct config *c, struct str assignment, struct err *err);
+/* After the last setting: fills the keys whose default is another key's value (image_dir,
+ * cgroup_root) and checks what only several keys together can violate. 0 or -EINVAL. */
+int config_finish(struct config *c, struct buf *complaints);
 /* Print all keys with their current values (the example file: with help as comments). */
 int config_print(const struct config *c, bool with_help, struct buf *out);

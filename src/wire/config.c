@@ -1,0 +1,585 @@
+/*
+ * The configuration. `keys` below is all there is to know: a key's place in struct config, its
+ * kind, default, limits, what is allowed in words, and a sentence of help. Defaults are text and
+ * go through the same setter as the file and --set, so a default that the table itself would
+ * refuse cannot exist (a test looks). After the table: one setter and one printer per kind,
+ * then reading lines.
+ *
+ * Setting is all or nothing: a value that is refused leaves the old one.
+ */
+#include "base/log.h"
+#include "wire/config.h"
+
+enum kind { TEXT, U32, U16, SWITCH, LEVEL, LISTENS, PREFIX, PREFIXES, IPS };
+
+struct key {
+	const char *name;
+	enum kind kind;
+	size_t offset, size;		 /* in struct config */
+	const char *def;
+	uint32_t min, max;		 /* numbers; prefix lengths */
+	uint8_t family;			 /* PREFIX */
+	bool (*ok)(struct str);		 /* TEXT: beyond fitting */
+	const char *words[2];		 /* SWITCH: false, true */
+	const char *allowed;		 /* for people; numbers and switches make their own */
+	const char *help;
+};
+
+static bool text_is(struct str s, const char *first, const char *rest)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!s.p[i] || !strchr(i ? rest : first, s.p[i]))
+			return false;
+	return true;
+}
+
+#define LOWER "abcdefghijklmnopqrstuvwxyz"
+#define DIGIT "0123456789"
+#define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+static bool is_name(struct str s)
+{
+	return s.n && text_is(s, LOWER, LOWER DIGIT "-");
+}
+
+static bool is_user(struct str s)
+{
+	return s.n && text_is(s, LOWER "_", LOWER DIGIT "_-");
+}
+
+static bool is_path(struct str s)
+{
+	/* No "," ":" or "\": these directories are written into mount options. */
+	static const char letters[] = LOWER UPPER DIGIT "/._-+@";
+
+	if (s.n < 2 || s.p[s.n - 1] == '/' || !text_is(s, "/", letters))
+		return false;
+	for (struct str rest = str_skip(s, 1); rest.p;) {
+		struct str part = str_cut(&rest, '/');
+
+		if (part.n == 0 || str_eq_c(part, ".") || str_eq_c(part, ".."))
+			return false;
+	}
+	return true;
+}
+
+static bool is_path_or_empty(struct str s)
+{
+	return s.n == 0 || is_path(s);
+}
+
+static bool is_cgroup(struct str s)
+{
+	return text_is(s, LOWER DIGIT, LOWER DIGIT "_-.");
+}
+
+static bool is_region(struct str s)
+{
+	return s.n && text_is(s, LOWER UPPER DIGIT, LOWER UPPER DIGIT "._-");
+}
+
+static bool is_image(struct str s)
+{
+	return s.n && text_is(s, LOWER DIGIT, LOWER DIGIT "._/:-");
+}
+
+static bool is_backend(struct str s)
+{
+	return str_eq_c(s, "auto") || str_eq_c(s, "quota") || str_eq_c(s, "loop");
+}
+
+static bool is_runtime(struct str s)
+{
+	return str_eq_c(s, "auto") || str_eq_c(s, "container");
+}
+
+static bool is_origins(struct str s)
+{
+	static const char host[] = LOWER UPPER DIGIT ".-:[]";
+
+	if (s.n == 0)
+		return true;
+	while (s.p) {
+		struct str o = str_trim(str_cut(&s, ','));
+		struct str rest = str_starts(o, STR("https://")) ? str_skip(o, 8) :
+			str_starts(o, STR("http://"))		 ? str_skip(o, 7) :
+								   STR_NONE;
+
+		if (!str_eq_c(o, "*") && (!rest.n || !text_is(rest, host, host)))
+			return false;
+	}
+	return true;
+}
+
+#define AT(member) offsetof(struct config, member), sizeof(((struct config *)0)->member)
+#define UID_BASE_MAX (UINT32_MAX - 1 - 65001u * 65536u + 1) /* slot 65,000 still fits below -1 */
+
+static const struct key keys[] = {
+	{ "daemon.name", TEXT, AT(daemon_name), "weir", .ok = is_name,
+		.allowed = "1 to 11 of a-z, 0-9 and -, a letter first",
+		.help = "Begins the names of this daemon's namespaces, links and cgroups: unique on "
+			"the machine." },
+	{ "daemon.user", TEXT, AT(daemon_user), "weir", .ok = is_user,
+		.allowed = "a user name of at most 31 letters",
+		.help = "The user that the api and edge roles run as." },
+	{ "daemon.state_dir", TEXT, AT(state_dir), "/var/lib/weir", .ok = is_path,
+		.allowed = "an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "What outlives a reboot: the database and the writable layers." },
+	{ "daemon.run_dir", TEXT, AT(run_dir), "/run/weir", .ok = is_path,
+		.allowed = "an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "What a reboot forgets: mounts, pinned maps, addresses of this daemon." },
+	{ "daemon.image_dir", TEXT, AT(image_dir), "", .ok = is_path_or_empty,
+		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "Root file systems; several daemons may share them. Empty: images below "
+			"daemon.state_dir." },
+	{ "log.level", LEVEL, AT(log_level), "info", .allowed = "debug, info, warn or error",
+		.help = "The least serious event that is logged." },
+
+	{ "api.listen", LISTENS, AT(api_listen), "127.0.0.1:8080",
+		.allowed = "1 to 8 of address:port, each optionally followed by /all, /createos, "
+			   "/opensandbox or /sandbox0",
+		.help = "Where the API listens. A dialect after the port binds that listener to it; "
+			"port 0 takes a free one and writes it to api.addr in daemon.run_dir." },
+	{ "api.cors_origins", TEXT, AT(api_cors_origins), "", .ok = is_origins,
+		.allowed = "* or a list of http://host:port and https://host:port",
+		.help = "Web origins that may call the API from a browser. Empty: none." },
+	{ "api.body_max_mib", U32, AT(api_body_max_mib), "8", 1, 1024,
+		.help = "The largest JSON request body, in MiB. File uploads are not bound by it." },
+	{ "api.connections_max", U32, AT(api_connections_max), "4096", 16, 65536,
+		.help = "Client connections at the same time." },
+	{ "api.region", TEXT, AT(api_region), "local", .ok = is_region,
+		.allowed = "1 to 31 letters, digits and ._-",
+		.help = "The region that the API reports for this machine." },
+	{ "sandboxes.per_user", U32, AT(sandboxes_per_user), "0", 0, 65000,
+		.help = "Sandboxes that one user may have at the same time. 0: no limit." },
+
+	{ "edge.workers", U32, AT(edge_workers), "1", 1, 64,
+		.help = "Edge processes; the kernel spreads sandboxes' flows over them." },
+	{ "net.range4", PREFIX, AT(net_range4), "10.60.0.0/16", 12, 24, 4,
+		.allowed = "an IPv4 prefix from /12 to /24 without host bits",
+		.help = "IPv4 addresses of sandboxes; the last /30 connects to the host." },
+	{ "net.range6", PREFIX, AT(net_range6), "fd77:6569:7200::/64", 64, 64, 6,
+		.allowed = "an IPv6 /64 without host bits",
+		.help = "IPv6 addresses of sandboxes; the last /126 connects to the host." },
+	{ "net.overlay4", PREFIX, AT(net_overlay4), "10.42.0.0/16", 8, 24, 4,
+		.allowed = "an IPv4 prefix from /8 to /24 without host bits",
+		.help = "IPv4 addresses of private networks." },
+	{ "net.ipv6", SWITCH, AT(net_ipv6), "on", .words = { "off", "on" },
+		.help = "Give sandboxes IPv6. Off: their links have none at all." },
+
+	{ "dns.upstream", IPS, AT(dns_upstream), "", .allowed = "up to 8 addresses",
+		.help = "Resolvers to ask. Empty: those of the host." },
+	{ "dns.upstream_port", U16, AT(dns_upstream_port), "53", 1, 65535,
+		.help = "The port of these resolvers." },
+	{ "dns.qps", U32, AT(dns_qps), "200", 1, 100000,
+		.help = "Queries per second and sandbox; bursts may be twice that." },
+	{ "dns.cache_entries", U32, AT(dns_cache_entries), "65536", 16, 16777216,
+		.help = "Answers kept, in each edge process." },
+	{ "dns.pins_per_sandbox", U32, AT(dns_pins_per_sandbox), "1024", 16, 65536,
+		.help = "Addresses that a sandbox may have learned from names at the same time." },
+
+	{ "egress.refuse", SWITCH, AT(egress_reject), "reject", .words = { "drop", "reject" },
+		.help = "What a refused connection sees: an error at once (reject), or nothing "
+			"(drop)." },
+	{ "egress.other_protocols", SWITCH, AT(egress_other_protocols), "drop",
+		.words = { "drop", "allow" },
+		.help = "Protocols besides TCP, UDP and ICMP echo, under policies that allow "
+			"everything." },
+	{ "egress.smtp", SWITCH, AT(egress_smtp), "drop", .words = { "drop", "allow" },
+		.help = "TCP port 25 where no rule names it." },
+	{ "floor.deny", PREFIXES, AT(floor_deny), "", .allowed = "up to 64 prefixes",
+		.help = "Prefixes that no rule of a user can open." },
+	{ "floor.allow", PREFIXES, AT(floor_allow), "", .allowed = "up to 64 prefixes",
+		.help = "Prefixes that the built-in floor would close and rules may open." },
+
+	{ "pool.slots", U32, AT(pool_slots), "4", 0, 1024,
+		.help = "Network slots kept ready, so that a create does not wait for one." },
+	{ "uid.base", U32, AT(uid_base), "1048576", 65536, UID_BASE_MAX,
+		.help = "Start of the host's user ids that sandboxes use: 65,536 each, up to 65,000 "
+			"sandboxes." },
+	{ "sandbox.pids", U32, AT(sandbox_pids), "1024", 16, 1000000,
+		.help = "Processes and threads in one sandbox." },
+	{ "disk.max_mib", U32, AT(disk_max_mib), "102400", 64, 16777216,
+		.help = "The largest writable layer that a sandbox may ask for, in MiB." },
+	{ "disk.backend", TEXT, AT(disk_backend), "auto", .ok = is_backend,
+		.allowed = "auto, quota or loop",
+		.help = "How writable layers are bounded: project quota on one volume, or a loop "
+			"image each. auto takes quota where the kernel has it." },
+	{ "rootfs.default", TEXT, AT(rootfs_default), "devbox:1", .ok = is_image,
+		.allowed = "the name of an image, name:tag",
+		.help = "The image of a create that names none." },
+	{ "runtime.default", TEXT, AT(runtime_default), "auto", .ok = is_runtime,
+		.allowed = "auto or container",
+		.help = "The runtime of a create that names none." },
+	{ "cgroup.root", TEXT, AT(cgroup_root), "", .ok = is_cgroup,
+		.allowed = "empty, or one name of a-z, 0-9 and _-.",
+		.help = "The top-level cgroup that sandboxes live in. Empty: daemon.name." },
+
+	{ "store.sync", SWITCH, AT(store_sync_full), "normal", .words = { "normal", "full" },
+		.help = "full: every change waits for the disk. normal: safe against crashes of "
+			"Weir, but a power cut may forget the last moments." },
+	{ "destroyed.keep_hours", U32, AT(destroyed_keep_hours), "24", 0, 87600,
+		.help = "How long a destroyed sandbox stays readable." },
+};
+
+static const char *const dialects[] = { "all", "createos", "opensandbox", "sandbox0" };
+
+/* --- setting: 0 or a negative errno; -EINVAL where the value is at fault --- */
+
+static int set_number(const struct key *k, struct str v, void *at)
+{
+	uint64_t n;
+
+	if (str_u64(v, k->max, &n) < 0 || n < k->min)
+		return -EINVAL;
+	if (k->kind == U16)
+		*(uint16_t *)at = (uint16_t)n;
+	else
+		*(uint32_t *)at = (uint32_t)n;
+	return 0;
+}
+
+static int set_text(const struct key *k, struct str v, void *at)
+{
+	if (k->ok && !k->ok(v))
+		return -EINVAL;
+	return str_copy(at, k->size, v) < 0 ? -EINVAL : 0;
+}
+
+static int set_switch(const struct key *k, struct str v, void *at)
+{
+	for (int i = 0; i < 2; i++)
+		if (str_eq_c(v, k->words[i])) {
+			*(bool *)at = i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int listen_from(struct str v, struct config_listen *ret)
+{
+	struct str dialect = v, addr = str_cut(&dialect, '/'), port;
+	struct config_listen l = { .dialect = "all" };
+	uint64_t n;
+	ssize_t colon = -1;
+
+	for (size_t i = 0; i < addr.n; i++)
+		if (addr.p[i] == ':')
+			colon = (ssize_t)i;
+	if (colon < 0)
+		return -EINVAL;
+	port = str_skip(addr, (size_t)colon + 1);
+	addr.n = (size_t)colon;
+	if (addr.n >= 2 && addr.p[0] == '[' && addr.p[addr.n - 1] == ']') {
+		addr = str_n(addr.p + 1, addr.n - 2);
+		if (str_find(addr, ':') < 0)
+			return -EINVAL;
+	} else if (str_find(addr, ':') >= 0) { /* IPv6 wears brackets here */
+		return -EINVAL;
+	}
+	if (ip_from(addr, &l.ip) < 0 || str_u64(port, UINT16_MAX, &n) < 0)
+		return -EINVAL;
+	l.port = (uint16_t)n;
+	if (dialect.p) {
+		size_t i = 0;
+
+		while (i < ARRAY_SIZE(dialects) && !str_eq_c(dialect, dialects[i]))
+			i++;
+		if (i == ARRAY_SIZE(dialects) || str_copy(l.dialect, sizeof(l.dialect), dialect) < 0)
+			return -EINVAL;
+	}
+	*ret = l;
+	return 0;
+}
+
+static int set_listens(struct config *c, struct str v)
+{
+	struct config_listen l[CONFIG_LISTEN_MAX] = { 0 };
+	unsigned int n = 0;
+
+	while (v.p) {
+		if (n == CONFIG_LISTEN_MAX || listen_from(str_trim(str_cut(&v, ',')), &l[n++]) < 0)
+			return -EINVAL;
+	}
+	memcpy(c->api_listen, l, sizeof(l));
+	c->n_api_listen = n;
+	return 0;
+}
+
+static int set_prefix(const struct key *k, struct str v, struct prefix *at)
+{
+	struct prefix p;
+
+	if (prefix_from(v, true, &p) < 0 || p.ip.family != k->family || p.len < k->min ||
+		p.len > k->max)
+		return -EINVAL;
+	*at = p;
+	return 0;
+}
+
+static int set_prefixes(struct str v, struct config_prefixes *at)
+{
+	struct config_prefixes l = { 0 };
+
+	while (v.n) {
+		if (l.n == CONFIG_LIST_MAX ||
+			prefix_from(str_trim(str_cut(&v, ',')), true, &l.p[l.n++]) < 0)
+			return -EINVAL;
+		if (v.p && !v.n) /* "a," */
+			return -EINVAL;
+	}
+	*at = l;
+	return 0;
+}
+
+static int set_ips(struct str v, struct config_ips *at)
+{
+	struct config_ips l = { 0 };
+
+	while (v.n) {
+		if (l.n == ARRAY_SIZE(l.ip) || ip_from(str_trim(str_cut(&v, ',')), &l.ip[l.n++]) < 0)
+			return -EINVAL;
+		if (v.p && !v.n)
+			return -EINVAL;
+	}
+	*at = l;
+	return 0;
+}
+
+static int key_set(struct config *c, const struct key *k, struct str v)
+{
+	void *at = (char *)c + k->offset;
+	int level;
+
+	switch (k->kind) {
+	case TEXT:
+		return set_text(k, v, at);
+	case U32:
+	case U16:
+		return set_number(k, v, at);
+	case SWITCH:
+		return set_switch(k, v, at);
+	case LEVEL:
+		level = log_level_from(v);
+		if (level >= 0)
+			*(int *)at = level;
+		return level < 0 ? level : 0;
+	case LISTENS:
+		return set_listens(c, v);
+	case PREFIX:
+		return set_prefix(k, v, at);
+	case PREFIXES:
+		return set_prefixes(v, at);
+	case IPS:
+		return set_ips(v, at);
+	}
+	return -EINVAL;
+}
+
+static const struct key *key_find(struct str name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (str_eq_c(name, keys[i].name))
+			return &keys[i];
+	return NULL;
+}
+
+static void key_allowed(const struct key *k, char *text, size_t size)
+{
+	switch (k->kind) {
+	case U32:
+	case U16:
+		snprintf(text, size, "a number from %u to %u", k->min, k->max);
+		break;
+	case SWITCH:
+		snprintf(text, size, "%s or %s", k->words[0], k->words[1]);
+		break;
+	case TEXT:
+	case LEVEL:
+	case LISTENS:
+	case PREFIX:
+	case PREFIXES:
+	case IPS:
+		snprintf(text, size, "%s", k->allowed);
+		break;
+	}
+}
+
+void config_defaults(struct config *c)
+{
+	memset(c, 0, sizeof(*c));
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		key_set(c, &keys[i], str_c(keys[i].def));
+}
+
+int config_set(struct config *c, struct str assignment, struct err *err)
+{
+	struct str value = assignment, name = str_trim(str_cut(&value, '='));
+	const struct key *k = key_find(name);
+	char allowed[200];
+
+	if (!value.p || name.n == 0)
+		return err_set(err, -EINVAL, ERR_INVALID, "expected key = value, got %s",
+			log_q(assignment));
+	if (!k)
+		return err_set(err, -EINVAL, ERR_INVALID, "%s: unknown key", log_q(name));
+	value = str_trim(value);
+	if (key_set(c, k, value) == 0)
+		return 0;
+	key_allowed(k, allowed, sizeof(allowed));
+	return err_field(err, -EINVAL, ERR_INVALID, k->name, "%s: got %s, allowed is %s", k->name,
+		value.n ? log_q(value) : "nothing", allowed);
+}
+
+/* A comment begins with # at the start of a line or after a blank. */
+static struct str without_comment(struct str line)
+{
+	for (size_t i = 0; i < line.n; i++)
+		if (line.p[i] == '#' && (i == 0 || line.p[i - 1] == ' ' || line.p[i - 1] == '\t'))
+			return str_n(line.p, i);
+	return line;
+}
+
+int config_read(struct config *c, const char *name, struct str text, struct buf *complaints)
+{
+	unsigned int number = 0;
+	int r = 0;
+
+	while (text.p) {
+		struct str line = str_trim(without_comment(str_cut(&text, '\n')));
+		struct err err;
+
+		number++;
+		if (line.n == 0 || config_set(c, line, &err) == 0)
+			continue;
+		r = -EINVAL;
+		buf_fmt(complaints, "%s:%u: %s\n", name, number, err.text);
+	}
+	return r;
+}
+
+int config_finish(struct config *c, struct buf *complaints)
+{
+	int r = 0;
+
+	if (!c->image_dir[0] && (size_t)snprintf(c->image_dir, sizeof(c->image_dir), "%s/images",
+				     c->state_dir) >= sizeof(c->image_dir)) {
+		r = -EINVAL;
+		buf_fmt(complaints, "daemon.state_dir: too long for a default of daemon.image_dir\n");
+	}
+	if (!c->cgroup_root[0])
+		snprintf(c->cgroup_root, sizeof(c->cgroup_root), "%s", c->daemon_name);
+	if (prefix_covers(c->net_range4, c->net_overlay4) ||
+		prefix_covers(c->net_overlay4, c->net_range4)) {
+		r = -EINVAL;
+		buf_fmt(complaints, "net.overlay4: %s overlaps net.range4 %s\n",
+			prefix_text(c->net_overlay4).s, prefix_text(c->net_range4).s);
+	}
+	return r;
+}
+
+/* --- printing --- */
+
+static void print_listens(const struct config *c, struct buf *out)
+{
+	for (unsigned int i = 0; i < c->n_api_listen; i++) {
+		const struct config_listen *l = &c->api_listen[i];
+
+		buf_fmt(out, l->ip.family == 6 ? "%s[%s]:%u" : "%s%s:%u", i ? ", " : "",
+			ip_text(l->ip).s, l->port);
+		if (!str_eq_c(STR("all"), l->dialect))
+			buf_fmt(out, "/%s", l->dialect);
+	}
+}
+
+static void print_value(const struct config *c, const struct key *k, struct buf *out)
+{
+	static const char *const levels[] = { "debug", "info", "warn", "error" };
+	const void *at = (const char *)c + k->offset;
+
+	switch (k->kind) {
+	case TEXT:
+		buf_add_c(out, at);
+		break;
+	case U32:
+		buf_fmt(out, "%u", *(const uint32_t *)at);
+		break;
+	case U16:
+		buf_fmt(out, "%u", *(const uint16_t *)at);
+		break;
+	case SWITCH:
+		buf_add_c(out, k->words[*(const bool *)at]);
+		break;
+	case LEVEL:
+		buf_add_c(out, levels[*(const int *)at]);
+		break;
+	case LISTENS:
+		print_listens(c, out);
+		break;
+	case PREFIX:
+		buf_add_c(out, prefix_text(*(const struct prefix *)at).s);
+		break;
+	case PREFIXES:
+		for (unsigned int i = 0; i < ((const struct config_prefixes *)at)->n; i++)
+			buf_fmt(out, "%s%s", i ? ", " : "",
+				prefix_text(((const struct config_prefixes *)at)->p[i]).s);
+		break;
+	case IPS:
+		for (unsigned int i = 0; i < ((const struct config_ips *)at)->n; i++)
+			buf_fmt(out, "%s%s", i ? ", " : "",
+				ip_text(((const struct config_ips *)at)->ip[i]).s);
+		break;
+	}
+}
+
+/* Help and limits as comment lines of at most 79 letters. */
+static void print_comment(const char *text, struct buf *out)
+{
+	struct str rest = str_c(text);
+	size_t column = 0;
+
+	while (rest.p) {
+		struct str word = str_cut(&rest, ' ');
+
+		if (column && column + 1 + word.n > 79) {
+			buf_add_c(out, "\n");
+			column = 0;
+		}
+		buf_add_c(out, column ? " " : "# ");
+		column += word.n + (column ? 1 : 2);
+		buf_add_str(out, word);
+	}
+	buf_add_c(out, "\n");
+}
+
+int config_print(const struct config *c, bool with_help, struct buf *out)
+{
+	if (with_help)
+		buf_add_c(out, "# The configuration of weird: every key with its default.\n"
+			       "# Lists are separated by commas. `weird --check` reads this file "
+			       "and prints\n# every complaint.\n");
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		const struct key *k = &keys[i];
+
+		if (with_help) {
+			char allowed[200], line[256];
+
+			buf_add_c(out, "\n");
+			print_comment(k->help, out);
+			key_allowed(k, allowed, sizeof(allowed));
+			snprintf(line, sizeof(line), "Allowed: %s.", allowed);
+			print_comment(line, out);
+		}
+		buf_fmt(out, "%s =", k->name);
+		{
+			size_t before = out->n;
+
+			buf_add_c(out, " ");
+			print_value(c, k, out);
+			if (out->n == before + 1) /* no blank at the end of an empty value */
+				out->n = before;
+		}
+		buf_add_c(out, "\n");
+	}
+	return buf_failed(out);
+}
