@@ -1,5 +1,8 @@
 /* The network of one slot: see the header. */
 #include <arpa/inet.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include "base/fd.h"
 #include "bpf/maps.h"
@@ -115,6 +118,18 @@ static int make_inside(int router_ns, const struct slotnet_plan *p, int *ret_ns,
 	return MIN(r, 0);
 }
 
+/* The end that came up first has a carrier only once the kernel's link watch has run, and drops what
+ * it sends until then. Asking for its state runs the watch now. */
+static int settle(int slot_socket, struct err *err)
+{
+	struct ethtool_value v = { .cmd = ETHTOOL_GLINK };
+	struct ifreq ifr = { .ifr_name = "eth0", .ifr_data = (char *)&v };
+
+	if (ioctl(slot_socket, SIOCETHTOOL, &ifr) < 0)
+		return err_sys(err, -errno, "state of eth0");
+	return v.data ? 0 : err_set(err, -ENETDOWN, ERR_INTERNAL, "eth0 has no carrier");
+}
+
 int slotnet_make(struct rtnl *router, int router_ns, const struct slotnet_plan *p,
 	struct slotnet *ret, struct err *err)
 {
@@ -127,6 +142,8 @@ int slotnet_make(struct rtnl *router, int router_ns, const struct slotnet_plan *
 	if (ifindex < 0)
 		return err_sys(err, ifindex, "find %s", p->link);
 	r = outside(router, p, (uint32_t)ifindex, err);
+	if (r == 0)
+		r = settle(agent, err);
 	if (r < 0) {
 		link_del(router, p->link, NULL);
 		return err_wrap(err, r, "outside %s", p->link);
