@@ -20,7 +20,8 @@
  *
  * Who writes: the host role writes all maps; the edge role writes `weir_pins` and
  * `weir_ports` (through inherited descriptors); the program writes flows, counters
- * and pins' last_used.
+ * and pins' last_used. `weir_slots` is mapped into the host role's memory, so that
+ * flipping a policy is one store that touches nothing the program keeps beside it.
  */
 #pragma once
 #include <linux/types.h>
@@ -33,6 +34,8 @@
 /* fe80::77:1 is the gateway on every link, fe80::77:2 the sandbox. */
 #define WEIR_MARK_DNS	  0x57450053u /* steered to the DNS proxy: ip rule fwmark -> local table */
 #define WEIR_TABLE_DNS	  5300	      /* that routing table */
+#define WEIR_MARK_REFUSAL 0x574500ffu /* a refusal the program forged itself: it passes its own hooks.
+				       * Marks do not survive the way out of a sandbox */
 #define WEIR_MAC_GATEWAY  { 0x02, 0x57, 0x45, 0x49, 0x52, 0x01 }
 #define WEIR_MAC_SANDBOX  { 0x02, 0x57, 0x45, 0x49, 0x52, 0x02 }
 
@@ -92,14 +95,24 @@ struct weir_decision {
 	__u32 table;   /* port table; the edge role's have the top bit set */
 };
 
-/* weir_slots: array[slot]. */
+/* weir_config: array[1]. */
+struct weir_config {
+	__u32 version;	   /* WEIR_MAPS_VERSION of who made the maps */
+	__u32 dns_workers; /* sockets in use in weir_dns_*; 0: port 53 is dropped */
+	__u32 floor;	   /* generation of weir_floor: flows judged under another are judged again */
+	__u32 pad;
+};
+
+/* weir_slots: array[slot], mapped. */
 struct weir_slot {
 	__u32 policy;	    /* id in force; 0 quarantines. Read once per packet; flipped in one store */
 	__u32 ifindex;	    /* of the link in the router namespace; 0: no link */
 	__u32 ip4;	    /* network order: own source address */
 	__u32 flows;	    /* live flow entries, kept by the program */
-	struct weir_addr ip6;
-	__u64 event_tokens; /* rate bound of denial events: bucket and refill time, packed */
+	struct weir_addr ip6; /* zero: no IPv6 on this link */
+	__u64 next_event;   /* rate bound of denial events: when the bucket will be full again */
+	__u16 epoch;	    /* which life of this slot: part of flow keys */
+	__u16 zero[3];
 };
 
 /* weir_policies: hash[policy id]. */
@@ -157,17 +170,19 @@ struct weir_floor_key {
 struct weir_flow_key {
 	__u32 slot;
 	__u8 family; /* 4 or 6 */
-	__u8 proto;
-	__u8 zero[2];
+	__u8 proto; /* IPPROTO_FRAGMENT: later fragments of an answer whose first one passed */
+	__u16 epoch; /* of the slot: flows of its former sandbox are not found */
 	struct weir_addr remote;
-	__u16 local_port; /* network order; ICMP: echo id */
+	__u16 local_port; /* network order; ICMP: echo id; fragments: their identification */
 	__u16 remote_port; /* network order; ICMP: 0 */
 };
 struct weir_flow {
 	__u32 policy;	 /* the policy id that allowed it last */
 	__u16 rule;
 	__u8 state;	 /* enum weir_flow_state */
-	__u8 flags;
+	__u8 flags;	 /* the FINs seen: 1 from the sandbox, 2 towards it */
+	__u32 floor;	 /* weir_config.floor under which it was allowed */
+	__u32 pad;
 	__u64 last_seen; /* bpf_ktime_get_ns() */
 	__u64 touched;	 /* when its pin was last refreshed */
 };
@@ -175,7 +190,8 @@ enum weir_flow_state { WEIR_FLOW_NEW = 0, WEIR_FLOW_OPEN, WEIR_FLOW_CLOSING };
 
 /* weir_counters: per-CPU array[slot]. */
 struct weir_counters {
-	__u64 out_packets, out_bytes; /* allowed, from the sandbox; DNS and management excluded */
+	__u64 out_packets, out_bytes; /* allowed, from the sandbox; DNS and management excluded.
+				       * Bytes from the IP header on; packets as on the wire */
 	__u64 in_packets, in_bytes;   /* allowed, to the sandbox */
 	__u64 dns_packets;
 	__u64 denied[WEIR_R_MAX];     /* exact, by reason */
@@ -203,6 +219,19 @@ static inline __u32 weir_scope(__u32 policy, int is6)
 {
 	return policy << 1 | (is6 ? 1u : 0u); /* ids stay below 2^31 */
 }
+
+/* weir_dns_tcp, weir_dns_udp: sockmaps. Worker w has its IPv4 socket at 2w, IPv6 at 2w + 1. */
+#define WEIR_DNS_WORKERS_MAX 64u
+
+/* weir_collect: a SYSCALL program with this context; run it every few seconds. */
+struct weir_collect {
+	__u32 live, removed; /* flow entries, filled by the program */
+};
+
+/* weir_verdict_test: a classifier for BPF_PROG_TEST_RUN. skb->mark carries the slot; what it
+ * returns is this, packed. */
+#define WEIR_TEST_RESULT(verdict, reason, detail, rule) \
+	((__u32)(verdict) << 28 | (__u32)(reason) << 20 | (__u32)(detail) << 16 | (__u32)(rule))
 
 #define WEIR_SLOTS_MAX	  65000u    /* addresses of a /16 less the ends; also bounds uid ranges */
 #define WEIR_PREFIXES_MAX 1048576u

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * What the program tells: exact counters per slot, and an event per denial as far as the slot's
+ * rate allows. Denials that are not told are counted, so events + events_suppressed is exactly
+ * the sum of denials.
+ */
+#pragma once
+#include "datapath/judge.bpf.h"
+
+#define EVENT_GAP   (1000000000ull / WEIR_EVENTS_PER_SEC)
+#define EVENT_BURST (1000000000ull)
+#define CAS_TRIES   4 /* contenders are CPUs working for one sandbox; the loser's event is counted */
+
+/* A bucket in one word: the time at which it would be full again. */
+static __always_inline int event_token(struct weir_slot *slot, __u64 now)
+{
+	for (int i = 0; i < CAS_TRIES; i++) {
+		__u64 seen = *(volatile __u64 *)&slot->next_event;
+		__u64 from = seen > now ? seen : now;
+
+		if (from + EVENT_GAP > now + EVENT_BURST)
+			return 0;
+		if (__sync_val_compare_and_swap(&slot->next_event, seen, from + EVENT_GAP) == seen)
+			return 1;
+	}
+	return 0;
+}
+
+static __noinline void tell_denied(__u32 slot_id, struct weir_slot *slot, const struct packet *p,
+	const struct verdict *v, int inbound)
+{
+	struct weir_counters *c = counters_get(slot_id);
+	__u64 now = bpf_ktime_get_ns();
+	struct weir_event *e = NULL;
+
+	if (!c || !slot)
+		return;
+	if (v->reason < WEIR_R_MAX)
+		c->denied[v->reason]++;
+	if (event_token(slot, now))
+		e = bpf_ringbuf_reserve(&weir_events, sizeof(*e), 0);
+	if (!e) {
+		c->events_suppressed++;
+		return;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->ktime = now;
+	e->slot = slot_id;
+	e->policy = slot->policy;
+	e->reason = v->reason;
+	e->detail = v->detail;
+	e->family = p->family;
+	e->proto = p->proto;
+	e->rule = v->rule;
+	e->inbound = inbound;
+	e->local_port = bpf_ntohs(p->local_port);
+	e->remote_port = bpf_ntohs(p->remote_port);
+	e->remote = p->remote;
+	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline __u64 wire_packets(struct __sk_buff *skb)
+{
+	return skb->gso_segs ? skb->gso_segs : 1;
+}
+
+static __always_inline void count_out(struct __sk_buff *skb, __u32 slot_id)
+{
+	struct weir_counters *c = counters_get(slot_id);
+
+	if (!c)
+		return;
+	c->out_packets += wire_packets(skb);
+	c->out_bytes += skb->len - L3;
+}
+
+static __always_inline void count_in(struct __sk_buff *skb, __u32 slot_id)
+{
+	struct weir_counters *c = counters_get(slot_id);
+
+	if (!c)
+		return;
+	c->in_packets += wire_packets(skb);
+	c->in_bytes += skb->len - L3;
+}
+
+static __always_inline void count_dns(struct __sk_buff *skb, __u32 slot_id)
+{
+	struct weir_counters *c = counters_get(slot_id);
+
+	if (c)
+		c->dns_packets += wire_packets(skb);
+}
