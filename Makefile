@@ -1,0 +1,45 @@
+# Thin: meson and ninja build, scripts/ and tools/ do the rest. `make demo` and `make check` are
+# complete on a fresh Debian 12 as root.
+BUILD ?= build
+
+all: deps-build
+	@test -f $(BUILD)/build.ninja || meson setup $(BUILD)
+	@ninja -C $(BUILD)
+
+deps-build:
+	@scripts/deps.sh build
+
+demo:
+	@scripts/deps.sh build run demo
+	@scripts/demo
+
+check:
+	@scripts/deps.sh
+	@python3 scripts/check.py
+
+# A part of it: make check-netlab. `python3 scripts/check.py --list` names them.
+check-%:
+	@scripts/deps.sh
+	@python3 scripts/check.py $*
+
+bench: all
+	@python3 tests/bench/bench.py
+
+# Each target for FUZZ_SECONDS, starting from its corpus.
+fuzz:
+	@scripts/deps.sh build
+	@scripts/fuzz.sh
+
+soak: all
+	@python3 tests/bench/soak.py
+
+install: all
+	@meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-clang build-asan build-fuzz
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+.PHONY: all deps-build demo check bench fuzz soak install clean format

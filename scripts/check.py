@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""check.py [STAGE...]: everything that CI runs, in stages, and one line at the end.
+
+Each stage writes build/check/<stage>.log, says how long it took and what it counted. A stage that
+fails shows the end of its log; later stages still run unless they need it. Skips are listed with
+their reasons. The last line is "N passed, N failed, N skipped"; the exit status is 0 only if nothing
+failed. `--list` names the stages.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ET
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+LOGS = os.path.join(ROOT, "build", "check")
+START = time.monotonic()
+SILENCE_S = 30  # a stage that takes longer says that it is still there
+
+
+def python_with_pytest():
+    for python in (sys.executable, "/usr/bin/python3"):
+        if subprocess.run([python, "-c", "import pytest"], stderr=subprocess.DEVNULL).returncode == 0:
+            return python
+    sys.exit("check: pytest is missing: run scripts/deps.sh test")
+
+
+PYTHON = python_with_pytest()
+
+
+class Count:
+    def __init__(self):
+        self.passed = self.failed = 0
+        self.skipped = []  # "name: reason"
+
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self):
+        return f"{self.passed} passed, {self.failed} failed, {len(self.skipped)} skipped"
+
+
+class Failed(Exception):
+    pass
+
+
+def say(text):
+    print(f"[{time.monotonic() - START:6.1f} s] {text}", flush=True)
+
+
+def run(log, *argv, env=None, ok=(0,)):
+    """Run argv with its output in the log. Returns the status; Failed if it is not in ok."""
+    log.write(f"+ {' '.join(argv)}\n")
+    log.flush()
+    done = subprocess.run(argv, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
+                          stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+    if ok and done.returncode not in ok:
+        raise Failed(f"{argv[0]} ended with {done.returncode}")
+    return done.returncode
+
+
+# --- reading results -------------------------------------------------------------------------------
+
+def junit(path):
+    count = Count()
+    if not os.path.exists(path):
+        raise Failed("no results were written")
+    for case in ET.parse(path).iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}"
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            count.failed += 1
+        elif skip is not None:
+            count.skipped.append(f"{name}: {skip.get('message') or (skip.text or '').strip()}")
+        else:
+            count.passed += 1
+    return count
+
+
+def meson_results(build):
+    """cmocka's own cases where a program prints them, else the program as one."""
+    count = Count()
+    for line in open(os.path.join(ROOT, build, "meson-logs", "testlog.json")):
+        test = json.loads(line)
+        out = test.get("stdout", "") + test.get("stderr", "")
+        cases = len(re.findall(r"^\[ +OK +\]", out, re.M))
+        bad = len(set(re.findall(r"^\[ +FAILED +\] (\w+)", out, re.M)))
+        if test["result"] == "SKIP":
+            reason = (out.strip().splitlines() or ["no reason given"])[-1]
+            count.skipped.append(f"{test['name']}: {reason}")
+            continue
+        for name in set(re.findall(r"^\[ +SKIPPED +\] (\w+)", out, re.M)):
+            why = re.search(rf"skip {name}: (.*)", out)
+            count.skipped.append(f"{test['name']}.{name}: " + (why.group(1) if why else
+                                                               "see its log"))
+        if test["result"] in ("OK", "EXPECTEDFAIL"):
+            count.passed += max(cases, 1)
+        else:
+            count.passed += cases
+            count.failed += max(bad, 1)
+    return count
+
+
+def tap(path):
+    """node's test runner."""
+    count = Count()
+    text = open(path).read()
+    for line in text.splitlines():
+        m = re.match(r" *(not ok|ok) \d+ - (.*)$", line)
+        if not m or re.search(r"# (SUITE|TODO)", line):
+            continue
+        skip = re.search(r"(.*?) # SKIP ?(.*)", m.group(2))
+        if skip:
+            count.skipped.append(f"{skip.group(1)}: {skip.group(2) or 'no reason given'}")
+        elif m.group(1) == "ok":
+            count.passed += 1
+        else:
+            count.failed += 1
+    if not re.search(r"^# (tests|pass) \d+", text, re.M):
+        raise Failed("node's test runner did not finish")
+    return count
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+def setup(log, build, *options, env=None):
+    if not os.path.exists(os.path.join(ROOT, build, "build.ninja")):
+        run(log, "meson", "setup", build, "-Dwerror=true", *options, env=env)
+
+
+def stage_gcc(log):
+    "build with gcc, warnings are errors"
+    setup(log, "build")
+    run(log, "ninja", "-C", "build")
+    count = Count()
+    count.passed = 1
+    return count
+
+
+def stage_unit(log):
+    "unit, property and replay tests"
+    run(log, "meson", "test", "-C", "build", "--no-rebuild", "--print-errorlogs",
+        "--timeout-multiplier", "3", ok=None)
+    return meson_results("build")
+
+
+def stage_clang(log):
+    "build with clang, warnings are errors"
+    setup(log, "build-clang", env={"CC": "clang"})
+    run(log, "ninja", "-C", "build-clang")
+    count = Count()
+    count.passed = 1
+    return count
+
+
+def stage_asan(log):
+    "the same tests under AddressSanitizer and UBSan"
+    setup(log, "build-asan", "-Db_sanitize=address,undefined", "-Db_lundef=false",
+          "-Dbuildtype=debugoptimized")
+    run(log, "ninja", "-C", "build-asan")
+    run(log, "meson", "test", "-C", "build-asan", "--no-rebuild", "--print-errorlogs",
+        "--timeout-multiplier", "6", ok=None,
+        env={"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
+             "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
+    return meson_results("build-asan")
+
+
+def pytest(log, name, *argv, env=None, before=()):
+    xml = os.path.join(LOGS, f"{name}.xml")
+    if os.path.exists(xml):
+        os.unlink(xml)
+    status = run(log, *before, PYTHON, "-m", "pytest", "-q", "-rs", f"--junitxml={xml}", *argv,
+                 ok=None, env={"WEIR_NO_BUILD": "1", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
+    count = junit(xml)
+    if status and not count.failed:
+        count.failed += 1  # the tests passed, but what surrounds them did not: a leak, say
+    return count
+
+
+def stage_tree(log):
+    "the arrows between rooms, the manual pages, the tools"
+    return pytest(log, "tree", "tests/unit")
+
+
+LAB = ("tools/with-internet", "--", "tools/with-daemon", "--")
+
+
+def stage_netlab(log):
+    "the decision table with real packets"
+    return pytest(log, "netlab", "tests/netlab", before=LAB)
+
+
+def stage_product(log):
+    "the API and the command line against the real daemon"
+    return pytest(log, "product", "tests/product", before=LAB)
+
+
+def stage_client(log):
+    "the published client, unmodified"
+    run(log, "tests/client/install")
+    tap_file = os.path.join(LOGS, "client.tap")
+    status = run(log, *LAB, "tests/client/run", tap_file, ok=None, env={"WEIR_NO_BUILD": "1"})
+    count = tap(tap_file)
+    if status and not count.failed:
+        count.failed += 1
+    return count
+
+
+def stage_attack(log):
+    "what must fail, with its controls"
+    return pytest(log, "attack", "tests/attack", before=LAB)
+
+
+def stage_kernel61(log):
+    "kernel program, lab core and a container on Linux 6.1"
+    xml = os.path.join(LOGS, "kernel61.xml")
+    if os.path.exists(xml):
+        os.unlink(xml)
+    # What the guest writes is gone with it, so the results come out on its console.
+    status = run(log, "tools/on-6.1", "--", "tests/on-6.1", PYTHON, ok=None,
+                 env={"WEIR_NO_BUILD": "1"})
+    log.flush()
+    text = open(log.name, errors="replace").read()
+    m = re.search(r"<\?xml.*?</testsuites>", text, re.S)
+    if not m:
+        raise Failed(f"no results came out of the guest (status {status})")
+    with open(xml, "w") as f:
+        f.write(m.group(0))
+    count = junit(xml)
+    for unit in re.findall(r"^UNIT (ok|failed|skipped) (.*)$", text, re.M):
+        if unit[0] == "ok":
+            count.passed += 1
+        elif unit[0] == "failed":
+            count.failed += 1
+        else:
+            count.skipped.append(unit[1])
+    return count
+
+
+def stage_coverage(log):
+    "which lines of the attack list are covered"
+    table = subprocess.run([PYTHON, "tests/attack/coverage.py"], cwd=ROOT, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    log.write(table.stdout)
+    print(table.stdout, end="")
+    if table.returncode:
+        raise Failed("the coverage table does not hold")
+    return Count()
+
+
+STAGES = {name[6:]: f for name, f in list(globals().items()) if name.startswith("stage_")}
+NEEDS = {"unit": "gcc", "netlab": "gcc", "product": "gcc", "client": "gcc", "attack": "gcc",
+         "kernel61": "gcc"}
+
+
+def heartbeat(name, done):
+    while not done.wait(SILENCE_S):
+        say(f"  {name}: still running, log in build/check/{name}.log")
+
+
+def main():
+    wanted = sys.argv[1:]
+    if wanted == ["--list"]:
+        for name, f in STAGES.items():
+            print(f"{name:10} {f.__doc__}")
+        return 0
+    for name in wanted:
+        if name not in STAGES:
+            sys.exit(f"check: no stage called {name}: {', '.join(STAGES)}")
+    wanted = wanted or list(STAGES)
+    if set(wanted) & set(NEEDS) and "gcc" not in wanted:
+        wanted.insert(0, "gcc")
+    os.makedirs(LOGS, exist_ok=True)
+
+    total, broken, told = Count(), set(), []
+    for name in wanted:
+        if NEEDS.get(name) in broken:
+            say(f"{name}: not run, {NEEDS[name]} failed")
+            total.failed += 1
+            broken.add(name)
+            continue
+        say(f"{name}: {STAGES[name].__doc__}")
+        began = time.monotonic()
+        done = threading.Event()
+        threading.Thread(target=heartbeat, args=(name, done), daemon=True).start()
+        path = os.path.join(LOGS, f"{name}.log")
+        why = None
+        with open(path, "w", buffering=1) as log:
+            try:
+                count = STAGES[name](log)
+            except (Failed, OSError, ET.ParseError) as e:
+                count, why = Count(), str(e)
+                count.failed = 1
+        done.set()
+        total.add(count)
+        told += count.skipped
+        say(f"  {name}: {count} in {time.monotonic() - began:.1f} s")
+        if count.failed:
+            broken.add(name)
+            print(f"----- {name}: {why or 'failures'}; the end of {os.path.relpath(path, ROOT)}:")
+            with open(path, errors="replace") as log:
+                print("".join(log.readlines()[-60:]))
+            print("-----", flush=True)
+    if told:
+        print("skipped:")
+        for skip in told:
+            print(f"  {skip}")
+    say("done")
+    print(total)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Arrows between rooms point only up the list (ARCHITECTURE.md): an include names its room, so a
+wrong arrow is a line of text. The agent is narrower still, and `weird` links no HTTP and no JSON."""
+
+import glob
+import os
+import re
+import subprocess
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+ROOMS = ["bpf", "base", "event", "wire", "policy", "datapath", "host", "runtime", "sandbox", "edge",
+         "api", "agent", "cmd"]
+# Exceptions are declarations only, and said in the file that makes them.
+ALLOWED = {("event", "wire/ipc.h")}
+# Rooms that meet only through wire.
+STRANGERS = {("edge", "sandbox"), ("edge", "host"), ("edge", "runtime"), ("api", "sandbox"),
+             ("api", "host"), ("api", "runtime"), ("api", "edge"), ("api", "datapath")}
+AGENT = {"base", "wire"}
+
+
+def includes():
+    for path in glob.glob(os.path.join(ROOT, "src", "*", "*.[ch]")):
+        room = os.path.basename(os.path.dirname(path))
+        for number, line in enumerate(open(path, errors="replace"), 1):
+            m = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
+            if m and "/" in m.group(1):
+                yield os.path.relpath(path, ROOT), number, room, m.group(1)
+
+
+def test_every_room_is_known():
+    rooms = {os.path.basename(os.path.dirname(p)) for p in glob.glob(os.path.join(ROOT, "src/*/*"))}
+    assert rooms <= set(ROOMS), rooms - set(ROOMS)
+
+
+def test_arrows_point_up():
+    wrong = []
+    for path, number, room, header in includes():
+        target = header.split("/")[0]
+        if target not in ROOMS or (room, header) in ALLOWED or target == room:
+            continue  # a library's header, or our own room
+        if (ROOMS.index(target) > ROOMS.index(room) or (room, target) in STRANGERS or
+                (room == "agent" and target not in AGENT | {"bpf"})):
+            wrong.append(f"{path}:{number}: {room} includes {header}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_there_is_something_to_watch():
+    """The control: a tree without includes would pass everything."""
+    assert sum(1 for _ in includes()) > 50
+
+
+@pytest.mark.parametrize("program, forbidden", [
+    ("weird", ["libjansson", "libsqlite3", "libcurl"]),
+    ("weir-edge", ["libjansson", "libsqlite3", "libcurl", "libbpf", "libmnl"]),
+    ("weir-api", ["libbpf", "libmnl"])])
+def test_the_trust_line_is_a_link_line(program, forbidden):
+    path = os.path.join(ROOT, os.environ.get("WEIR_BUILD", "build"), "src/cmd", program)
+    if not os.path.exists(path):
+        pytest.skip(f"{program} is not built")
+    needed = re.findall(r"NEEDED.*\[(\S+?)\.so",
+                        subprocess.run(["readelf", "-d", path], stdout=subprocess.PIPE,
+                                       text=True, check=True).stdout)
+    assert not [n for n in needed for f in forbidden if n.startswith(f)]
+    assert needed, "statically linked, or not readable"
+
+
+def test_the_agent_is_static():
+    found = glob.glob(os.path.join(ROOT, os.environ.get("WEIR_BUILD", "build"), "src/*/weir-agent"))
+    if not found:
+        pytest.skip("weir-agent is not built")
+    headers = subprocess.run(["readelf", "-d", found[0]], stdout=subprocess.PIPE, text=True).stdout
+    assert "NEEDED" not in headers
