@@ -82,6 +82,11 @@ static __noinline int decision_find(__u32 policy_id, const struct packet *p,
 	return 0;
 }
 
+static __always_inline int has_ports(const struct packet *p)
+{
+	return (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) && p->frag != FRAG_LATER;
+}
+
 static __always_inline int is_smtp(const struct packet *p)
 {
 	return p->proto == IPPROTO_TCP && p->remote_port == bpf_htons(25);
@@ -114,7 +119,23 @@ static __noinline void judge_ports(__u32 policy_id, const struct packet *p,
 	}
 }
 
-/* The verdict for a packet of a sandbox under this policy. */
+/* Given the policy's header: the verdict once the address's decision is known. */
+static __always_inline void judge_address(__u32 policy_id, const struct weir_policy *policy,
+	const struct packet *p, const struct weir_decision *d, struct verdict *v)
+{
+	if (p->frag == FRAG_LATER && policy->restrictive)
+		refuse(v, WEIR_R_FRAGMENT, 0);
+	else if (has_ports(p))
+		judge_ports(policy_id, p, d, policy->smtp, v);
+	else if (p->frag != FRAG_LATER && p->icmp != ICMP_ASK && !policy->other_protocols)
+		refuse(v, WEIR_R_PROTOCOL, 0);
+	else
+		decide(v, d->verdict, d->rule); /* of the address as a whole: every port, or none */
+}
+
+/* The verdict for a packet of a sandbox under this policy. The header of a policy is written
+ * last and deleted first, so one that is still there at the end proves that the version was
+ * whole all along. */
 static __noinline void judge(__u32 policy_id, const struct packet *p, struct verdict *v)
 {
 	struct weir_policy *policy;
@@ -127,21 +148,10 @@ static __noinline void judge(__u32 policy_id, const struct packet *p, struct ver
 		return;
 	}
 	policy = bpf_map_lookup_elem(&weir_policies, &policy_id);
-	if (!policy || decision_find(policy_id, p, &d) < 0) {
-		refuse(v, WEIR_R_QUARANTINE, 0);
-		return;
+	if (policy && decision_find(policy_id, p, &d) == 0) {
+		judge_address(policy_id, policy, p, &d, v);
+		if (bpf_map_lookup_elem(&weir_policies, &policy_id))
+			return;
 	}
-	if (p->frag == FRAG_LATER && policy->restrictive) {
-		refuse(v, WEIR_R_FRAGMENT, 0);
-		return;
-	}
-	if ((p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) && p->frag != FRAG_LATER) {
-		judge_ports(policy_id, p, &d, policy->smtp, v);
-		return;
-	}
-	if (p->frag != FRAG_LATER && p->icmp != ICMP_ASK && !policy->other_protocols) {
-		refuse(v, WEIR_R_PROTOCOL, 0);
-		return;
-	}
-	decide(v, d.verdict, d.rule); /* of an address as a whole: every port, or none */
+	refuse(v, WEIR_R_QUARANTINE, 0);
 }

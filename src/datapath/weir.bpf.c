@@ -142,11 +142,6 @@ static __always_inline int is_unicast(const struct packet *p)
 	return first != 0xff && (x[0] | x[1] | x[2] | (x[3] & ~bpf_htonl(1)));
 }
 
-static __always_inline int has_ports(const struct packet *p)
-{
-	return (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) && p->frag != FRAG_LATER;
-}
-
 /* All that can be said of a packet from the sandbox without looking at flows. */
 static __noinline enum course classify(struct __sk_buff *skb, const struct where *w,
 	struct packet *p, struct verdict *v)

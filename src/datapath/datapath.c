@@ -1,0 +1,188 @@
+/* Slots, the floor, counters, flows and the DNS proxy's sockets: writing what the program reads. */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <netinet/in.h>
+#include "datapath/dp.h"
+#include "datapath/keys.h"
+
+static struct weir_slot *slot_of(const struct datapath *dp, uint32_t slot)
+{
+	return dp_slot_ok(slot) ? &dp->slots[slot] : NULL;
+}
+
+static int counters_zero(struct datapath *dp, uint32_t slot)
+{
+	int cpus = libbpf_num_possible_cpus();
+	auto_free struct weir_counters *all = NULL;
+
+	if (cpus < 0)
+		return cpus;
+	all = calloc((size_t)cpus, sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	return bpf_map_update_elem(dp->counters, &slot, all, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct err *err)
+{
+	struct weir_slot *k = slot_of(dp, s->slot);
+	int r;
+
+	if (!k || s->ifindex == 0 || s->ip4.family != 4 || (s->ip6.family && s->ip6.family != 6))
+		return err_set(err, -EINVAL, ERR_INTERNAL, "slot %" PRIu32 ": not a slot, link or "
+			"address", s->slot);
+	datapath_slot_clear(dp, s->slot);
+	r = counters_zero(dp, s->slot);
+	if (r < 0)
+		return err_sys(err, r, "clear the counters of slot %" PRIu32, s->slot);
+	memcpy(&k->ip4, s->ip4.a, sizeof(k->ip4));
+	k->ip6 = s->ip6.family ? key_addr(s->ip6) : (struct weir_addr){ { 0 } };
+	k->epoch++;
+	k->next_event = 0;
+	__atomic_store_n(&k->flows, 0, __ATOMIC_RELEASE);
+	if (bpf_map_update_elem(dp->links, &s->ifindex, &s->slot, BPF_ANY) < 0)
+		return err_sys(err, -errno, "name slot %" PRIu32 " by its link", s->slot);
+	__atomic_store_n(&k->ifindex, s->ifindex, __ATOMIC_RELEASE);
+	return 0;
+}
+
+void datapath_slot_clear(struct datapath *dp, uint32_t slot)
+{
+	struct weir_slot *k = slot_of(dp, slot);
+	uint32_t ifindex, named;
+
+	if (!k)
+		return;
+	ifindex = k->ifindex;
+	datapath_quarantine(dp, slot);
+	__atomic_store_n(&k->ifindex, 0, __ATOMIC_RELEASE);
+	/* the link's number may by now be another slot's */
+	if (ifindex && bpf_map_lookup_elem(dp->links, &ifindex, &named) == 0 && named == slot)
+		bpf_map_delete_elem(dp->links, &ifindex);
+}
+
+int datapath_slot_get(const struct datapath *dp, uint32_t slot, struct weir_slot *ret)
+{
+	const struct weir_slot *k = slot_of(dp, slot);
+
+	if (!k || k->ifindex == 0)
+		return -ENOENT;
+	*ret = *k;
+	return 0;
+}
+
+static bool floor_has(const struct policy_floor *floor, const struct weir_floor_key *key)
+{
+	for (uint32_t i = 0; i < floor->n; i++) {
+		struct weir_floor_key k = key_floor(floor->e[i].prefix);
+
+		if (memcmp(&k, key, sizeof(k)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Flows carry the generation under which they were judged. */
+static int floor_generation_next(struct datapath *dp)
+{
+	struct weir_config config;
+	uint32_t zero = 0;
+
+	if (bpf_map_lookup_elem(dp->config, &zero, &config) < 0)
+		return -errno;
+	config.floor++;
+	return bpf_map_update_elem(dp->config, &zero, &config, BPF_EXIST) < 0 ? -errno : 0;
+}
+
+int datapath_floor_set(struct datapath *dp, const struct policy_floor *floor, struct err *err)
+{
+	struct weir_floor_key key, next;
+	bool more;
+	int r;
+
+	for (uint32_t i = 0; i < floor->n; i++) {
+		struct weir_floor_key k = key_floor(floor->e[i].prefix);
+		uint32_t value = floor->e[i].floor;
+
+		if (bpf_map_update_elem(dp->floor, &k, &value, BPF_ANY) < 0)
+			return err_sys(err, -errno, "write the floor");
+	}
+	more = bpf_map_get_next_key(dp->floor, NULL, &key) == 0;
+	while (more) {
+		more = bpf_map_get_next_key(dp->floor, &key, &next) == 0;
+		if (!floor_has(floor, &key))
+			bpf_map_delete_elem(dp->floor, &key);
+		key = next;
+	}
+	r = floor_generation_next(dp);
+	return r < 0 ? err_sys(err, r, "announce the floor") : 0;
+}
+
+int datapath_counters(const struct datapath *dp, uint32_t slot, struct weir_counters *ret)
+{
+	int cpus = libbpf_num_possible_cpus();
+	auto_free struct weir_counters *all = NULL;
+	uint64_t *sum = (uint64_t *)ret;
+
+	_Static_assert(sizeof(*ret) % sizeof(*sum) == 0, "counters are all 64 bits wide");
+	if (!dp_slot_ok(slot))
+		return -EINVAL;
+	if (cpus < 0)
+		return cpus;
+	all = calloc((size_t)cpus, sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	if (bpf_map_lookup_elem(dp->counters, &slot, all) < 0)
+		return -errno;
+	memset(ret, 0, sizeof(*ret));
+	for (int cpu = 0; cpu < cpus; cpu++)
+		for (size_t i = 0; i < sizeof(*ret) / sizeof(*sum); i++)
+			sum[i] += ((const uint64_t *)&all[cpu])[i];
+	return 0;
+}
+
+int datapath_collect(struct datapath *dp, struct weir_collect *ret)
+{
+	struct weir_collect result = { 0 };
+	DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &result,
+		.ctx_size_in = sizeof(result));
+
+	dp_policies_purge(dp, false);
+	if (bpf_prog_test_run_opts(datapath_fd(dp, "weir_collect"), &opts) < 0)
+		return -errno;
+	if (ret)
+		*ret = result;
+	return 0;
+}
+
+int datapath_dns_socket(struct datapath *dp, uint32_t worker, uint8_t proto, uint8_t family, int fd,
+	struct err *err)
+{
+	int map = datapath_fd(dp, proto == IPPROTO_TCP ? "weir_dns_tcp" : "weir_dns_udp");
+	uint32_t at = worker * 2 + (family == 6);
+	uint64_t value = (uint64_t)fd;
+
+	if (worker >= WEIR_DNS_WORKERS_MAX)
+		return err_set(err, -EINVAL, ERR_INTERNAL, "more than %u DNS workers",
+			WEIR_DNS_WORKERS_MAX);
+	if (bpf_map_update_elem(map, &at, &value, BPF_ANY) < 0)
+		return err_sys(err, -errno, "give worker %" PRIu32 "'s DNS socket to the program",
+			worker);
+	return 0;
+}
+
+int datapath_dns_workers(struct datapath *dp, uint32_t n, struct err *err)
+{
+	struct weir_config config;
+	uint32_t zero = 0;
+
+	if (n > WEIR_DNS_WORKERS_MAX)
+		return err_set(err, -EINVAL, ERR_INTERNAL, "more than %u DNS workers",
+			WEIR_DNS_WORKERS_MAX);
+	if (bpf_map_lookup_elem(dp->config, &zero, &config) < 0)
+		return err_sys(err, -errno, "read the program's configuration");
+	config.dns_workers = n;
+	if (bpf_map_update_elem(dp->config, &zero, &config, BPF_EXIST) < 0)
+		return err_sys(err, -errno, "write the program's configuration");
+	return 0;
+}

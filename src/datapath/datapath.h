@@ -1,0 +1,77 @@
+/*
+ * The host role's hand on the kernel program: loading and pinning, links, slots, policies, the
+ * floor, counters.
+ *
+ * Everything lives pinned below <bpffs>/<daemon name>/, one file per map and program, so that
+ * links keep working while no role runs and a restarted host role finds all of it again. Pins
+ * made under another WEIR_MAPS_VERSION, or whose shape is not ours, are removed and made anew:
+ * then every slot begins in quarantine. The programs are always this build's own, around the
+ * maps that were found: attach again to hand a running link over to them.
+ *
+ * One thread. Calls about links work in the network namespace of the calling thread, which must
+ * be the router's. datapath_commit() writes a policy's keys, then flips the slot in one store,
+ * then deletes the keys of the version before; they are remembered here, and read back from the
+ * maps after a restart.
+ */
+#pragma once
+#include "policy/floor.h"
+#include "policy/policy.h"
+
+struct datapath;
+
+/* `bpffs`: a mounted BPF file system, "/sys/fs/bpf". */
+int datapath_open(const char *bpffs, const char *name, struct datapath **ret, struct err *err);
+struct datapath *datapath_free(struct datapath *dp); /* the pins stay */
+static inline void auto_datapath_done(struct datapath **dp)
+{
+	datapath_free(*dp);
+}
+#define auto_datapath _cleanup_(auto_datapath_done)
+/* Remove the pins of that name, whoever made them. 0 also if there were none. */
+int datapath_unpin(const char *bpffs, const char *name, struct err *err);
+/* Were maps found and taken over (1), or made (0)? */
+bool datapath_adopted(const struct datapath *dp);
+
+/* A map's or program's descriptor by its name ("weir_pins", "weir_events", "weir_verdict_test"),
+ * borrowed; -ENOENT. What a role may be given: */
+int datapath_fd(const struct datapath *dp, const char *name);
+
+/* Both classifiers on a link, replacing what an earlier build attached. */
+int datapath_attach(struct datapath *dp, uint32_t ifindex, struct err *err);
+int datapath_detach(struct datapath *dp, uint32_t ifindex, struct err *err);
+
+struct datapath_slot {
+	uint32_t slot, ifindex;
+	struct ip ip4, ip6; /* ip6.family 0: none on this link */
+};
+/* A new life of the slot: quarantined, counters at zero, no flow of the former one. */
+int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct err *err);
+/* The slot's sandbox is gone: no link, no policy, its keys deleted. */
+void datapath_slot_clear(struct datapath *dp, uint32_t slot);
+/* The slot as the kernel has it; -ENOENT if it has no link. For adoption. */
+int datapath_slot_get(const struct datapath *dp, uint32_t slot, struct weir_slot *ret);
+
+/* Put version `policy` (an id never used before, below 2^31) of the slot's policy in force. Done
+ * already: 0. On failure nothing has changed. */
+int datapath_commit(struct datapath *dp, uint32_t slot, uint32_t policy, const struct policy *p,
+	const struct policy_knobs *knobs, struct err *err);
+/* Policy 0: nothing passes but the gateway's conversation with the agent. The keys go too. */
+void datapath_quarantine(struct datapath *dp, uint32_t slot);
+/* Delete every key, the edge role's too, of policies that no slot has in force. Once after
+ * adoption, before requests are served. Returns how many, or negative errno. */
+int datapath_sweep(struct datapath *dp);
+
+/* Replace the floor: what is new is written before what is gone is deleted, and established flows
+ * are judged again. */
+int datapath_floor_set(struct datapath *dp, const struct policy_floor *floor, struct err *err);
+
+int datapath_counters(const struct datapath *dp, uint32_t slot, struct weir_counters *ret);
+/* Remove idle flows; ret may be NULL. Every few seconds. */
+int datapath_collect(struct datapath *dp, struct weir_collect *ret);
+
+/* The DNS proxy's sockets of one worker (proto IPPROTO_TCP: listening; IPPROTO_UDP: bound). The
+ * caller keeps them open: a closed socket leaves the map. */
+int datapath_dns_socket(struct datapath *dp, uint32_t worker, uint8_t proto, uint8_t family, int fd,
+	struct err *err);
+/* How many workers take queries; set after their sockets. */
+int datapath_dns_workers(struct datapath *dp, uint32_t n, struct err *err);
