@@ -101,12 +101,16 @@ static int version_check(int config_fd)
 	return config.version == WEIR_MAPS_VERSION ? 0 : -ESTALE;
 }
 
+/* Constants of this build's program: made anew with it. */
+#define bpf_object__for_each_shared_map(map, obj)                                                  \
+	bpf_object__for_each_map(map, obj) if (!bpf_map__is_internal(map))
+
 /* Is every map pinned there, and of our version and shape? */
 static int maps_check(struct datapath *dp)
 {
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, dp->skel->obj) {
+	bpf_object__for_each_shared_map(map, dp->skel->obj) {
 		auto_fd int fd = map_find(dp->dir, map);
 		int r = fd < 0 ? fd : 0;
 
@@ -122,7 +126,7 @@ static int maps_reuse(struct datapath *dp)
 {
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, dp->skel->obj) {
+	bpf_object__for_each_shared_map(map, dp->skel->obj) {
 		auto_fd int fd = map_find(dp->dir, map);
 		int r;
 
@@ -144,7 +148,7 @@ static int maps_pin(struct datapath *dp)
 
 	if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.weir_config), &zero, &config, BPF_ANY) < 0)
 		return -errno;
-	bpf_object__for_each_map(map, dp->skel->obj) {
+	bpf_object__for_each_shared_map(map, dp->skel->obj) {
 		int r = pin_path(dp->dir, bpf_map__name(map), path, sizeof(path));
 
 		if (r == 0)
