@@ -1,0 +1,102 @@
+/* The table of commands. Help, completions and the checks of weir(1) are made from it. */
+#include "cmd/cli/cli.h"
+
+#define O(x) (1u << OPT_##x)
+#define MAKING                                                                                     \
+	(O(SHAPE) | O(NAME) | O(ROOTFS) | O(EGRESS) | O(ENV) | O(DISK) | O(SSH_KEY) | O(AUTO_PAUSE))
+#define MANY 256
+
+const struct cli_command cli_commands[] = {
+	{ "create", NULL, "", "make a sandbox, print its id", MAKING, 0, 0, .run = cmd_create,
+		.more = "Without --egress the sandbox may reach everything; with it, only what the\n"
+			"rules name.\n\n"
+			"  weir create --name build --egress pypi.org:443 --egress '*.pythonhosted.org'\n" },
+	{ "ls", "list", "", "list sandboxes", O(ALL) | O(QUIET), 0, 0, .run = cmd_ls },
+	{ "show", "get", "SANDBOX", "everything about one sandbox", 0, 1, 1, .complete = "s",
+		.run = cmd_show },
+	{ "exec", NULL, "SANDBOX [--] COMMAND [ARG ...]", "run a command in a sandbox",
+		O(INTERACTIVE) | O(ENV), 1, 1, .rest = true, .complete = "s", .run = cmd_exec,
+		.more = "The command's exit status becomes ours; a signal N gives 128+N; 125 means that\n"
+			"it could not be run to its end. There is no shell in between:\n\n"
+			"  weir exec build -- sh -c 'echo $HOME'\n"
+			"  echo 'print(6*7)' | weir exec -i build python3 -\n" },
+	{ "run", NULL, "[--] COMMAND [ARG ...]", "make a sandbox, run a command in it, destroy it",
+		MAKING | O(INTERACTIVE) | O(KEEP) | O(QUIET), 0, 0, .rest = true, .run = cmd_run,
+		.more = "What the sandbox was refused is listed on standard error at the end, unless\n"
+			"--quiet. The sandbox is destroyed on Ctrl-C too.\n\n"
+			"  weir run --egress pypi.org:443 -- pip download six\n" },
+	{ "cp", NULL, "SOURCE TARGET", "copy a file or directory into or out of a sandbox", O(QUIET), 2, 2,
+		.complete = "ff", .run = cmd_cp,
+		.more = "One of the two is SANDBOX:/absolute/path; '-' is standard input or output.\n\n"
+			"  weir cp app.tar.gz build:/srv/\n"
+			"  weir cp build:/var/log ./logs\n" },
+	{ "egress get", NULL, "SANDBOX", "what a sandbox may reach", 0, 1, 1, .complete = "s",
+		.run = cmd_egress_get },
+	{ "egress set", NULL, "SANDBOX RULE ...", "replace the rules", 0, 2, MANY, .complete = "s",
+		.run = cmd_egress_set,
+		.more = "A rule is host, *.host, address or prefix, each perhaps with :port; a single\n"
+			"'*' opens everything. New rules hold for the next packet, also of connections\n"
+			"that are open.\n" },
+	{ "egress add", NULL, "SANDBOX RULE ...", "add rules", 0, 2, MANY, .complete = "s",
+		.run = cmd_egress_add },
+	{ "egress rm", NULL, "SANDBOX RULE ...", "remove rules", 0, 2, MANY, .complete = "s",
+		.run = cmd_egress_rm,
+		.more = "The last rule cannot be removed, because a list without rules allows\n"
+			"everything; say so with: weir egress set SANDBOX '*'\n" },
+	{ "egress explain", NULL, "SANDBOX HOST:PORT",
+		"would it be allowed, by which rule, and why", 0, 2, 2, .complete = "s",
+		.run = cmd_egress_explain,
+		.more = "The exit status is 0 for allowed and 6 for denied.\n" },
+	{ "denials", NULL, "SANDBOX", "what was refused, and by which rule", O(FOLLOW) | O(LIMIT), 1, 1,
+		.complete = "s", .run = cmd_denials },
+	{ "pause", NULL, "SANDBOX ...", "stop a sandbox, keeping its memory", O(NO_WAIT), 1, MANY,
+		.complete = "s", .run = cmd_pause },
+	{ "resume", NULL, "SANDBOX ...", "let a paused sandbox go on", O(NO_WAIT), 1, MANY,
+		.complete = "s", .run = cmd_resume },
+	{ "rm", "delete", "SANDBOX ...", "destroy sandboxes", O(QUIET), 1, MANY, .complete = "s",
+		.run = cmd_rm },
+	{ "rootfs ls", "rootfs list", "", "list root file systems", 0, 0, 0, .run = cmd_rootfs_ls },
+	{ "rootfs build", NULL, "NAME", "build a root file system and follow the log", 0, 1, 1,
+		.run = cmd_rootfs_build },
+	{ "shapes", NULL, "", "list shapes: how large a sandbox can be", 0, 0, 0, .run = cmd_shapes },
+	{ "key create", NULL, "NAME", "make an API key and print it, once", O(ADMIN), 1, 1,
+		.run = cmd_key_create },
+	{ "key ls", "key list", "", "list API keys", 0, 0, 0, .run = cmd_key_ls },
+	{ "key rm", "key revoke", "ID ...", "revoke API keys", 0, 1, MANY, .run = cmd_key_rm },
+	{ "doctor", NULL, "", "check the way to the daemon and say what to do", 0, 0, 0,
+		.run = cmd_doctor },
+	{ "version", NULL, "", "versions of this command and of the daemon", 0, 0, 0,
+		.run = cmd_version },
+	{ "completion", NULL, "bash|zsh", "print a completion script", 0, 1, 1, .complete = "w",
+		.words = "bash zsh", .run = cmd_completion,
+		.more = "  source <(weir completion bash)\n" },
+};
+const size_t cli_n_commands = ARRAY_SIZE(cli_commands);
+
+/* Do the first words of argv spell this path? Then how many are they? */
+static int spells(const char *path, int argc, char **argv)
+{
+	struct str rest = str_c(path);
+	int n = 0;
+
+	while (rest.p) {
+		if (n >= argc || !str_eq_c(str_cut(&rest, ' '), argv[n]))
+			return 0;
+		n++;
+	}
+	return n;
+}
+
+const struct cli_command *cli_find(int argc, char **argv, int *used)
+{
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		const struct cli_command *cmd = &cli_commands[i];
+
+		*used = spells(cmd->path, argc, argv);
+		if (!*used && cmd->alias)
+			*used = spells(cmd->alias, argc, argv);
+		if (*used)
+			return cmd;
+	}
+	return NULL;
+}

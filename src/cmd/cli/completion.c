@@ -1,0 +1,214 @@
+/*
+ * weir completion: scripts for bash and zsh, made from the tables. scripts/completion/ holds
+ * their output, and a test holds the two together.
+ */
+#include "cmd/cli/cli.h"
+
+#define COMMON (1u << OPT_HELP | 1u << OPT_JSON | 1u << OPT_URL)
+
+static void put_options(struct buf *out, uint32_t which)
+{
+	bool first = true;
+
+	for (int i = 0; i < OPT_COUNT; i++)
+		if (which & 1u << i) {
+			buf_fmt(out, "%s--%s", first ? "" : " ", cli_options[i].name);
+			first = false;
+		}
+}
+
+/* Is it the first command of its group ("egress …")? Then how long is the group's name? */
+static size_t new_group(size_t i)
+{
+	const char *space = strchr(cli_commands[i].path, ' ');
+	size_t n = space ? (size_t)(space - cli_commands[i].path) + 1 : 0;
+
+	if (n && i && strncmp(cli_commands[i - 1].path, cli_commands[i].path, n) == 0)
+		return 0;
+	return n;
+}
+
+static void put_first_words(struct buf *out)
+{
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		const char *path = cli_commands[i].path;
+		size_t n = new_group(i);
+
+		if (!strchr(path, ' '))
+			buf_fmt(out, "%s ", path);
+		else if (n)
+			buf_fmt(out, "%.*s ", (int)n - 1, path);
+	}
+	buf_add_c(out, "sandbox sb help");
+}
+
+static void put_second_words(struct buf *out, const char *group, size_t n)
+{
+	bool first = true;
+
+	for (size_t i = 0; i < cli_n_commands; i++)
+		if (strncmp(cli_commands[i].path, group, n) == 0) {
+			buf_fmt(out, "%s%s", first ? "" : " ", cli_commands[i].path + n);
+			first = false;
+		}
+}
+
+static void bash(struct buf *out)
+{
+	buf_add_c(out,
+		"# Completion of weir for bash. Written by \"weir completion bash\".\n"
+		"_weir()\n{\n"
+		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} path= w i\n"
+		"\tlocal options= operands=\n\n"
+		"\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
+		"\t\tw=${COMP_WORDS[i]}\n"
+		"\t\tcase $w in\n"
+		"\t\t-*|sandbox|sb|help) continue ;;\n"
+		"\t\tesac\n"
+		"\t\tcase \"$path $w\" in\n");
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		size_t n = new_group(i);
+
+		if (n)
+			buf_fmt(out, "\t\t\" %.*s\") path=\" %.*s\"; continue ;;\n", (int)n - 1,
+				cli_commands[i].path, (int)n - 1, cli_commands[i].path);
+		buf_fmt(out, "\t\t\" %s\") path=\" %s\"; break ;;\n", cli_commands[i].path,
+			cli_commands[i].path);
+	}
+	buf_add_c(out, "\t\tesac\n\t\tbreak\n\tdone\n\n\tcase $path in\n\t'') operands=\"");
+	put_first_words(out);
+	buf_add_c(out, "\" ;;\n");
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		const struct cli_command *cmd = &cli_commands[i];
+		size_t n = new_group(i);
+
+		if (n) {
+			buf_fmt(out, "\t' %.*s') operands=\"", (int)n - 1, cmd->path);
+			put_second_words(out, cmd->path, n);
+			buf_add_c(out, "\" ;;\n");
+		}
+		buf_fmt(out, "\t' %s') options=\"", cmd->path);
+		put_options(out, cmd->options);
+		buf_add_c(out, "\"");
+		if (cmd->complete && cmd->complete[0] == 's')
+			buf_add_c(out, " operands=$(weir ls --quiet 2>/dev/null)");
+		else if (cmd->complete && cmd->complete[0] == 'f')
+			buf_add_c(out, " operands=$(weir ls --quiet 2>/dev/null | sed 's|$|:/|')");
+		else if (cmd->complete)
+			buf_fmt(out, " operands=\"%s\"", cmd->words);
+		buf_add_c(out, " ;;\n");
+	}
+	buf_add_c(out, "\tesac\n\n\tcase $prev in\n"
+		       "\t--shape) operands=$(weir shapes 2>/dev/null | awk 'NR > 1 {print $1}') ;;\n"
+		       "\t--rootfs) operands=$(weir rootfs ls 2>/dev/null | awk 'NR > 1 {print $1}') ;;\n"
+		       "\t--ssh-key) operands= path=file ;;\n"
+		       "\tesac\n\n"
+		       "\tif [[ $cur == -* ]]; then\n"
+		       "\t\tCOMPREPLY=($(compgen -W \"$options ");
+	put_options(out, COMMON);
+	buf_add_c(out, "\" -- \"$cur\"))\n"
+		       "\telse\n"
+		       "\t\tCOMPREPLY=($(compgen -W \"$operands\" -- \"$cur\"))\n"
+		       "\t\tcase $path in\n"
+		       "\t\t' cp'|file) COMPREPLY+=($(compgen -f -- \"$cur\")) ;;\n"
+		       "\t\tesac\n"
+		       "\tfi\n}\n"
+		       "complete -o bashdefault -F _weir weir\n");
+}
+
+static void put_zsh_text(struct buf *out, const char *text)
+{
+	for (; *text; text++) {
+		if (strchr("[]:'", *text))
+			buf_add_c(out, *text == '\'' ? "'\\'" : "\\");
+		buf_u8(out, (uint8_t)*text);
+	}
+}
+
+static void put_zsh_options(struct buf *out, uint32_t which)
+{
+	for (int i = 0; i < OPT_COUNT; i++) {
+		const struct cli_option *o = &cli_options[i];
+
+		if (!(which & 1u << i))
+			continue;
+		buf_fmt(out, " \\\n\t\t\t'%s--%s[", o->kind == CLI_LIST ? "*" : "", o->name);
+		put_zsh_text(out, o->help);
+		buf_add_c(out, "]");
+		if (o->kind != CLI_FLAG)
+			buf_fmt(out, ":%s:%s", o->arg, i == OPT_SSH_KEY ? "_files" : "");
+		buf_add_c(out, "'");
+	}
+}
+
+static void zsh(struct buf *out)
+{
+	buf_add_c(out, "#compdef weir\n"
+		       "# Completion of weir for zsh. Written by \"weir completion zsh\".\n\n"
+		       "_weir_sandboxes()\n{\n"
+		       "\tlocal -a names\n\tnames=(${(f)\"$(weir ls --quiet 2>/dev/null)\"})\n"
+		       "\t_describe sandbox names\n}\n\n"
+		       "_weir()\n{\n"
+		       "\tlocal -a first\n\tlocal command\n\n\tfirst=(\n");
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		size_t n = new_group(i);
+
+		if (n)
+			buf_fmt(out, "\t\t'%.*s'\n", (int)n - 1, cli_commands[i].path);
+		else if (!strchr(cli_commands[i].path, ' ')) {
+			buf_fmt(out, "\t\t'%s:", cli_commands[i].path);
+			put_zsh_text(out, cli_commands[i].summary);
+			buf_add_c(out, "'\n");
+		}
+	}
+	buf_add_c(out, "\t)\n"
+		       "\tif [[ $words[2] == (sandbox|sb) ]]; then\n"
+		       "\t\tshift words\n\t\t((CURRENT--))\n\tfi\n"
+		       "\tif ((CURRENT == 2)); then\n\t\t_describe command first\n\t\treturn\n\tfi\n"
+		       "\tcommand=$words[2]\n\tcase $command in\n");
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		size_t n = new_group(i);
+
+		if (!n)
+			continue;
+		buf_fmt(out, "\t%.*s)\n\t\tif ((CURRENT == 3)); then\n\t\t\tcompadd -- ", (int)n - 1,
+			cli_commands[i].path);
+		put_second_words(out, cli_commands[i].path, n);
+		buf_add_c(out, "\n\t\t\treturn\n\t\tfi\n\t\tcommand=\"$words[2] $words[3]\"\n"
+			       "\t\tshift words\n\t\t((CURRENT--)) ;;\n");
+	}
+	buf_add_c(out, "\tesac\n\tshift words\n\t((CURRENT--))\n\tcase $command in\n");
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		const struct cli_command *cmd = &cli_commands[i];
+
+		buf_fmt(out, "\t'%s')\n\t\t_arguments", cmd->path);
+		put_zsh_options(out, cmd->options | COMMON);
+		if (cmd->complete && cmd->complete[0] == 's')
+			buf_fmt(out, " \\\n\t\t\t'%s:sandbox:_weir_sandboxes'", cmd->max > 2 ? "*" : "1");
+		else if (cmd->complete && cmd->complete[0] == 'f')
+			buf_add_c(out, " \\\n\t\t\t'*:file:_files'");
+		else if (cmd->complete)
+			buf_fmt(out, " \\\n\t\t\t'1:what:(%s)'", cmd->words);
+		if (cmd->rest)
+			buf_add_c(out, " \\\n\t\t\t'*::command:_normal'");
+		buf_add_c(out, " ;;\n");
+	}
+	buf_add_c(out, "\tesac\n}\n\n_weir \"$@\"\n");
+}
+
+int cmd_completion(struct cli *c)
+{
+	auto_buf struct buf out = BUF_MAX(1u << 20);
+
+	if (strcmp(c->argv[0], "bash") == 0) {
+		bash(&out);
+	} else if (strcmp(c->argv[0], "zsh") == 0) {
+		zsh(&out);
+	} else {
+		cli_say("there is no completion for \"%.40s\"", c->argv[0]);
+		cli_hint("there is one for bash, and one for zsh");
+		return CLI_USAGE;
+	}
+	print_flush(&out, STDOUT_FILENO);
+	return CLI_OK;
+}

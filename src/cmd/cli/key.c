@@ -1,0 +1,90 @@
+/* weir key create, ls, rm: for keys that may manage keys. */
+#include <time.h>
+#include "cmd/cli/cli.h"
+
+int cmd_key_create(struct cli *c)
+{
+	auto_buf struct buf body = BUF_MAX(4096), out = BUF_MAX(65536);
+	auto_json json_t *data = NULL;
+	struct jw w = JW(&body);
+	int r;
+
+	jw_obj(&w, NULL);
+	jw_c(&w, "name", c->argv[0]);
+	if (c->opt.admin)
+		jw_bool(&w, "admin", true);
+	jw_end(&w);
+	r = api_json(c, "POST", "/v1/keys", buf_str(&body), &data);
+	if (r)
+		return r;
+	if (c->opt.json)
+		return print_json(c, data);
+	print_clean(&out, str_c(jtext(data, "key")));
+	buf_add(&out, "\n", 1);
+	print_flush(&out, STDOUT_FILENO);
+	if (isatty(STDERR_FILENO)) {
+		cli_say("this is the only time the key is shown; its id is %s", jtext(data, "id"));
+		cli_hint("use it as WEIR_API_KEY, or as \"api_key = ...\" in %s", c->conf.path);
+	}
+	return CLI_OK;
+}
+
+struct keys {
+	struct table *table;
+	json_t *all;
+	uint64_t now;
+};
+
+static int one_key(json_t *key, void *arg)
+{
+	struct keys *k = arg;
+
+	json_array_append(k->all, key);
+	table_cell(k->table, jtext(key, "id"));
+	table_cell(k->table, jtext(key, "name"));
+	table_cell(k->table, jbool(key, "admin") ? "yes" : "");
+	table_cell(k->table, jtext(key, "hint"));
+	table_cell(k->table, age_of(jtext(key, "created_at"), k->now).s);
+	return 0;
+}
+
+int cmd_key_ls(struct cli *c)
+{
+	static const char *const heads[] = { "ID", "NAME", "ADMIN", "STARTS WITH", "AGE" };
+	struct keys k = { table_new(heads, ARRAY_SIZE(heads)), json_array(), (uint64_t)time(NULL) };
+	auto_buf struct buf out = BUF_MAX(16u << 20);
+	int r;
+
+	r = api_each(c, "/v1/keys", one_key, &k);
+	if (!r && c->opt.json) {
+		r = print_json(c, k.all);
+	} else if (!r) {
+		table_print(k.table, c->colour, &out);
+		print_flush(&out, STDOUT_FILENO);
+	}
+	table_free(k.table);
+	json_decref(k.all);
+	return r;
+}
+
+int cmd_key_rm(struct cli *c)
+{
+	for (int i = 0; i < c->argc; i++) {
+		auto_buf struct buf path = BUF_MAX(1024);
+		auto_json json_t *data = NULL;
+		int r;
+
+		buf_add_c(&path, "/v1/keys/");
+		api_escape(&path, c->argv[i]);
+		if (!buf_cstr(&path)) {
+			cli_say("\"%.60s...\" is no id of a key", c->argv[i]);
+			return CLI_USAGE;
+		}
+		r = api_json(c, "DELETE", buf_cstr(&path), STR_NONE, &data);
+		if (!r && c->opt.json)
+			r = print_json(c, data);
+		if (r)
+			return r;
+	}
+	return CLI_OK;
+}
