@@ -1,0 +1,300 @@
+/*
+ * Writable layers, what both backends share: see layer.h. A layer is a directory with a name of
+ * ours; with `loop` it holds the image, with `quota` it lies on the volume and is the layer.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include "base/fd.h"
+#include "runtime/layer_ops.h"
+#include "runtime/sys.h"
+
+#define DEPTH_MAX 64 /* of nested directories followed at once while removing; deeper ones are moved up */
+
+int layer_run(const char *const *argv, struct err *err)
+{
+	static char *const env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none;
+	int status, r;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&actions);
+	for (int fd = 0; fd < 3; fd++)
+		posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", fd ? O_WRONLY : O_RDONLY,
+			0);
+	sigemptyset(&none);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+	r = -posix_spawnp(&pid, argv[0], &actions, &attr, (char *const *)argv, env);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	if (r < 0)
+		return err_sys(err, r, "run %s (package e2fsprogs)", argv[0]);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys(err, -errno, "wait for %s", argv[0]);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	return err_set(err, -EIO, ERR_INTERNAL, "%s failed with status %d", argv[0], status);
+}
+
+int layer_mkfs(const char *path, uint32_t mib, const char *features, struct err *err)
+{
+	/* Prezeroed: the file is one hole, so neither tables nor journal need writing. */
+	const char *const argv[] = { "mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4", "-I", "256",
+		"-O", features, "-E", "assume_storage_prezeroed=1,nodiscard,root_owner=0:0", path,
+		NULL };
+	auto_fd int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r;
+
+	if (fd < 0)
+		return err_sys(err, -errno, "create %s", path);
+	r = ftruncate(fd, (off_t)mib << 20) < 0 ? -errno : 0;
+	r = r < 0 ? err_sys(err, r, "size %s to %u MiB", path, mib) : layer_run(argv, err);
+	if (r < 0)
+		unlink(path);
+	return r;
+}
+
+int layer_mount_ext4(const char *device, bool quota, struct err *err)
+{
+	const struct mount_opt opts[] = { { "source", device }, { "discard", NULL },
+		{ "prjquota", NULL } };
+	int mnt = mount_new("ext4", opts, quota ? 3 : 2, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME);
+
+	return mnt < 0 ? err_sys(err, mnt, "mount %s", device) : mnt;
+}
+
+int layer_dirs(int at, struct err *err)
+{
+	static const char *const names[] = { "upper", "work" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (mkdirat(at, names[i], 0755) < 0 && errno != EEXIST)
+			return err_sys(err, -errno, "make %s/ of a writable layer", names[i]);
+	return 0;
+}
+
+/*
+ * Nothing in there can be trusted to be shallow: a directory inside another is first moved up to
+ * the top, under a number, so that depth stays at two whatever a tenant built.
+ */
+int layer_empty(int top)
+{
+	unsigned int moved = 0;
+
+	for (bool again = true; again;) {
+		int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		DIR *d = fd < 0 ? NULL : fdopendir(fd);
+		struct dirent *e;
+
+		again = false;
+		if (!d) {
+			fd_close(fd);
+			return -errno;
+		}
+		while ((e = readdir(d))) {
+			int inner_fd;
+			DIR *inner;
+			struct dirent *f;
+
+			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+				continue;
+			if (unlinkat(top, e->d_name, 0) == 0)
+				continue;
+			if (errno != EISDIR && errno != EPERM) {
+				int r = -errno;
+
+				closedir(d);
+				return r;
+			}
+			inner_fd = openat(top, e->d_name,
+				O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			inner = inner_fd < 0 ? NULL : fdopendir(inner_fd);
+			if (!inner) {
+				fd_close(inner_fd);
+				closedir(d);
+				return -errno;
+			}
+			while ((f = readdir(inner))) {
+				char name[32];
+
+				if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, ".."))
+					continue;
+				if (unlinkat(dirfd(inner), f->d_name, 0) == 0 ||
+					unlinkat(dirfd(inner), f->d_name, AT_REMOVEDIR) == 0)
+					continue;
+				do
+					snprintf(name, sizeof(name), ".gone-%u", moved++);
+				while (renameat2(dirfd(inner), f->d_name, top, name,
+					       RENAME_NOREPLACE) < 0 &&
+					errno == EEXIST);
+				again = true;
+			}
+			closedir(inner);
+			if (unlinkat(top, e->d_name, AT_REMOVEDIR) < 0) {
+				int r = -errno;
+
+				closedir(d);
+				return r;
+			}
+		}
+		closedir(d);
+	}
+	return 0;
+}
+
+/* --- the store --- */
+
+int layers_open(const char *state_dir, const char *backend, struct layers **ret, struct err *err)
+{
+	bool any = !strcmp(backend, "auto");
+	struct layers *ls = calloc(1, sizeof(*ls));
+	int r;
+
+	if (!ls)
+		return err_sys(err, -ENOMEM, "writable layers");
+	ls->fd = ls->volume = -EBADF;
+	if ((size_t)snprintf(ls->dir, sizeof(ls->dir), "%s/layers", state_dir) >= sizeof(ls->dir)) {
+		free(ls);
+		return err_sys(err, -ENAMETOOLONG, "state directory");
+	}
+	r = path_mkdirs(ls->dir, 0700);
+	if (r == 0) {
+		ls->fd = open(ls->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r = ls->fd < 0 ? -errno : 0;
+	}
+	if (r < 0) {
+		layers_close(ls);
+		return err_sys(err, r, "make %s/layers", state_dir);
+	}
+	r = -EINVAL;
+	if (any || !strcmp(backend, layer_quota.name)) {
+		ls->ops = &layer_quota;
+		r = ls->ops->open(ls, err);
+	}
+	if (r < 0 && (any || !strcmp(backend, layer_loop.name))) {
+		ls->ops = &layer_loop;
+		r = ls->ops->open(ls, err);
+	}
+	if (r < 0) {
+		if (!ls->ops)
+			err_set(err, r, ERR_INVALID, "disk.backend: expected auto, quota or loop");
+		layers_close(ls);
+		return r;
+	}
+	*ret = ls;
+	return 0;
+}
+
+void layers_close(struct layers *ls)
+{
+	if (!ls)
+		return;
+	if (ls->ops)
+		ls->ops->close(ls);
+	fd_close(ls->volume);
+	fd_close(ls->fd);
+	free(ls);
+}
+
+const char *layers_backend(const struct layers *ls)
+{
+	return ls->ops->name;
+}
+
+size_t layers_fds(const struct layers *ls, int *fds, size_t max)
+{
+	size_t n = 0;
+
+	if (n < max)
+		fds[n++] = ls->fd;
+	if (ls->volume >= 0 && n < max)
+		fds[n++] = ls->volume;
+	return n;
+}
+
+/* Where the layers' directories are. */
+static int home(const struct layers *ls)
+{
+	return ls->volume >= 0 ? ls->volume : ls->fd;
+}
+
+int layers_ready(struct layers *ls, uint32_t mib, struct err *err)
+{
+	return ls->ops->ready(ls, mib, err);
+}
+
+bool layer_exists(struct layers *ls, const char *name)
+{
+	return faccessat(home(ls), name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *err)
+{
+	if (mkdirat(home(ls), name, 0700) < 0)
+		return errno == EEXIST ? err_set(err, -EEXIST, ERR_CONFLICT,
+						 "there is a writable layer %s already", name)
+				       : err_sys(err, -errno, "make the writable layer %s", name);
+	return ls->ops->make(ls, name, mib, err);
+}
+
+int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err)
+{
+	return ls->ops->mount(ls, name, ret, err);
+}
+
+int layer_claim(struct layers *ls, const char *from, const char *name, uint32_t slot, uint32_t mib,
+	struct err *err)
+{
+	if (strcmp(from, name) != 0 &&
+		renameat2(home(ls), from, home(ls), name, RENAME_NOREPLACE) < 0)
+		return errno == EEXIST ? err_set(err, -EEXIST, ERR_CONFLICT,
+						 "there is a writable layer %s already", name)
+				       : err_sys(err, -errno, "name the writable layer %s", name);
+	return ls->ops->claim(ls, name, slot, mib, err);
+}
+
+int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err)
+{
+	return ls->ops->grow(ls, name, mib, mounted, err);
+}
+
+uint64_t layer_used(struct layers *ls, const char *name)
+{
+	return ls->ops->used(ls, name);
+}
+
+int layer_discard(struct layers *ls, const char *name, struct err *err)
+{
+	auto_fd int dir = openat(home(ls), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r;
+
+	if (dir < 0)
+		return errno == ENOENT ? 0 : err_sys(err, -errno, "open the writable layer %s", name);
+	r = layer_empty(dir);
+	if (r < 0 || unlinkat(home(ls), name, AT_REMOVEDIR) < 0)
+		return err_sys(err, r < 0 ? r : -errno, "remove the writable layer %s", name);
+	return 0;
+}
+
+void layers_sweep(struct layers *ls)
+{
+	int fd = openat(home(ls), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!d) {
+		fd_close(fd);
+		return;
+	}
+	while ((e = readdir(d)))
+		if (str_starts(str_c(e->d_name), STR(LAYER_SPARE)))
+			layer_discard(ls, e->d_name, NULL);
+	closedir(d);
+}

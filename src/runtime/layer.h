@@ -1,0 +1,44 @@
+/*
+ * Writable layers: `<state_dir>/layers/<name>`, one per sandbox, with a size that is enforced.
+ *
+ * Two backends behind one struct. `quota`: one loop-backed ext4 volume, a directory per layer, a
+ * project quota on it. `loop`: an ext4 image per layer. `auto` takes quota where the kernel has
+ * it. Either gives a mount whose directory `sub` holds upper/ and work/ for overlayfs, owned by
+ * the sandbox's base id; the host role never writes below them.
+ *
+ * No mount of a layer outlives its sandbox: it is made detached, attached in the starter's own
+ * mount namespace, and afterwards only the overlay holds it. Loop devices clear themselves.
+ */
+#pragma once
+#include "base/err.h"
+
+#define LAYER_NAME_MAX 40
+
+struct layers;
+
+struct layer_at { /* a mounted layer */
+	int mnt;      /* detached mount */
+	char sub[LAYER_NAME_MAX + 8]; /* directory in it: "." or the layer's name */
+};
+
+int layers_open(const char *state_dir, const char *backend, struct layers **ret, struct err *err);
+void layers_close(struct layers *ls);
+const char *layers_backend(const struct layers *ls);
+size_t layers_fds(const struct layers *ls, int *fds, size_t max); /* needed by layer_make, _mount */
+
+/* Have what a layer of this size is made from, so that layer_make is a copy. */
+int layers_ready(struct layers *ls, uint32_t mib, struct err *err);
+bool layer_exists(struct layers *ls, const char *name);
+/* These three also run in a starter: they allocate nothing. */
+int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *err);
+int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
+/* Only now is it known whose it is: give it its name; the quota follows the slot. */
+int layer_claim(struct layers *ls, const char *from, const char *name, uint32_t slot, uint32_t mib,
+	struct err *err);
+int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err);
+uint64_t layer_used(struct layers *ls, const char *name);
+/* 0 also when there is none. */
+int layer_discard(struct layers *ls, const char *name, struct err *err);
+/* Layers named LAYER_SPARE… belong to nobody after a restart. */
+#define LAYER_SPARE ".spare-"
+void layers_sweep(struct layers *ls);

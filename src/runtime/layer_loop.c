@@ -1,0 +1,245 @@
+/*
+ * Writable layers as ext4 images, one per sandbox: `<layers>/<name>/disk`.
+ *
+ * mkfs takes 5 to 10 ms, so it runs once per size: `<layers>/.template-<mib>` is copied by reflink
+ * or, on file systems without, extent by extent (a fresh ext4 is a few hundred kilobytes in a
+ * large hole). Growing a mounted image needs CAP_SYS_RESOURCE; an unmounted one is grown by
+ * resize2fs.
+ */
+#include <dirent.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include "base/fd.h"
+#include "runtime/layer_ops.h"
+#include "runtime/loop.h"
+#include "runtime/sys.h"
+
+#define TEMPLATES_MAX 32 /* sizes that are kept ready; shapes are few, odd sizes are made directly */
+#define DISK_MIN_MIB  16
+
+struct name {
+	char s[300];
+};
+
+static struct name template_name(uint32_t mib)
+{
+	struct name n;
+
+	snprintf(n.s, sizeof(n.s), ".template-%u", mib);
+	return n;
+}
+
+static struct name disk_name(const char *layer)
+{
+	struct name n;
+
+	snprintf(n.s, sizeof(n.s), "%s/disk", layer);
+	return n;
+}
+
+static int loop_open(struct layers *ls, struct err *err)
+{
+	auto_fd int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int fd;
+	struct dirent *e;
+	DIR *d;
+
+	if (control < 0)
+		return err_set(err, -errno, ERR_UNSUPPORTED,
+			"writable layers need loop devices: /dev/loop-control: %s", strerror(errno));
+	fd = openat(ls->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d)
+		return err_sys(err, -errno, "read %s", ls->dir);
+	while ((e = readdir(d)))
+		ls->templates += str_starts(str_c(e->d_name), STR(".template-"));
+	closedir(d);
+	return 0;
+}
+
+static void loop_close(struct layers *ls)
+{
+	(void)ls;
+}
+
+static int loop_ready(struct layers *ls, uint32_t mib, struct err *err)
+{
+	struct name made, tmp, path;
+	int r;
+
+	if (mib < DISK_MIN_MIB)
+		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib", "at least %d MiB", DISK_MIN_MIB);
+	made = template_name(mib);
+	if (faccessat(ls->fd, made.s, F_OK, 0) == 0 || ls->templates >= TEMPLATES_MAX)
+		return 0;
+	snprintf(tmp.s, sizeof(tmp.s), "%s/.new-%u", ls->dir, mib);
+	snprintf(path.s, sizeof(path.s), "%s/.template-%u", ls->dir, mib);
+	unlink(tmp.s); /* a crash left it */
+	r = layer_mkfs(tmp.s, mib, "extent", err);
+	if (r < 0)
+		return r;
+	if (rename(tmp.s, path.s) < 0)
+		return err_sys(err, -errno, "keep %s", path.s);
+	ls->templates++;
+	return 0;
+}
+
+/* The data of a sparse file, hole for hole. */
+static int copy_sparse(int from, int to, off_t size)
+{
+	off_t data, hole = 0;
+
+	if (ioctl(to, FICLONE, from) == 0)
+		return 0;
+	if (ftruncate(to, size) < 0)
+		return -errno;
+	while ((data = lseek(from, hole, SEEK_DATA)) >= 0) {
+		hole = lseek(from, data, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		for (off_t in = data, out = data; in < hole;) {
+			ssize_t n = copy_file_range(from, &in, to, &out, (size_t)(hole - in), 0);
+
+			if (n <= 0)
+				return n < 0 ? -errno : -EIO;
+		}
+	}
+	return errno == ENXIO ? 0 : -errno;
+}
+
+static int loop_make(struct layers *ls, const char *name, uint32_t mib, struct err *err)
+{
+	struct name disk = disk_name(name), whole;
+	auto_fd int from = openat(ls->fd, template_name(mib).s, O_RDONLY | O_CLOEXEC);
+	auto_fd int to = -EBADF;
+	int r;
+
+	if (from < 0) {
+		if ((size_t)snprintf(whole.s, sizeof(whole.s), "%s/%s", ls->dir, disk.s) >=
+			sizeof(whole.s))
+			return err_sys(err, -ENAMETOOLONG, "layer %s", name);
+		return layer_mkfs(whole.s, mib, "extent", err);
+	}
+	to = openat(ls->fd, disk.s, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (to < 0)
+		return err_sys(err, -errno, "create the image of layer %s", name);
+	r = copy_sparse(from, to, (off_t)mib << 20);
+	return r < 0 ? err_sys(err, r, "copy the template of %u MiB", mib) : 0;
+}
+
+static int loop_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err)
+{
+	bool fresh = str_starts(str_c(name), STR(LAYER_SPARE));
+	auto_fd int disk = openat(ls->fd, disk_name(name).s, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	auto_fd int loop = -EBADF;
+	char dev[32];
+	int r;
+
+	if (disk < 0)
+		return err_sys(err, -errno, "open the image of layer %s", name);
+	loop = loop_attach(disk, fresh, dev, err);
+	if (loop < 0)
+		return loop;
+	ret->mnt = layer_mount_ext4(dev, false, err);
+	if (ret->mnt < 0)
+		return ret->mnt;
+	r = layer_dirs(ret->mnt, err);
+	if (r < 0)
+		return r;
+	snprintf(ret->sub, sizeof(ret->sub), ".");
+	return 0;
+}
+
+static int loop_claim(struct layers *ls, const char *name, uint32_t slot, uint32_t mib,
+	struct err *err)
+{
+	return 0; /* the image has its size and belongs to nobody else */
+}
+
+static int grow_unmounted(struct layers *ls, const char *name, uint32_t mib, struct err *err)
+{
+	char path[600], size[24];
+	const char *const check[] = { "e2fsck", "-f", "-p", path, NULL };
+	const char *const resize[] = { "resize2fs", "-f", path, size, NULL };
+	int r;
+
+	snprintf(path, sizeof(path), "%s/%s/disk", ls->dir, name);
+	snprintf(size, sizeof(size), "%uM", mib);
+	layer_run(check, NULL); /* 1 means "repaired": resize2fs has the last word */
+	r = layer_run(resize, err);
+	return r < 0 ? err_wrap(err, r, "grow the writable layer of %s", name) : 0;
+}
+
+static int grow_mounted(struct layers *ls, int disk, const char *name, uint32_t mib,
+	struct err *err)
+{
+	uint64_t blocks = ((uint64_t)mib << 20) / 4096;
+	auto_fd int loop = -EBADF, mnt = -EBADF, root = -EBADF;
+	char dev[32];
+	int r;
+
+	if (ftruncate(disk, (off_t)mib << 20) < 0)
+		return err_sys(err, -errno, "extend the image of %s", name);
+	loop = loop_find(disk, dev);
+	if (loop < 0)
+		return err_sys(err, loop, "find the loop device of %s", name);
+	r = loop_resized(loop);
+	if (r < 0)
+		return err_sys(err, r, "resize %s", dev);
+	mnt = layer_mount_ext4(dev, false, err); /* the same file system again, to speak to it */
+	if (mnt < 0)
+		return mnt;
+	root = openat(mnt, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return err_sys(err, -errno, "open the layer of %s", name);
+	if (ioctl(root, _IOW('f', 16, uint64_t) /* EXT4_IOC_RESIZE_FS */, &blocks) == 0)
+		return 0;
+	if (errno == EPERM)
+		return err_set(err, -EPERM, ERR_UNSUPPORTED,
+			"growing a running sandbox's disk needs CAP_SYS_RESOURCE, which this machine's "
+			"root does not have: pause it to storage or use disk.backend = quota");
+	return err_sys(err, -errno, "grow the file system of %s", name);
+}
+
+static int loop_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted,
+	struct err *err)
+{
+	auto_fd int disk = openat(ls->fd, disk_name(name).s, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	off_t want = (off_t)mib << 20;
+
+	if (disk < 0 || fstat(disk, &st) < 0)
+		return err_sys(err, -errno, "open the image of layer %s", name);
+	if (st.st_size == want && !mounted)
+		return 0;
+	if (st.st_size > want)
+		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib",
+			"a disk cannot shrink: it has %" PRIu64 " MiB", (uint64_t)st.st_size >> 20);
+	if (mounted)
+		return grow_mounted(ls, disk, name, mib, err);
+	if (ftruncate(disk, want) < 0)
+		return err_sys(err, -errno, "extend the image of %s", name);
+	return grow_unmounted(ls, name, mib, err);
+}
+
+static uint64_t loop_used(struct layers *ls, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(ls->fd, disk_name(name).s, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	return (uint64_t)st.st_blocks * 512;
+}
+
+const struct layer_ops layer_loop = {
+	.name = "loop",
+	.open = loop_open,
+	.close = loop_close,
+	.ready = loop_ready,
+	.make = loop_make,
+	.mount = loop_mount,
+	.claim = loop_claim,
+	.grow = loop_grow,
+	.used = loop_used,
+};

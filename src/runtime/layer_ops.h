@@ -1,0 +1,41 @@
+/* Between layer.c and its two backends. */
+#pragma once
+#include "runtime/layer.h"
+
+struct layers {
+	const struct layer_ops *ops;
+	char dir[256];	   /* <state_dir>/layers */
+	int fd;		   /* it, opened */
+	int templates;	   /* how many template images there are */
+	/* quota only */
+	int volume;	   /* root of the mounted state volume */
+	char device[32];   /* its loop device */
+};
+
+struct layer_ops {
+	const char *name;
+	int (*open)(struct layers *ls, struct err *err);
+	void (*close)(struct layers *ls);
+	int (*ready)(struct layers *ls, uint32_t mib, struct err *err);
+	/* The directory <name> is there and empty; make what mount() needs. */
+	int (*make)(struct layers *ls, const char *name, uint32_t mib, struct err *err);
+	int (*mount)(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
+	int (*claim)(struct layers *ls, const char *name, uint32_t slot, uint32_t mib,
+		struct err *err);
+	int (*grow)(struct layers *ls, const char *name, uint32_t mib, bool mounted,
+		struct err *err);
+	uint64_t (*used)(struct layers *ls, const char *name);
+};
+
+extern const struct layer_ops layer_loop, layer_quota;
+
+/* mkfs.ext4 on a new sparse file of this size. */
+int layer_mkfs(const char *path, uint32_t mib, const char *features, struct err *err);
+/* Run a program of e2fsprogs, quietly; 0 if it exits with 0. */
+int layer_run(const char *const *argv, struct err *err);
+/* Mount an ext4 device, detached. quota: with project quotas. */
+int layer_mount_ext4(const char *device, bool quota, struct err *err);
+/* upper/ and work/ in a directory, made when missing. */
+int layer_dirs(int at, struct err *err);
+/* Remove everything below a directory; its own mount only. */
+int layer_empty(int dir);

@@ -1,0 +1,504 @@
+/*
+ * The starter: see the header. Two halves in one file: what the host role calls, and what runs in
+ * the forked process. The second half allocates nothing and ends by _exit.
+ */
+#include <linux/mount.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include "base/clock.h"
+#include "base/fd.h"
+#include "runtime/inside.h"
+#include "runtime/lift.h"
+#include "runtime/path.h"
+#include "runtime/sys.h"
+
+#define GO_LIMIT_MS 20000 /* a machine under full load; then the start has failed */
+#define GO_FDS	    3	  /* net namespace, agent's socket, image */
+#define KEEP_MAX    32
+#define OOM_SCORE   "200" /* inherited by the sandbox: the host's own programs go last */
+
+/* --- messages --- */
+
+static int send_fds(int chan, const void *data, size_t size, const int *fds, size_t n)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int) * GO_FDS)];
+	} control = { 0 };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *c;
+
+	if (n) {
+		msg.msg_control = control.space;
+		msg.msg_controllen = CMSG_SPACE(sizeof(int) * n);
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * n);
+		memcpy(CMSG_DATA(c), fds, sizeof(int) * n);
+	}
+	return sendmsg(chan, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* 1: got one; 0: end of file. Exactly n descriptors, or fds[0] = -EBADF when there were none. */
+static int recv_fds(int chan, void *data, size_t size, int *fds, size_t n)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int) * GO_FDS)];
+	} control;
+	struct iovec iov = { .iov_base = data, .iov_len = size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
+		.msg_controllen = sizeof(control.space) };
+	struct cmsghdr *c;
+	ssize_t k;
+
+	fds[0] = -EBADF;
+	do
+		k = recvmsg(chan, &msg, MSG_CMSG_CLOEXEC);
+	while (k < 0 && errno == EINTR);
+	if (k <= 0)
+		return k < 0 && errno != ECONNRESET ? -errno : 0;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c && c->cmsg_len == CMSG_LEN(sizeof(int) * n))
+		memcpy(fds, CMSG_DATA(c), sizeof(int) * n);
+	return (size_t)k == size ? 1 : -EBADMSG;
+}
+
+/* --- in the starter --- */
+
+struct work { /* what a starter has made so far */
+	const struct starter_kit *kit;
+	const struct starter *self;
+	bool revive;
+	int chan;
+	int proc, lower, layer; /* directories of the stage; /root is the first process's business */
+	int dev[DEVS];
+	struct layer_at at;
+};
+
+static void forget_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	for (int s = 1; s < NSIG; s++)
+		signal(s, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Keep 0..2 and those in keep; the host role's other descriptors close at once. */
+static int close_others(int *keep, size_t n)
+{
+	unsigned int from = 3;
+
+	for (size_t i = 1; i < n; i++) /* insertion sort: a dozen numbers */
+		for (size_t j = i; j > 0 && keep[j - 1] > keep[j]; j--) {
+			int t = keep[j];
+
+			keep[j] = keep[j - 1];
+			keep[j - 1] = t;
+		}
+	for (size_t i = 0; i < n; i++) {
+		unsigned int fd = (unsigned int)keep[i];
+
+		if (keep[i] < 3)
+			continue;
+		if (fd > from && close_range(from, fd - 1, 0) < 0)
+			return -errno;
+		from = fd + 1;
+	}
+	return close_range(from, ~0u, 0) < 0 ? -errno : 0;
+}
+
+static int stage_dir(const char *name)
+{
+	if (mkdir(name, 0755) < 0)
+		return -errno;
+	return open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/*
+ * A mount namespace with a small tmpfs as its root: the host's mounts are not copied into each
+ * sandbox's namespace, and nothing a sandbox is made from depends on them. /proc is the host's,
+ * without what is mounted below it; the first process may mount its own only while it sees one.
+ */
+static int make_stage(struct work *w, struct err *err)
+{
+	const struct mount_opt opts[] = { { "mode", "755" }, { "size", "64k" } };
+	auto_fd int tmp = -EBADF, proc = -EBADF, at = -EBADF;
+	char path[32];
+	int r;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return err_sys(err, -errno, "make a mount namespace");
+	for (size_t i = 0; i < DEVS; i++) {
+		struct stat st;
+
+		snprintf(path, sizeof(path), "/dev/%s", inside_dev_names[i]);
+		w->dev[i] = mount_copy(AT_FDCWD, path);
+		if (w->dev[i] < 0)
+			return err_sys(err, w->dev[i], "take %s", path);
+		if (fstat(w->dev[i], &st) < 0 || !S_ISCHR(st.st_mode))
+			return err_set(err, -ENODEV, ERR_INTERNAL, "%s is not a device", path);
+	}
+	proc = mount_copy(AT_FDCWD, "/proc");
+	tmp = mount_new("tmpfs", opts, ARRAY_SIZE(opts), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	if (proc < 0 || tmp < 0)
+		return err_sys(err, proc < 0 ? proc : tmp, "make the stage");
+	at = open(w->kit->run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	r = at < 0 ? -errno : mount_on(tmp, at);
+	if (r < 0)
+		return err_sys(err, r, "attach the stage on %s", w->kit->run_dir);
+	if (fchdir(tmp) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return err_sys(err, -errno, "enter the stage");
+	w->proc = stage_dir("proc");
+	w->lower = stage_dir("lower");
+	w->layer = stage_dir("layer");
+	if (mkdir("root", 0755) < 0 || w->proc < 0 || w->lower < 0 || w->layer < 0)
+		return err_sys(err, -EIO, "make the stage's directories");
+	r = mount_on(proc, w->proc);
+	return r < 0 ? err_sys(err, r, "attach the stage's /proc") : 0;
+}
+
+static int park(struct work *w, struct err *err)
+{
+	const struct starter_kit *kit = w->kit;
+	int r = cgroup_enter(kit->cgroups, w->self->cgroup, err);
+
+	if (r == 0 && !w->revive)
+		r = layer_make(kit->layers, w->self->layer, w->self->disk_mib, err);
+	r = r < 0 ? r : layer_mount(kit->layers, w->self->layer, &w->at, err);
+	r = r < 0 ? r : make_stage(w, err);
+	if (r < 0)
+		return r;
+	r = mount_on(w->at.mnt, w->layer);
+	return r < 0 ? err_sys(err, r, "attach the writable layer") : 0;
+}
+
+static int put_map(pid_t pid, const char *file, uint32_t inside, uint32_t outside)
+{
+	char path[48], text[48];
+	int n = snprintf(text, sizeof(text), "%u %u %u", inside, outside, IDS_PER_SANDBOX);
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	return file_write_kernel(AT_FDCWD, path, str_n(text, (size_t)n));
+}
+
+static int put_maps(pid_t pid, uint32_t inside, uint32_t outside)
+{
+	int r = put_map(pid, "gid_map", inside, outside);
+
+	return r < 0 ? r : put_map(pid, "uid_map", inside, outside);
+}
+
+/* A user namespace that is nothing but a map: ids on disk -> ids of the sandbox. */
+static int map_namespace(uint32_t from, uint32_t to)
+{
+	int pidfd = -EBADF, fd, r;
+	char path[48];
+	pid_t pid = sys_clone3(CLONE_NEWUSER, SIGCHLD, -1, &pidfd);
+
+	if (pid == 0)
+		for (;;)
+			pause(); /* until killed, also by the starter's end */
+	if (pid < 0)
+		return pid;
+	r = put_maps(pid, from, to);
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
+	fd = r < 0 ? r : open(path, O_RDONLY | O_CLOEXEC);
+	fd = fd < 0 && r == 0 ? -errno : fd;
+	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+	waitpid(pid, NULL, 0);
+	fd_close(pidfd);
+	return fd;
+}
+
+static int mount_image(struct work *w, const struct starter_request *q, int rootfs, struct err *err)
+{
+	auto_fd int userns = -EBADF;
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY };
+	int r;
+
+	userns = map_namespace(q->image_uid, LIFTED(LIFT_USERNS) ? 0 : q->uid);
+	if (userns < 0)
+		return err_sys(err, userns, "map the image's ids");
+	attr.userns_fd = (uint64_t)userns;
+	if (mount_setattr(rootfs, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return err_sys(err, -errno, "map the image's ids");
+	r = mount_on(rootfs, w->lower);
+	return r < 0 ? err_sys(err, r, "attach the image") : 0;
+}
+
+static int claim_layer(struct work *w, const struct starter_request *q, struct err *err)
+{
+	int r = w->revive ? 0
+			  : layer_claim(w->kit->layers, w->self->layer, q->id, q->slot, q->disk_mib,
+				    err);
+
+	if (r == 0 && strcmp(w->at.sub, ".") != 0) /* its directory on the volume has the new name */
+		snprintf(w->at.sub, sizeof(w->at.sub), "%s", q->id);
+	return r;
+}
+
+/* upper/ and work/ belong to the sandbox's root; a stored layer must already. */
+static int own_layer(struct work *w, const struct starter_request *q, struct err *err)
+{
+	static const char *const names[] = { "upper", "work" };
+	uint32_t uid = LIFTED(LIFT_USERNS) ? 0 : q->uid;
+	char path[80];
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "/layer/%s/%s", w->at.sub, names[i]);
+		if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+			return err_set(err, -ENOTDIR, ERR_INTERNAL, "the writable layer has no %s/",
+				names[i]);
+		if (st.st_uid == uid)
+			continue;
+		if (w->revive && st.st_uid != 0)
+			return err_set(err, -EINVAL, ERR_INTERNAL,
+				"the writable layer belongs to another slot (ids from %u, not %u)",
+				st.st_uid, uid);
+		if (chown(path, uid, uid) < 0)
+			return err_sys(err, -errno, "give the writable layer to the sandbox");
+	}
+	return 0;
+}
+
+static int mount_overlay(struct work *w, struct err *err)
+{
+	char upper[80], work[80];
+	const struct mount_opt opts[] = { { "source", "weir" }, { "lowerdir", "/lower" },
+		{ "upperdir", upper }, { "workdir", work }, { "redirect_dir", "nofollow" },
+		{ "metacopy", "off" }, { "index", "off" } };
+	struct statvfs vfs;
+	int mnt;
+
+	snprintf(upper, sizeof(upper), "/layer/%s/upper", w->at.sub);
+	snprintf(work, sizeof(work), "/layer/%s/work", w->at.sub);
+	mnt = mount_new("overlay", opts, ARRAY_SIZE(opts), LIFTED(LIFT_NODEV) ? 0 : MOUNT_ATTR_NODEV);
+	if (mnt < 0)
+		return err_sys(err, mnt, "mount the overlay");
+	if (fstatvfs(mnt, &vfs) < 0 || vfs.f_flag & ST_RDONLY) {
+		close(mnt);
+		return err_set(err, -EROFS, ERR_INTERNAL, "the overlay came up read-only");
+	}
+	return mnt;
+}
+
+static int mount_sysfs(struct err *err)
+{
+	int mnt = mount_new("sysfs", NULL, 0,
+		(LIFTED(LIFT_MASKS) ? 0 : MOUNT_ATTR_RDONLY) | MOUNT_ATTR_NOSUID |
+			MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+
+	return mnt < 0 ? err_sys(err, mnt, "mount /sys") : mnt;
+}
+
+/* The request's descriptors: net namespace, agent's socket, image. */
+static int bring(struct work *w, const struct starter_request *q, const int fds[GO_FDS],
+	struct err *err)
+{
+	uint64_t flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
+			 (LIFTED(LIFT_USERNS) ? 0 : CLONE_NEWUSER);
+	struct inside in = { .kit = w->kit, .req = q, .agent_sock = fds[1],
+		.chan = w->chan };
+	struct starter_news news = { 0 };
+	int go[2], r;
+
+	/* Before the user namespace: afterwards it is EPERM, and sysfs would show the host's links. */
+	if (setns(fds[0], CLONE_NEWNET) < 0)
+		return err_sys(err, -errno, "enter the net namespace");
+	memcpy(in.dev, w->dev, sizeof(in.dev));
+	in.sysfs = mount_sysfs(err);
+	r = in.sysfs < 0 ? in.sysfs : mount_image(w, q, fds[2], err);
+	r = r < 0 ? r : claim_layer(w, q, err);
+	r = r < 0 ? r : own_layer(w, q, err);
+	r = r < 0 ? r : (in.root = mount_overlay(w, err));
+	if (r < 0)
+		return r;
+	if (pipe2(go, O_CLOEXEC) < 0)
+		return err_sys(err, -errno, "make a pipe");
+	in.go = go[0];
+	news.pid = sys_clone3(flags | CLONE_PARENT, 0, -1, &r);
+	if (news.pid < 0)
+		return err_sys(err, news.pid, "make the sandbox's namespaces");
+	if (news.pid == 0) {
+		close(go[1]);
+		inside_run(&in);
+	}
+	if (send_fds(w->chan, &news, sizeof(news), &r, 1) < 0)
+		return -EPIPE; /* the host role is gone; our end lets the first process end too */
+	if (!LIFTED(LIFT_USERNS)) {
+		r = put_maps(news.pid, 0, q->uid);
+		if (r < 0)
+			return err_sys(err, r, "write the sandbox's id maps");
+	}
+	return write(go[1], "", 1) == 1 ? 0 : -errno;
+}
+
+static int starter_main(struct work *w, struct err *err)
+{
+	const struct starter_kit *kit = w->kit;
+	struct starter_request req;
+	int keep[KEEP_MAX], fds[GO_FDS];
+	size_t n = 0;
+	int r;
+
+	forget_signals();
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, "weir-starter");
+	prctl(PR_SET_DUMPABLE, 0);
+	keep[n++] = w->chan;
+	keep[n++] = kit->agent;
+	n += cgroups_fds(kit->cgroups, keep + n, KEEP_MAX - n);
+	n += layers_fds(kit->layers, keep + n, KEEP_MAX - n);
+	r = LIFTED(LIFT_FDS) ? 0 : close_others(keep, n);
+	r = r < 0 ? r : file_write_kernel(AT_FDCWD, "/proc/self/oom_score_adj", STR(OOM_SCORE));
+	if (r < 0)
+		return err_sys(err, r, "prepare a starter");
+	r = park(w, err);
+	if (r < 0)
+		return r;
+	r = recv_fds(w->chan, &req, sizeof(req), fds, GO_FDS);
+	if (r <= 0 || fds[0] < 0)
+		_exit(0); /* not needed any more */
+	return bring(w, &req, fds, err);
+}
+
+/* --- in the host role --- */
+
+int starter_fork(const struct starter_kit *kit, const char *cgroup, const char *layer,
+	uint32_t disk_mib, struct starter *ret, struct err *err)
+{
+	struct starter s = { .pidfd = -EBADF, .chan = -EBADF, .disk_mib = disk_mib };
+	auto_fd int group = cgroup_v2_open(kit->cgroups, cgroup);
+	int pair[2];
+
+	snprintf(s.cgroup, sizeof(s.cgroup), "%s", cgroup);
+	if (layer)
+		snprintf(s.layer, sizeof(s.layer), "%s", layer);
+	else
+		snprintf(s.layer, sizeof(s.layer), LAYER_SPARE "%.24s", cgroup);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(err, -errno, "make a channel");
+	s.pid = sys_clone3(0, SIGCHLD, group, &s.pidfd);
+	if (s.pid == 0) {
+		struct work w = { .kit = kit, .self = &s, .revive = layer, .chan = pair[1] };
+		struct starter_news news = { 0 };
+		int r = starter_main(&w, &news.err);
+
+		if (r < 0)
+			send_fds(w.chan, &news, sizeof(news), NULL, 0);
+		_exit(r < 0);
+	}
+	fd_close(pair[1]);
+	if (s.pid < 0) {
+		fd_close(pair[0]);
+		return err_sys(err, s.pid, "fork a starter");
+	}
+	s.chan = pair[0];
+	*ret = s;
+	return 0;
+}
+
+/* Wait for news or the end of file, until `end`. */
+static int next_news(struct starter *s, uint64_t end, struct starter_news *news, int *fd)
+{
+	for (;;) {
+		uint64_t now = clock_mono_ns();
+		struct pollfd p = { .fd = s->chan, .events = POLLIN };
+		int r = now >= end ? 0 : poll(&p, 1, (int)((end - now) / NS_PER_MS) + 1);
+
+		if (r > 0)
+			return recv_fds(s->chan, news, sizeof(*news), fd, 1);
+		if (r == 0)
+			return -ETIMEDOUT;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
+static bool ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static int follow(struct starter *s, pid_t *ret_pid, int *pidfd, struct err *err)
+{
+	uint64_t end = clock_mono_ns() + GO_LIMIT_MS * NS_PER_MS;
+
+	for (;;) {
+		struct starter_news news;
+		int fd, r = next_news(s, end, &news, &fd);
+
+		if (r < 0)
+			return err_sys(err, r, "wait for the sandbox to start");
+		if (r == 0)
+			break;
+		if (news.pid <= 0) {
+			fd_close(fd);
+			if (err)
+				*err = news.err;
+			return news.err.code < 0 ? news.err.code : -EIO;
+		}
+		*pidfd = fd;
+		*ret_pid = news.pid;
+	}
+	if (*pidfd < 0 || ended(*pidfd))
+		return err_set(err, -EIO, ERR_INTERNAL,
+			"the sandbox's first process ended before it ran (out of memory?)");
+	return 0;
+}
+
+int starter_go(struct starter *s, const struct starter_request *req, int netns, int agent_sock,
+	int rootfs, pid_t *ret_pid, int *ret_pidfd, struct err *err)
+{
+	const int fds[GO_FDS] = { netns, agent_sock, rootfs };
+	auto_fd int pidfd = -EBADF;
+	pid_t pid = 0;
+	int r;
+
+	/* EPIPE: it failed while it parked, and the reason is in the channel. */
+	r = send_fds(s->chan, req, sizeof(*req), fds, GO_FDS);
+	if (r < 0 && r != -EPIPE)
+		err_sys(err, r, "ask a starter");
+	else
+		r = follow(s, &pid, &pidfd, err);
+	starter_done(s);
+	if (r < 0) {
+		if (pidfd >= 0) {
+			siginfo_t si;
+
+			pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+			waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | __WALL);
+		}
+		return r;
+	}
+	*ret_pid = pid;
+	*ret_pidfd = take_fd(pidfd);
+	return 0;
+}
+
+void starter_done(struct starter *s)
+{
+	siginfo_t si;
+
+	if (s->pidfd < 0)
+		return;
+	pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0); /* nothing to it once the news were read */
+	while (waitid(P_PIDFD, (id_t)s->pidfd, &si, WEXITED) < 0 && errno == EINTR)
+		;
+	s->pidfd = fd_close(s->pidfd);
+	s->chan = fd_close(s->chan);
+}
