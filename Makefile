@@ -23,7 +23,7 @@ check-%:
 	@python3 scripts/check.py $*
 
 bench: all
-	@python3 tests/bench/bench.py
+	@python3 bench/bench.py
 
 # Each target for FUZZ_SECONDS, starting from its corpus.
 fuzz:
@@ -31,7 +31,7 @@ fuzz:
 	@scripts/fuzz.sh
 
 soak: all
-	@python3 tests/bench/soak.py
+	@python3 bench/soak.py
 
 install: all
 	@meson install -C $(BUILD)
