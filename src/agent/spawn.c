@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <linux/close_range.h>
 #include "agent/agent.h"
 
 _noreturn_ static void fail(int status, int stage, int error)
@@ -93,6 +94,8 @@ void spawn_child(const union frame_body *m, const int fds[3], int status)
 	for (int i = 0; i < 3; i++)
 		if (dup2(fds[i], i) < 0)
 			fail(status, SPAWN_MEMORY, errno);
+	/* Ours all close on exec; this is for what the agent itself was started with. */
+	syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
 	if (!argv || !env)
 		fail(status, SPAWN_MEMORY, ENOMEM);
 	enter(m->exec.cwd, status);
