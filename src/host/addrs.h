@@ -6,7 +6,7 @@
 #pragma once
 #include "host/link.h"
 
-#define ADDRS_MAX 1024 /* beyond: start-up refuses, a later change is logged and kept out */
+#define ADDRS_MAX 512 /* half of what the floor holds; start-up refuses more, a later excess is logged */
 
 struct addrs {
 	unsigned int n;

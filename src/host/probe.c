@@ -174,8 +174,8 @@ int probe_run(const struct probe_check *checks, size_t n, const struct probe_env
 		int r = checks[i].fn(env, &e);
 
 		if (out)
-			buf_fmt(out, "%-5s %-28s %s\n", r == 0 ? "ok" : checks[i].note ? "note" : "FAIL",
-				checks[i].name, e.text);
+			buf_fmt(out, "%-4s  %s%s%s\n", r == 0 ? "ok" : checks[i].note ? "note" : "FAIL",
+				checks[i].name, e.text[0] ? ": " : "", e.text);
 		if (r == 0 || checks[i].note || failed)
 			continue;
 		failed = r;

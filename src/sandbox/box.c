@@ -1,0 +1,456 @@
+/* Sandboxes of the host role: see the header. */
+#include <uthash.h>
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "sandbox/box.h"
+#include "sandbox/daemon.h"
+#include "sandbox/events.h"
+#include "sandbox/net.h"
+#include "sandbox/slots.h"
+
+#define WAITERS_MAX 8 /* DESTROYs of one sandbox that wait at once; more are told to retry */
+
+enum box_state { BOX_RUNNING, BOX_FROZEN, BOX_ENDING, BOX_DEAD };
+
+struct watch { /* on its own, since its handle closes later than the box may go */
+	uv_poll_t poll;
+	struct box *box;
+};
+
+struct waiter {
+	box_done_fn fn;
+	void *arg;
+};
+
+struct box {
+	UT_hash_handle hh;
+	struct boxes *in;
+	struct record rec;
+	enum box_state state;
+	struct runtime_box *rt; /* NULL: DEAD, or cleaned up */
+	struct watch *watch;	/* of rt's pidfd */
+	bool destroying, keep_disk;
+	uint32_t policy, spawn_us;
+	struct waiter waiters[WAITERS_MAX];
+	unsigned int n_waiters;
+	struct err failed; /* what cleanup said, for the waiters */
+};
+
+struct boxes {
+	struct daemon *d;
+	struct box *by_id;
+};
+
+/* --- the record --- */
+
+static int save(struct box *x, struct err *err)
+{
+	auto_buf struct buf rt = BUF_MAX(RECORD_RT_MAX);
+	struct daemon *d = x->in->d;
+	int r = 0;
+
+	if (x->rt) {
+		r = d->rt_ops->record(x->rt, &rt);
+		if (r == 0)
+			r = str_copy(x->rec.rt, sizeof(x->rec.rt), buf_str(&rt));
+		if (r < 0)
+			return err_sys(err, r, "record of %s", x->rec.id);
+	}
+	return record_save(d->records_dir, &x->rec, err);
+}
+
+/* --- the set --- */
+
+int boxes_new(struct daemon *d, struct boxes **ret, struct err *err)
+{
+	*ret = calloc(1, sizeof(**ret));
+	if (!*ret)
+		return err_sys(err, -ENOMEM, "sandboxes");
+	(*ret)->d = d;
+	return 0;
+}
+
+struct box *box_find(struct boxes *b, const char *id)
+{
+	struct box *x;
+
+	HASH_FIND_STR(b->by_id, id, x);
+	return x;
+}
+
+unsigned int boxes_count(const struct boxes *b)
+{
+	return HASH_COUNT(b->by_id);
+}
+
+int boxes_each(struct boxes *b, box_fn fn, void *arg)
+{
+	struct box *x, *next;
+	int r = 0;
+
+	HASH_ITER(hh, b->by_id, x, next) {
+		r = fn(x, arg);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
+static void watch_closed(uv_handle_t *h)
+{
+	free(container_of((uv_poll_t *)h, struct watch, poll));
+}
+
+/* Before the pidfd is closed: libuv takes it out of its epoll set here. */
+static void unwatch(struct box *x)
+{
+	if (x->watch)
+		uv_close((uv_handle_t *)&take_ptr(x->watch)->poll, watch_closed);
+}
+
+static void box_free(struct box *x)
+{
+	HASH_DEL(x->in->by_id, x);
+	unwatch(x);
+	free(x);
+}
+
+void boxes_free(struct boxes *b)
+{
+	struct box *x, *next;
+
+	if (!b)
+		return;
+	HASH_ITER(hh, b->by_id, x, next)
+		box_free(x);
+	free(b);
+}
+
+static struct box *box_add(struct boxes *b, const char *id)
+{
+	struct box *x = calloc(1, sizeof(*x));
+
+	if (!x)
+		return NULL;
+	x->in = b;
+	snprintf(x->rec.id, sizeof(x->rec.id), "%s", id);
+	HASH_ADD_STR(b->by_id, rec.id, x);
+	return x;
+}
+
+/* --- the end of a sandbox --- */
+
+static void answer_waiters(struct box *x)
+{
+	for (unsigned int i = 0; i < x->n_waiters; i++)
+		x->waiters[i].fn(x->failed.code ? &x->failed : NULL, x->waiters[i].arg);
+	x->n_waiters = 0;
+}
+
+static void link_gone(void *arg)
+{
+	struct box *x = arg;
+	struct daemon *d = x->in->d;
+
+	record_remove(d->records_dir, x->rec.id);
+	log_event(LOG_INFO, "sandbox.end", "sandbox=%s slot=%u", x->rec.id, x->rec.slot);
+	answer_waiters(x);
+	box_free(x);
+	daemon_check_stopped(d);
+}
+
+/* Ended by itself and nobody asked to destroy it yet: it waits as DEAD, its link goes. */
+static void dead_link_gone(void *arg)
+{
+	struct box *x = arg;
+
+	x->state = BOX_DEAD;
+	if (x->destroying) /* asked for in the meantime */
+		box_destroy(x, x->keep_disk, NULL, NULL);
+}
+
+static void clean_up(struct box *x)
+{
+	struct daemon *d = x->in->d;
+	bool by_itself = !x->destroying, oom = false; /* otherwise the record goes with the link */
+	int32_t status = -1;
+	struct err err = { .code = 0 };
+
+	unwatch(x);
+	if (d->rt_ops->cleanup(take_ptr(x->rt), by_itself || x->keep_disk, &status, &oom, &err) < 0) {
+		log_event(LOG_ERROR, "sandbox.cleanup", "sandbox=%s error=\"%s\"", x->rec.id, err.text);
+		x->failed = err;
+	}
+	x->rec.dead = true;
+	x->rec.rt[0] = '\0';
+	x->rec.exit_status = status;
+	x->policy = 0;
+	if (by_itself) {
+		x->state = BOX_ENDING;
+		if (save(x, &err) < 0)
+			log_event(LOG_ERROR, "sandbox.record", "sandbox=%s error=\"%s\"", x->rec.id, err.text);
+		log_event(LOG_WARN, "sandbox.exit", "sandbox=%s status=%d oom=%d", x->rec.id, status, oom);
+		event_exited(d, x->rec.id, status, oom);
+	}
+	slots_drop(d->slots, x->rec.slot, x->rec.ifindex, by_itself, by_itself ? dead_link_gone : link_gone,
+		x);
+}
+
+static void on_pidfd(uv_poll_t *poll, int status, int events)
+{
+	struct box *x = container_of(poll, struct watch, poll)->box;
+
+	if (x->state != BOX_ENDING) {
+		x->state = BOX_ENDING;
+		x->in->d->rt_ops->kill(x->rt); /* what pid 1 left behind in the cgroup */
+	}
+	clean_up(x);
+}
+
+static int watch(struct box *x, struct err *err)
+{
+	struct daemon *d = x->in->d;
+	struct watch *w = calloc(1, sizeof(*w));
+	int r = w ? uv_poll_init(&d->loop, &w->poll, d->rt_ops->pidfd(x->rt)) : -ENOMEM;
+
+	if (r < 0) {
+		free(w);
+		return err_sys(err, r, "watch %s", x->rec.id);
+	}
+	w->box = x;
+	x->watch = w;
+	r = uv_poll_start(&w->poll, UV_READABLE, on_pidfd);
+	return r < 0 ? err_sys(err, r, "watch %s", x->rec.id) : 0;
+}
+
+void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)
+{
+	struct daemon *d = x->in->d;
+
+	if (done && x->n_waiters == WAITERS_MAX) {
+		struct err err;
+
+		err_set(&err, -EBUSY, ERR_CAPACITY, "%s is being destroyed already", x->rec.id);
+		done(&err, arg);
+		return;
+	}
+	if (done)
+		x->waiters[x->n_waiters++] = (struct waiter){ done, arg };
+	if (x->destroying && x->state != BOX_DEAD)
+		return;
+	x->destroying = true;
+	x->keep_disk = keep_disk;
+	if (x->state == BOX_RUNNING || x->state == BOX_FROZEN) {
+		x->state = BOX_ENDING;
+		d->rt_ops->kill(x->rt); /* the pidfd tells when it has worked */
+		return;
+	}
+	if (x->state == BOX_ENDING)
+		return; /* its link is going: dead_link_gone() comes back here */
+	if (!keep_disk)
+		d->rt_ops->drop_layer(d->rt, x->rec.id, &x->failed);
+	slots_release(d->slots, x->rec.slot);
+	link_gone(x);
+}
+
+/* --- the beginning --- */
+
+static int spawn_in_slot(struct box *x, struct slot *slot, const struct ipc_spawn *req, struct err *err)
+{
+	struct daemon *d = x->in->d;
+	struct runtime_spec spec = { .id = req->id, .hostname = req->hostname, .image = req->image,
+		.slot = slot->number, .netns = slot->net.ns, .agent_fd = slot->net.agent_fd,
+		.vcpu_milli = req->vcpu_milli, .mem_mib = req->mem_mib, .disk_mib = req->disk_mib,
+		.pids = req->pids, .revive = req->revive, .ip4 = slot->ip4, .ip6 = slot->ip6 };
+	struct record *rec = &x->rec;
+	int r;
+
+	rec->boot = d->boot;
+	rec->slot = slot->number;
+	rec->ifindex = slot->net.ifindex;
+	rec->ip4 = slot->ip4;
+	rec->ip6 = slot->ip6;
+	snprintf(rec->link, sizeof(rec->link), "%s", slot->link);
+	snprintf(rec->runtime, sizeof(rec->runtime), "%s", d->rt_ops->name);
+	/* Written before anything is made: a crash from here on leaves a name to sweep by. */
+	r = save(x, err);
+	if (r < 0)
+		return r;
+	r = d->rt_ops->spawn(d->rt, &spec, &x->rt, err);
+	if (r < 0)
+		return r;
+	r = save(x, err);
+	if (r == 0)
+		r = watch(x, err);
+	return r;
+}
+
+static void undo_spawn(struct box *x, const struct slot *slot)
+{
+	struct daemon *d = x->in->d;
+
+	if (x->rt) {
+		/* Made, but not to be watched or recorded: out of descriptors or space. Its end is a
+		 * destroy that nobody waits for; if even the pidfd cannot be watched, here and now. */
+		x->destroying = true;
+		x->state = BOX_ENDING;
+		d->rt_ops->kill(x->rt);
+		if (x->watch)
+			return;
+		d->rt_ops->cleanup(take_ptr(x->rt), false, &x->rec.exit_status, &(bool){ false }, NULL);
+	}
+	slots_drop(d->slots, slot->number, slot->net.ifindex, false, link_gone, x);
+}
+
+int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, struct err *err)
+{
+	uint64_t start = clock_mono_ns();
+	struct slot slot;
+	struct box *x;
+	int r;
+
+	if (!record_id_ok(req->id))
+		return err_field(err, -EINVAL, ERR_INVALID, "id", "not the id of a sandbox");
+	if (req->runtime[0] && strcmp(req->runtime, b->d->rt_ops->name) != 0)
+		return err_field(err, -ENOSYS, ERR_UNSUPPORTED, "runtime", "there is no runtime \"%s\" here",
+			req->runtime);
+	if (box_find(b, req->id))
+		return err_set(err, -EEXIST, ERR_CONFLICT, "%s exists already", req->id);
+	r = slots_take(b->d->slots, req->slot, &slot, err);
+	if (r < 0)
+		return r;
+	x = box_add(b, req->id);
+	if (!x) {
+		r = err_sys(err, -ENOMEM, "sandbox");
+		slots_drop(b->d->slots, slot.number, slot.net.ifindex, false, NULL, NULL);
+	} else {
+		r = spawn_in_slot(x, &slot, req, err);
+		if (r < 0)
+			undo_spawn(x, &slot);
+	}
+	fd_close(slot.net.ns);
+	fd_close(slot.net.agent_fd);
+	if (r < 0)
+		return r;
+	x->spawn_us = (uint32_t)((clock_mono_ns() - start) / 1000);
+	log_event(LOG_INFO, "sandbox.spawn", "sandbox=%s slot=%u link=%s took_us=%u", x->rec.id,
+		x->rec.slot, x->rec.link, x->spawn_us);
+	*ret = x;
+	return 0;
+}
+
+int box_adopt(struct boxes *b, const struct record *rec, struct err *err)
+{
+	struct daemon *d = b->d;
+	struct box *x = box_add(b, rec->id);
+	int r;
+
+	if (!x)
+		return err_sys(err, -ENOMEM, "sandbox");
+	x->rec = *rec;
+	x->state = BOX_DEAD;
+	r = slots_adopt(d->slots, rec->slot, err);
+	if (r < 0) {
+		box_free(x);
+		return r;
+	}
+	r = rec->dead ? -ESRCH : d->rt_ops->adopt(d->rt, rec->id, str_c(rec->rt), &x->rt, err);
+	if (r < 0 && r != -ESRCH)
+		log_event(LOG_WARN, "adopt.failed", "sandbox=%s error=\"%s\"", rec->id, err->text);
+	if (r == 0) {
+		struct slot slot = { .number = rec->slot, .ip4 = rec->ip4, .ip6 = rec->ip6,
+			.net.ifindex = rec->ifindex };
+
+		x->state = d->rt_ops->frozen(x->rt) ? BOX_FROZEN : BOX_RUNNING;
+		r = net_adopt(d, &slot, &x->policy, err);
+		if (r == 0)
+			r = watch(x, err);
+		return r < 0 ? r : save(x, err);
+	}
+	if (x->rt)
+		d->rt_ops->cleanup(take_ptr(x->rt), true, &x->rec.exit_status, &(bool){ false }, err);
+	x->rec.dead = true;
+	x->rec.rt[0] = '\0';
+	slots_keep(d->slots, rec->slot);
+	return save(x, err) < 0 ? err->code : -ESRCH;
+}
+
+/* --- between --- */
+
+static int must_live(const struct box *x, const char *verb, struct err *err)
+{
+	if (x->state == BOX_RUNNING || x->state == BOX_FROZEN)
+		return 0;
+	return err_set(err, -ESRCH, ERR_CONFLICT, "cannot %s: %s has ended", verb, x->rec.id);
+}
+
+int box_commit(struct box *x, uint32_t slot, uint32_t id, const struct policy *p, struct err *err)
+{
+	int r = must_live(x, "commit", err);
+
+	if (r == 0 && slot != x->rec.slot)
+		return err_set(err, -EINVAL, ERR_INTERNAL, "%s is in slot %u, not %u", x->rec.id,
+			x->rec.slot, slot);
+	if (r == 0)
+		r = net_commit(x->in->d, x->rec.slot, id, p, err);
+	if (r == 0)
+		x->policy = id; /* not recorded: after a restart the kernel itself is asked */
+	return r;
+}
+
+int box_freeze(struct box *x, struct err *err)
+{
+	int r = must_live(x, "freeze", err);
+
+	if (r < 0 || x->state == BOX_FROZEN)
+		return r;
+	r = x->in->d->rt_ops->freeze(x->rt, err);
+	if (r == 0)
+		x->state = BOX_FROZEN;
+	return r;
+}
+
+int box_thaw(struct box *x, struct err *err)
+{
+	int r = must_live(x, "thaw", err);
+
+	if (r < 0 || x->state == BOX_RUNNING)
+		return r;
+	r = x->in->d->rt_ops->thaw(x->rt, err);
+	if (r == 0)
+		x->state = BOX_RUNNING;
+	return r;
+}
+
+int box_stats(struct box *x, struct ipc_stats *ret, struct err *err)
+{
+	int r = must_live(x, "measure", err);
+
+	if (r < 0)
+		return r;
+	r = x->in->d->rt_ops->stats(x->rt, ret);
+	return r < 0 ? err_sys(err, r, "measure %s", x->rec.id) : 0;
+}
+
+int box_grow(struct box *x, uint32_t disk_mib, struct err *err)
+{
+	int r = must_live(x, "grow", err);
+
+	return r < 0 ? r : x->in->d->rt_ops->grow(x->rt, disk_mib, err);
+}
+
+void box_describe(const struct box *x, struct ipc_sandbox *ret)
+{
+	const struct record *rec = &x->rec;
+
+	*ret = (struct ipc_sandbox){ .slot = rec->slot, .ifindex = rec->ifindex, .policy = x->policy,
+		.ip4 = rec->ip4, .ip6 = rec->ip6, .spawn_us = x->spawn_us, .exit_status = -1 };
+	memcpy(ret->id, rec->id, sizeof(ret->id));
+	memcpy(ret->link, rec->link, sizeof(ret->link));
+	ret->state = x->state == BOX_RUNNING ? IPC_RUN_RUNNING :
+		     x->state == BOX_FROZEN  ? IPC_RUN_FROZEN :
+					       IPC_RUN_DEAD;
+	if (rec->dead)
+		ret->exit_status = rec->exit_status;
+}

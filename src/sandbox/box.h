@@ -1,0 +1,48 @@
+/*
+ * Sandboxes as the host role has them: an id, a slot, and what the runtime made.
+ *
+ *	           spawn              freeze / thaw
+ *	(nothing) -------> RUNNING <---------------> FROZEN
+ *	                      | first process ends, or DESTROY kills it
+ *	                      v
+ *	                   ENDING --cleanup--> DEAD (ended by itself: waits for DESTROY)
+ *	                      |
+ *	                      +---cleanup---> link deleted ---> gone (DESTROY is answered)
+ *
+ * Nothing waits: kill() asks, the pidfd tells. DESTROY is answered when everything is reclaimed.
+ * Each change is written to the sandbox's record (record.h) before it is answered, so that a killed
+ * host role finds it again.
+ */
+#pragma once
+#include <uv.h>
+#include "base/err.h"
+#include "policy/policy.h"
+#include "sandbox/record.h"
+#include "wire/ipc.h"
+
+struct daemon;
+struct boxes;
+struct box;
+
+int boxes_new(struct daemon *d, struct boxes **ret, struct err *err);
+void boxes_free(struct boxes *b); /* leaves the sandboxes running */
+unsigned int boxes_count(const struct boxes *b);
+struct box *box_find(struct boxes *b, const char *id);
+typedef int (*box_fn)(struct box *box, void *arg);
+int boxes_each(struct boxes *b, box_fn fn, void *arg);
+
+int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, struct err *err);
+/* The sandbox of a record, with what the runtime found of it. -ESRCH: nothing lives; it is DEAD. */
+int box_adopt(struct boxes *b, const struct record *rec, struct err *err);
+/* slot must be the sandbox's: a second check that the two sides mean the same. */
+int box_commit(struct box *x, uint32_t slot, uint32_t policy_id, const struct policy *p,
+	struct err *err);
+int box_freeze(struct box *x, struct err *err);
+int box_thaw(struct box *x, struct err *err);
+int box_stats(struct box *x, struct ipc_stats *ret, struct err *err);
+int box_grow(struct box *x, uint32_t disk_mib, struct err *err);
+void box_describe(const struct box *x, struct ipc_sandbox *ret);
+
+/* done is called once, also when the sandbox is already on its way out. */
+typedef void (*box_done_fn)(const struct err *err, void *arg);
+void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg);

@@ -1,0 +1,261 @@
+/*
+ * The datapath in the host role's terms (net.h), and the floor kept current: an address that the
+ * host gains while sandboxes run must be closed to them without anybody asking.
+ */
+#include <netinet/in.h>
+#include <sys/mount.h>
+#include <sys/vfs.h>
+#include <linux/magic.h>
+#include "base/fd.h"
+#include "base/log.h"
+#include "datapath/datapath.h"
+#include "host/netns.h"
+#include "sandbox/daemon.h"
+#include "sandbox/net.h"
+
+#define COLLECT_EVERY_MS 5000
+
+struct floorkeeper {
+	struct daemon *d;
+	uv_poll_t poll;
+	int watch;
+	struct addrs now;
+	struct policy_floor floor;
+};
+
+/* --- the floor --- */
+
+static int floor_write(struct floorkeeper *f, struct err *err)
+{
+	struct daemon *d = f->d;
+	const struct config *c = &d->cfg;
+	struct prefix own[ADDRS_MAX + 2];
+	size_t n = 0;
+	struct policy_floor_spec spec = { .range4 = c->net_range4, .range6 = c->net_range6,
+		.overlay4 = c->net_overlay4, .host = own, .deny = c->floor_deny.p, .n_deny = c->floor_deny.n,
+		.allow = c->floor_allow.p, .n_allow = c->floor_allow.n };
+	int r;
+
+	for (unsigned int i = 0; i < f->now.n; i++)
+		own[n++] = prefix_of(f->now.ip[i], ip_bits(f->now.ip[i].family));
+	own[n++] = prefix_of(d->uplink.router4, 32);
+	if (d->uplink.ipv6)
+		own[n++] = prefix_of(d->uplink.router6, 128);
+	spec.n_host = n;
+	r = policy_floor_build(&spec, &f->floor, err);
+	return r < 0 ? r : datapath_floor_set(d->dp, &f->floor, err);
+}
+
+static int tell_change(struct ip ip, bool added, void *arg)
+{
+	log_event(LOG_INFO, added ? "floor.add" : "floor.drop", "address=%s", ip_text(ip).s);
+	return 0;
+}
+
+static void on_addresses(uv_poll_t *p, int status, int events)
+{
+	struct floorkeeper *f = p->data;
+	auto_free struct addrs *before = malloc(sizeof(*before));
+	struct err err = { .code = 0 };
+	int r;
+
+	if (!addrs_changed(f->watch) || !before)
+		return;
+	*before = f->now;
+	r = addrs_read(&f->d->host, &f->now);
+	if (r < 0)
+		err_sys(&err, r, "list the host's addresses");
+	else
+		r = floor_write(f, &err);
+	if (r < 0) {
+		/* The old floor stands. The next change, or a restart, tries again. */
+		f->now = *before;
+		log_event(LOG_ERROR, "floor.change", "error=\"%s\"", err.text);
+		return;
+	}
+	addrs_diff(before, &f->now, tell_change, NULL);
+}
+
+static int floor_open(struct daemon *d, struct err *err)
+{
+	struct floorkeeper *f = calloc(1, sizeof(*f));
+	int r;
+
+	if (!f)
+		return err_sys(err, -ENOMEM, "floor");
+	f->d = d;
+	f->watch = addrs_watch(); /* before the list is read: no change falls between */
+	if (f->watch < 0) {
+		r = err_sys(err, f->watch, "watch the host's addresses");
+		free(f);
+		return r;
+	}
+	r = addrs_read(&d->host, &f->now);
+	if (r < 0)
+		err_sys(err, r, "list the host's addresses");
+	if (r == 0)
+		r = floor_write(f, err);
+	if (r == 0 && uv_poll_init(&d->loop, &f->poll, f->watch) < 0)
+		r = err_set(err, -ENOMEM, ERR_INTERNAL, "watch the host's addresses");
+	if (r < 0) {
+		fd_close(f->watch);
+		free(f);
+		return r;
+	}
+	f->poll.data = f;
+	uv_poll_start(&f->poll, UV_READABLE, on_addresses);
+	uv_unref((uv_handle_t *)&f->poll);
+	d->floor = f;
+	return 0;
+}
+
+static void floor_closed(uv_handle_t *h)
+{
+	struct floorkeeper *f = h->data;
+
+	fd_close(f->watch);
+	free(f);
+}
+
+/* --- opening --- */
+
+/* Distributions mount it; a container or a bare system may not have. */
+int net_need_bpffs(struct err *err)
+{
+	struct statfs fs;
+
+	if (statfs(BPFFS, &fs) == 0 && fs.f_type == BPF_FS_MAGIC)
+		return 0;
+	if (mount("bpf", BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=700") < 0)
+		return err_sys(err, -errno,
+			"no BPF file system at %s, and it cannot be mounted (CONFIG_BPF_SYSCALL)", BPFFS);
+	return 0;
+}
+
+static int dns_sockets(struct daemon *d, uint32_t worker, struct err *err)
+{
+	struct steer_sockets *s = &d->steer[worker];
+	int r;
+
+	{
+		auto_netns struct netns_visit v = NETNS_HOME;
+
+		r = netns_visit(&v, d->router_ns);
+		if (r < 0)
+			return err_sys(err, r, "router namespace");
+		r = steer_open(d->uplink.ipv6, s, err);
+		if (r < 0)
+			return r;
+	}
+	if ((r = datapath_dns_socket(d->dp, worker, IPPROTO_UDP, 4, s->udp4, err)) < 0 ||
+		(r = datapath_dns_socket(d->dp, worker, IPPROTO_TCP, 4, s->tcp4, err)) < 0 ||
+		!d->uplink.ipv6 ||
+		(r = datapath_dns_socket(d->dp, worker, IPPROTO_UDP, 6, s->udp6, err)) < 0)
+		return r;
+	return datapath_dns_socket(d->dp, worker, IPPROTO_TCP, 6, s->tcp6, err);
+}
+
+static void collect(uv_timer_t *t)
+{
+	struct daemon *d = t->data;
+	int r = datapath_collect(d->dp, NULL);
+
+	if (r < 0)
+		log_event(LOG_WARN, "flows.collect", "error=\"%s\"", strerror(-r));
+}
+
+int net_open(struct daemon *d, struct err *err)
+{
+	int r = net_need_bpffs(err);
+
+	for (unsigned int i = 0; i < DAEMON_WORKERS_MAX; i++)
+		d->steer[i] = STEER_NONE;
+	if (r == 0)
+		r = datapath_open(BPFFS, d->cfg.daemon_name, &d->dp, err);
+	if (r == 0)
+		r = floor_open(d, err);
+	for (uint32_t i = 0; i < d->cfg.edge_workers && r == 0; i++)
+		r = dns_sockets(d, i, err);
+	if (r == 0)
+		r = datapath_dns_workers(d->dp, d->cfg.edge_workers, err);
+	if (r < 0)
+		return r;
+	uv_timer_init(&d->loop, &d->collect);
+	d->collect.data = d;
+	uv_timer_start(&d->collect, collect, COLLECT_EVERY_MS, COLLECT_EVERY_MS);
+	uv_unref((uv_handle_t *)&d->collect);
+	return 0;
+}
+
+void net_close(struct daemon *d)
+{
+	if (d->floor)
+		uv_close((uv_handle_t *)&d->floor->poll, floor_closed);
+	d->floor = NULL;
+	if (d->collect.data)
+		uv_close((uv_handle_t *)&d->collect, NULL);
+	if (d->dp)
+		for (unsigned int i = 0; i < DAEMON_WORKERS_MAX; i++)
+			steer_close(&d->steer[i]);
+	d->dp = datapath_free(d->dp);
+}
+
+/* --- links --- */
+
+static int attach(struct daemon *d, uint32_t ifindex, struct err *err)
+{
+	auto_netns struct netns_visit v = NETNS_HOME;
+	int r = netns_visit(&v, d->router_ns);
+
+	return r < 0 ? err_sys(err, r, "router namespace") : datapath_attach(d->dp, ifindex, err);
+}
+
+int net_attach(struct daemon *d, const struct slot *s, struct err *err)
+{
+	struct datapath_slot ds = { .slot = s->number, .ifindex = s->net.ifindex, .ip4 = s->ip4,
+		.ip6 = s->ip6 };
+	int r = datapath_slot_set(d->dp, &ds, err);
+
+	return r < 0 ? r : attach(d, s->net.ifindex, err);
+}
+
+int net_adopt(struct daemon *d, const struct slot *s, uint32_t *policy, struct err *err)
+{
+	struct weir_slot have;
+
+	if (datapath_slot_get(d->dp, s->number, &have) == 0 && have.ifindex == s->net.ifindex) {
+		*policy = have.policy;
+		return attach(d, s->net.ifindex, err);
+	}
+	/* The maps are new, or not what the record says: quarantine until the next COMMIT. */
+	*policy = 0;
+	return net_attach(d, s, err);
+}
+
+void net_detach(struct daemon *d, uint32_t number)
+{
+	datapath_slot_clear(d->dp, number);
+}
+
+int net_commit(struct daemon *d, uint32_t number, uint32_t id, const struct policy *p, struct err *err)
+{
+	struct policy_knobs knobs = { .smtp = d->cfg.egress_smtp,
+		.other_protocols = d->cfg.egress_other_protocols, .reject = d->cfg.egress_reject };
+
+	return datapath_commit(d->dp, number, id, p, &knobs, err);
+}
+
+unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *arg), void *arg)
+{
+	struct weir_slot have;
+	unsigned int n = 0;
+
+	for (uint32_t i = 1; i <= WEIR_SLOTS_MAX; i++) {
+		if (datapath_slot_get(d->dp, i, &have) < 0 || owned(i, arg))
+			continue;
+		datapath_slot_clear(d->dp, i);
+		n++;
+	}
+	datapath_sweep(d->dp);
+	return n;
+}
