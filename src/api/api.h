@@ -1,0 +1,103 @@
+/*
+ * The api role as a whole: what it holds, how it starts, and what the rest of the room asks of it.
+ *
+ *	httpd -> dispatch.c -> handlers (createos/, native/) -> box.c, flow_*.c -> peers.c -> host, edge
+ *	                                      |                    |
+ *	                                      +--> agent.c         +--> store.c
+ *
+ * Handlers translate requests and answers; they hold no state. A `struct box` (box.h) is one
+ * sandbox in memory; the flows change it step by step, each step an answer of a peer. Everything
+ * runs on one loop; nothing here touches a kernel object other than sockets.
+ */
+#pragma once
+#include <sys/queue.h>
+#include <time.h>
+#include <uv.h>
+#include "api/auth.h"
+#include "api/route.h"
+#include "api/store.h"
+#include "event/chan.h"
+#include "policy/floor.h"
+#include "bpf/maps.h"
+#include "wire/config.h"
+
+#define EDGES_MAX  16u
+#define IMAGES_MAX 256u
+
+struct box;
+struct req;
+struct tick;
+struct edge {
+	struct chan *chan; /* NULL: none in this place */
+	uint32_t worker;
+	struct api *api;
+};
+
+TAILQ_HEAD(hold_list, hold);
+
+struct api {
+	uv_loop_t *loop;
+	struct config config;
+	struct policy_floor floor; /* for refusing rules inside it, and for explain */
+	struct store *store;
+	struct keyring *keys;
+	struct httpd *httpd;
+	struct chan *host;
+	struct edge edges[EDGES_MAX];
+	struct ipc_host_info info;
+	struct ipc_image images[IMAGES_MAX];
+	unsigned int n_images;
+	uint64_t images_at; /* clock_mono_ns() of the last answer */
+	struct box *boxes;  /* by id: all sandboxes that are not destroyed */
+	struct box **by_slot; /* [WEIR_SLOTS_MAX + 1] */
+	struct hold_list holds; /* requests waiting for a state to settle, by deadline */
+	struct tick *hold_timer, *sweep_timer;
+	uint32_t policy_next, policy_end; /* reserved policy ids */
+	struct counters *counters;	  /* the kernel's, or NULL: kmaps.h */
+	struct events *events;		  /* the kernel's denials, or NULL */
+	uint64_t exec_bytes;		  /* output held for buffered commands */
+	struct builds *builds;
+	bool ready;
+	char not_ready[200]; /* why */
+	void (*on_stop)(struct api *a, int code); /* the loop's owner: end the program */
+};
+
+/* What boot hands over. Descriptors are taken. */
+struct api_spec {
+	struct config config;
+	int state_dir;
+	int host;		/* channel */
+	int listeners[CONFIG_LISTEN_MAX];
+	unsigned int n_listeners;
+	int edges[EDGES_MAX];	/* channels, numbered by worker */
+	unsigned int n_edges;
+	int counters, events;	/* maps, or -EBADF */
+};
+/* Opens the store and the listeners. Set on_stop, then api_begin(): adoption, and when that is done
+ * the role is ready and answers more than healthz. */
+int api_start(uv_loop_t *loop, struct api_spec *spec, struct api **ret, struct err *err);
+void api_begin(struct api *a);
+/* Finish what is answered soon, then on_stop. */
+void api_shutdown(struct api *a);
+void api_free(struct api *a); /* after the loop has ended */
+
+/* dispatch.c */
+void api_on_request(struct http *h, void *arg);
+void api_on_refuse(int status, const struct err *err, struct buf *body, const char **type, void *arg);
+
+/* adopt.c: compare the store with the host's LIST, finish or undo; sets ready. */
+void api_adopt(struct api *a);
+
+/* The kernel's counters of a slot, summed over CPUs. -ENODATA without the map. */
+int api_counters(const struct api *a, uint32_t slot, struct weir_counters *ret);
+/* A reply to IPC_HOST_IMAGES. */
+void api_on_images(struct api *a, struct chan_msg *m);
+/* A policy id never used before. */
+int api_policy_id(struct api *a, uint32_t *ret, struct err *err);
+static inline uint64_t api_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}

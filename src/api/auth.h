@@ -1,0 +1,26 @@
+/*
+ * API keys: 256 random bits, shown once, kept as SHA-256. Held in memory, because every request
+ * asks; the store has them too. Looking a key up by its hash tells nothing about other keys; the
+ * hash found is compared in constant time all the same.
+ */
+#pragma once
+#include "api/store.h"
+
+struct keyring;
+struct principal {
+	char key[IPC_ID_LEN], user[IPC_ID_LEN];
+	bool admin;
+};
+
+/* Reads all keys. If there is none yet, makes a user and an admin key and writes the key to
+ * `admin.key` in dir (mode 0600): *ret_created tells. */
+int keyring_open(struct store *store, int dir, struct keyring **ret, bool *ret_created,
+	struct err *err);
+void keyring_free(struct keyring *k);
+/* 0 or -ENOENT. */
+int keyring_check(const struct keyring *k, struct str key, struct principal *ret);
+/* user "": a user of its own. text receives the key, the only time it is seen. */
+#define KEY_TEXT_LEN (5 + 64)
+int keyring_add(struct keyring *k, struct str name, const char *user, bool admin,
+	struct key_row *ret, char text[static KEY_TEXT_LEN + 1], struct err *err);
+int keyring_revoke(struct keyring *k, const char *id, struct err *err);

@@ -1,0 +1,18 @@
+/* What the flows share among themselves. */
+#pragma once
+#include "api/box.h"
+#include "api/ident.h"
+
+/* Edge DEL, then host DESTROY; then `then`, also if they failed (op->err then says so unless it
+ * said something before). */
+void flow_take_back(struct op *op, bool keep_disk, void (*then)(struct op *op));
+/* Start it again from its disk; the row is `resuming`. */
+void flow_revive(struct box *b);
+/* Put the row's policy in force under a new id: the kernel has another. */
+void flow_repolicy(struct box *b);
+/* Take an errored sandbox's processes away; its disk stays. */
+void flow_reclaim(struct box *b);
+/* The host role has something that no row stands for. */
+void flow_destroy_unknown(struct api *a, const char *id);
+/* A row that failed, and has no box, becomes destroyed. */
+int flow_end_failed(struct api *a, struct sandbox_row *row, struct err *err);

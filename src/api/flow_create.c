@@ -1,0 +1,247 @@
+/*
+ * From nothing to running, and from an error back to running.
+ *
+ *	SPAWN (host)  ->  SET (edges)  ->  COMMIT (host)  ->  WAKE (agent)
+ *
+ * The sandbox is quarantined until COMMIT: no packet leaves before its policy stands. A resume
+ * after the host restarted takes the same steps with the writable layer that is still there.
+ *
+ * Undo at each step is the same: take everything back (edge DEL, host DESTROY); both accept what
+ * they do not know. If the sandbox is deleted meanwhile, the operation stops where it is and
+ * leaves the taking back to the delete, which waits in the queue behind it.
+ */
+#include "api/box.h"
+#include "api/flow.h"
+#include "api/peers.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+struct start_op {
+	struct op op;
+	enum life_state during; /* the state in which it may go on: creating or resuming */
+	bool revive, moved;	/* moved: its old slot was taken, any will do */
+	bool dropped;		/* the row is gone too */
+	int policy_fd;
+};
+
+static void start_clean(struct op *op)
+{
+	struct start_op *s = container_of(op, struct start_op, op);
+
+	fd_close(s->policy_fd);
+}
+
+/* Is the sandbox still in the state that this operation is about? */
+static bool goes_on(struct start_op *s)
+{
+	struct err err;
+
+	if (s->op.box->row.state == s->during)
+		return true;
+	err_field(&err, -ECANCELED, ERR_CONFLICT, "status", "meanwhile the sandbox is %s",
+		life_state_name(s->op.box->row.state));
+	op_finish(&s->op, &err);
+	return false;
+}
+
+static bool refused(enum err_kind kind)
+{
+	return kind == ERR_CAPACITY || kind == ERR_INVALID || kind == ERR_NOT_FOUND ||
+		kind == ERR_UNSUPPORTED || kind == ERR_CONFLICT || kind == ERR_FORBIDDEN;
+}
+
+static void give_up(struct op *op)
+{
+	struct start_op *s = container_of(op, struct start_op, op);
+	struct box *b = op->box;
+	struct err err;
+	int r;
+
+	box_unplace(b);
+	if (!goes_on(s))
+		return;
+	if (!s->revive && refused(op->err.kind)) {
+		/* 503 promises that nothing happened, and so does a refusal: no row, no name taken. */
+		r = store_begin(b->api->store, &err);
+		if (r == 0)
+			r = store_sandbox_drop(b->api->store, b->row.id, &err);
+		if (r == 0)
+			r = store_commit(b->api->store, &err);
+		store_rollback(b->api->store);
+		b->row.state = r == 0 ? LIFE_DESTROYED : b->row.state;
+		s->dropped = r == 0;
+	}
+	if (!s->dropped &&
+		box_event(b, s->revive ? LIFE_LOST : LIFE_UNBORN, op->err.text, &err) < 0)
+		log_event(LOG_ERROR, "sandbox.start_failed", "sandbox=%s text=%s", b->row.id,
+			log_q(str_c(err.text)));
+	log_event(LOG_WARN, "sandbox.not_started", "sandbox=%s text=%s", b->row.id,
+		log_q(str_c(op->err.text)));
+	box_ref(b);
+	if (life_terminal(b->row.state))
+		box_forget(b);
+	op_finish(op, NULL);
+	box_unref(b);
+}
+
+static void undo(struct start_op *s, const struct err *err)
+{
+	op_fail(&s->op, err);
+	flow_take_back(&s->op, s->revive, give_up);
+}
+
+static void running(struct start_op *s)
+{
+	struct box *b = s->op.box;
+	struct err err;
+
+	if (box_event(b, s->revive ? LIFE_THAWED : LIFE_READY, "", &err) < 0) {
+		undo(s, &err);
+		return;
+	}
+	box_awake(b);
+	op_finish(&s->op, NULL);
+}
+
+static void on_woken(const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+
+	if (!goes_on(s))
+		return;
+	if (err)
+		undo(s, err);
+	else
+		running(s);
+}
+
+static void on_committed(struct chan_msg *m, const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+
+	if (!goes_on(s))
+		return;
+	if (err)
+		undo(s, err);
+	else
+		flow_wake(s->op.box, on_woken, s);
+}
+
+static void on_set(const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+	struct box *b = s->op.box;
+	struct ipc_commit commit = { .slot = b->row.slot, .policy = b->row.policy };
+
+	if (!goes_on(s))
+		return;
+	if (err) {
+		undo(s, err);
+		return;
+	}
+	snprintf(commit.id, sizeof(commit.id), "%s", b->row.id);
+	host_call(b->api, IPC_HOST_COMMIT, &commit, sizeof(commit), s->policy_fd, on_committed, s);
+}
+
+static void on_spawned(struct chan_msg *m, const struct err *err, void *arg);
+
+static void spawn(struct start_op *s)
+{
+	struct box *b = s->op.box;
+	struct ipc_spawn spawn = { .slot = s->revive && !s->moved ? b->row.slot : 0,
+		.vcpu_milli = b->row.cpu_milli,
+		.mem_mib = b->row.mem_mib,
+		.disk_mib = b->row.disk_mib,
+		.pids = b->api->config.sandbox_pids,
+		.revive = s->revive };
+
+	snprintf(spawn.id, sizeof(spawn.id), "%s", b->row.id);
+	snprintf(spawn.hostname, sizeof(spawn.hostname), "%s", b->row.name);
+	snprintf(spawn.image, sizeof(spawn.image), "%s", b->row.rootfs);
+	snprintf(spawn.runtime, sizeof(spawn.runtime), "%s", b->row.runtime);
+	host_call(b->api, IPC_HOST_SPAWN, &spawn, sizeof(spawn), -1, on_spawned, s);
+}
+
+static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+	struct box *b = s->op.box;
+	const struct ipc_sandbox *got;
+	struct weir_counters sum;
+	struct ipc_edge_set set;
+	struct err why;
+	int r = 0;
+
+	if (err && s->revive && !s->moved && b->row.slot && (err->code == -EBUSY ||
+		err->code == -EADDRINUSE || err->code == -EEXIST)) {
+		s->moved = true;
+		spawn(s);
+		return;
+	}
+	got = err ? NULL : (const struct ipc_sandbox *)m->payload.p;
+	if (got && m->payload.n != sizeof(*got))
+		r = err_set(&why, -EBADMSG, ERR_INTERNAL, "the host role's answer does not read");
+	else if (got) /* even if it is not wanted any more: who takes it away must know it */
+		r = box_place(b, got, &why);
+	if (!goes_on(s))
+		return;
+	if (err || r < 0) {
+		undo(s, err ? err : &why);
+		return;
+	}
+	b->row.spawn_us = got->spawn_us;
+	/* The slot's counters may hold a former tenant's bytes: count from here. */
+	if (api_counters(b->api, b->row.slot, &sum) == 0) {
+		b->row.out_base = (int64_t)b->row.out_used - (int64_t)sum.out_bytes;
+		b->row.in_base = (int64_t)b->row.in_used - (int64_t)sum.in_bytes;
+	}
+	s->policy_fd = box_policy_fd(b, &why);
+	if (s->policy_fd < 0) {
+		undo(s, &why);
+		return;
+	}
+	box_edge_set(b, &set);
+	edges_call(b->api, IPC_EDGE_SET, &set, sizeof(set), s->policy_fd, on_set, s);
+}
+
+static void start(struct op *op)
+{
+	struct start_op *s = container_of(op, struct start_op, op);
+
+	if (goes_on(s))
+		spawn(s);
+}
+
+static void start_flow(struct box *b, bool revive, op_done_fn done, void *arg, struct op **slot)
+{
+	struct start_op *s = calloc(1, sizeof(*s));
+	struct err err;
+
+	if (!s) { /* as a failed first step, without the memory to say so in order */
+		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+		box_event(b, revive ? LIFE_LOST : LIFE_UNBORN, err.text, NULL);
+		if (done) {
+			struct op none = { .box = b };
+
+			done(&none, &err, arg);
+		}
+		return;
+	}
+	s->op = (struct op){ .name = revive ? "revive" : "create", .start = start,
+		.clean = start_clean, .done = done, .arg = arg, .slot = slot };
+	s->during = revive ? LIFE_RESUMING : LIFE_CREATING;
+	s->revive = revive;
+	s->policy_fd = -EBADF;
+	op_queue(b, &s->op);
+}
+
+void flow_create(struct box *b, op_done_fn done, void *arg, struct op **slot)
+{
+	start_flow(b, false, done, arg, slot);
+}
+
+void flow_revive(struct box *b)
+{
+	start_flow(b, true, NULL, NULL, NULL);
+}

@@ -1,0 +1,62 @@
+/* Telling the agent who it is: host name, environment and keys, from the row. */
+#include "api/flow.h"
+
+#define WAKE_MS 10000u
+
+struct waking {
+	agent_done_fn done;
+	void *arg;
+	json_t *envs, *keys; /* hold the texts below */
+	struct agent_env env[ENVS_MAX];
+	struct str key[SSH_KEYS_MAX];
+};
+
+static void waking_free(struct waking *w)
+{
+	json_decref(w->envs);
+	json_decref(w->keys);
+	free(w);
+}
+
+static void on_awake(const struct err *err, void *arg)
+{
+	struct waking w = *(struct waking *)arg;
+
+	waking_free(arg);
+	w.done(err, w.arg);
+}
+
+void flow_wake(struct box *b, agent_done_fn done, void *arg)
+{
+	struct agent_wake_spec spec = { .hostname = str_c(b->row.name), .ip4 = b->ip4,
+		.ip6 = b->ip6 };
+	struct waking *w = calloc(1, sizeof(*w));
+	const char *name;
+	struct err err;
+	json_t *v;
+	size_t i;
+
+	if (!w) {
+		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+		done(&err, arg);
+		return;
+	}
+	w->done = done;
+	w->arg = arg;
+	w->envs = json_loads(b->row.envs, 0, NULL);
+	w->keys = json_loads(b->row.ssh_keys, 0, NULL);
+	json_object_foreach (w->envs, name, v)
+		if (spec.n_env < ENVS_MAX)
+			w->env[spec.n_env++] = (struct agent_env){ str_c(name),
+				str_n(json_string_value(v), json_string_length(v)) };
+	json_array_foreach (w->keys, i, v)
+		if (spec.n_ssh_keys < SSH_KEYS_MAX)
+			w->key[spec.n_ssh_keys++] =
+				str_n(json_string_value(v), json_string_length(v));
+	spec.env = w->env;
+	spec.ssh_keys = w->key;
+	if (agent_wake(b->api->loop, &b->link, &spec, WAKE_MS, on_awake, w, &err) < 0) {
+		waking_free(w);
+		done(&err, arg);
+	}
+}

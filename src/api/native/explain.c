@@ -1,0 +1,162 @@
+/*
+ * GET …/egress/explain?to=host:port&protocol=tcp: what would happen to a flow, and why. Names
+ * known for an address, and addresses known for a name, come from the edge.
+ */
+#include <netinet/in.h>
+#include "api/box.h"
+#include "api/native/native.h"
+#include "api/peers.h"
+#include "policy/explain.h"
+
+#define NAMES_MAX 64u
+
+struct explain {
+	struct req *q;
+	struct learned_call *call;
+	struct policy_question ask;
+	struct name host, names[NAMES_MAX];
+};
+
+/* "host:port", "1.2.3.4:443", "[2001:db8::1]:443"; without port 443. */
+static int parse_to(struct str to, struct explain *x, struct err *err)
+{
+	struct str host = to, port = STR_NONE;
+	const char *why;
+	uint64_t n = 443;
+	ssize_t at;
+
+	if (str_starts(to, STR("["))) {
+		at = str_find(to, ']');
+		if (at < 0)
+			return err_field(err, -EINVAL, ERR_INVALID, "to", "the \"[\" is not closed");
+		host = str_n(to.p + 1, (size_t)at - 1);
+		port = str_skip(to, (size_t)at + 1);
+		port = port.n ? str_skip(port, 1) : STR_NONE;
+	} else if (ip_from(to, &x->ask.addr) < 0) {
+		struct str rest = to;
+
+		host = str_cut(&rest, ':');
+		port = rest;
+	}
+	if (port.p && (str_u64(port, 65535, &n) < 0 || n == 0))
+		return err_field(err, -EINVAL, ERR_INVALID, "to", "port must be 1 to 65535");
+	x->ask.port = (uint16_t)n;
+	if (ip_from(host, &x->ask.addr) == 0)
+		return 0;
+	x->ask.addr = (struct ip){ 0 };
+	if (name_from(host, &x->host, &why) < 0)
+		return err_field(err, -EINVAL, ERR_INVALID, "to", "neither a name nor an address: %s",
+			why);
+	x->ask.host = &x->host;
+	return 0;
+}
+
+static int parse(struct req *q, struct explain *x, struct err *err)
+{
+	struct str to, proto;
+	int r = req_query(q, "to", &to, err);
+
+	if (r == 0)
+		r = req_query(q, "protocol", &proto, err);
+	if (r < 0)
+		return r;
+	if (!to.n)
+		return err_field(err, -EINVAL, ERR_INVALID, "to", "required: host:port");
+	if (proto.n && !str_eq_c(proto, "tcp") && !str_eq_c(proto, "udp"))
+		return err_field(err, -EINVAL, ERR_INVALID, "protocol", "expected tcp or udp");
+	x->ask.proto = str_eq_c(proto, "udp") ? IPPROTO_UDP : IPPROTO_TCP;
+	return parse_to(to, x, err);
+}
+
+static void add_learned(struct explain *x, struct str lines)
+{
+	struct str found[NAMES_MAX];
+	size_t n;
+
+	/* A name: the first address it was pinned to. */
+	for (struct str rest = lines; x->ask.host && !x->ask.addr.family && rest.n;) {
+		struct str line = str_cut(&rest, '\n'), addr = str_cut(&line, ' ');
+
+		if (str_eq(str_cut(&line, ' '), name_str(&x->host)))
+			ip_from(addr, &x->ask.addr);
+	}
+	if (!x->ask.addr.family)
+		return;
+	n = learned_names(lines, x->ask.addr, found, NAMES_MAX);
+	for (size_t i = 0; i < n; i++)
+		if (name_from(found[i], &x->names[x->ask.n_names], NULL) == 0)
+			x->ask.n_names++;
+	x->ask.names = x->names;
+}
+
+static void answer(struct explain *x)
+{
+	struct req *q = x->q;
+	const struct policy_knobs knobs = { .smtp = q->api->config.egress_smtp,
+		.other_protocols = q->api->config.egress_other_protocols,
+		.reject = q->api->config.egress_reject };
+	auto_buf struct buf rule = BUF_MAX(1u << 20);
+	struct policy_answer verdict;
+	struct answer a;
+
+	policy_explain(q->box->policy, &knobs, &q->api->floor, &x->ask, &verdict);
+	answer_begin(&a, 2u << 20);
+	jw_obj(&a.w, "data");
+	jw_c(&a.w, "verdict", verdict.verdict == WEIR_ALLOW ? "allow" : "deny");
+	jw_c(&a.w, "reason", policy_reason_name(verdict.reason));
+	if (verdict.rule != WEIR_RULE_NONE) {
+		if (policy_rule_text(q->box->policy, verdict.rule, &rule) >= 0)
+			jw_str(&a.w, "rule", buf_str(&rule));
+		jw_u64(&a.w, "rule_index", verdict.rule);
+	}
+	jw_c(&a.w, "text", verdict.text);
+	jw_end(&a.w);
+	free(x);
+	reply_send(q, 200, &a);
+}
+
+static void on_learned(struct str lines, void *arg)
+{
+	struct explain *x = arg;
+
+	x->call = NULL;
+	x->q->on_gone = NULL;
+	add_learned(x, lines);
+	answer(x);
+}
+
+static void gone(struct req *q)
+{
+	struct explain *x = q->state;
+
+	learned_forget(x->call);
+	free(x);
+}
+
+void native_explain(struct req *q)
+{
+	struct explain *x = calloc(1, sizeof(*x));
+	struct err err;
+
+	if (!x)
+		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	else if (!q->box)
+		err_field(&err, -EBUSY, ERR_CONFLICT, "status", "sandbox is %s",
+			life_state_name(q->row->state));
+	else if (parse(q, x, &err) == 0)
+		goto parsed;
+	free(x);
+	reply_err(q, &err);
+	return;
+parsed:
+	x->q = q;
+	q->state = x;
+	q->on_gone = gone;
+	{
+		/* The callback may have run, and x be gone, when this returns NULL. */
+		struct learned_call *call = edges_learned(q->api, q->row->slot, on_learned, x);
+
+		if (call)
+			x->call = call;
+	}
+}

@@ -1,0 +1,18 @@
+/* Native additions beside CreateOS's routes: what a policy does, what it refused, images, keys. */
+#pragma once
+#include "api/req.h"
+
+void native_explain(struct req *q);
+void native_denials(struct req *q);
+void native_counters(struct req *q);
+void native_versions(struct req *q);
+void native_build(struct req *q);
+void native_key_add(struct req *q);
+void native_key_list(struct req *q);
+void native_key_revoke(struct req *q);
+void native_version(struct req *q);
+void native_metrics(struct req *q);
+void native_openapi(struct req *q);
+/* What the contract has and we have not: 501, or 503 where it says "not configured". */
+void not_built(struct req *q);
+void not_configured(struct req *q);

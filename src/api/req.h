@@ -1,0 +1,67 @@
+/*
+ * One request on its way: who asks, for what, and how it is answered.
+ *
+ * dispatch.c makes it, finds the route, the credential and the sandbox, reads a JSON body and
+ * waits for a settled state where the route's table entry says so; then the handler runs, once.
+ * It lives in the http request's memory and ends with exactly one of reply_*(), req_end() after a
+ * stream, req_abort(), or the client leaving. If the handler has work under way that must be
+ * stopped when the client leaves, it sets on_gone.
+ */
+#pragma once
+#include "api/api.h"
+#include "wire/json.h"
+
+struct hold { /* a request waiting for its sandbox to settle */
+	TAILQ_ENTRY(hold) by_deadline, of_box;
+	uint64_t deadline; /* loop time, ms */
+	struct req *q;	   /* NULL: not waiting */
+};
+
+struct req {
+	struct api *api;
+	struct http *h;
+	const struct route *route;
+	struct route_segs segs; /* decoded */
+	struct principal who;
+	struct box *box; /* a reference; NULL if destroyed or the route names no sandbox */
+	struct sandbox_row *row; /* of the sandbox: the box's, or one read for a destroyed one */
+	struct sandbox_row stored;
+	enum life_answer may;	 /* LIFE_ALLOW or LIFE_NOOP when the handler runs */
+	json_t *json;
+	struct hold hold;
+	uint64_t start_ns;
+	void (*on_gone)(struct req *q);
+	void *state; /* the handler's */
+};
+
+/* The decoded segment that stands for {name}. */
+struct str req_param(const struct req *q, const char *name);
+/* A query parameter as text; STR_NONE if absent. Malformed escapes: -EINVAL with a sentence. */
+int req_query(struct req *q, const char *name, struct str *ret, struct err *err);
+int req_query_bool(struct req *q, const char *name, bool *ret, struct err *err);
+/* limit and offset as section 4 of the contract has them. */
+int req_page(struct req *q, uint32_t *limit, uint32_t *offset, struct err *err);
+
+/* A whole answer in the house's envelope: answer_begin(), members under "data", reply_send(). */
+struct answer {
+	struct buf buf;
+	struct jw w;
+};
+void answer_begin(struct answer *a, size_t max);
+void reply_send(struct req *q, int status, struct answer *a);
+/* The payload of a list: {"data":[ … ],"pagination":{…}}, items between the two calls. */
+void answer_page_begin(struct answer *a);
+void answer_page_end(struct answer *a, uint64_t total, uint32_t limit, uint32_t offset,
+	uint64_t count);
+/* An error in the envelope of its kind. The one place where a kind becomes a status. */
+void reply_err(struct req *q, const struct err *err);
+int reply_status(enum err_kind kind);
+void reply_err_body(int status, const struct err *err, struct buf *out);
+/* {"ok":true} and its relatives. */
+void reply_flag(struct req *q, const char *name);
+
+/* For an answer that is not an envelope: let go what the request holds, then http_reply(). */
+void req_release(struct req *q);
+/* Streams: after http_start(). */
+void req_end(struct req *q);   /* http_end() */
+void req_abort(struct req *q); /* http_abort() */

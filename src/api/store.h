@@ -1,0 +1,113 @@
+/*
+ * What survives a restart: users, keys, sandboxes, versions of policies and a history. SQLite
+ * behind a small interface; the only module that knows SQL, and its statements keep to what
+ * PostgreSQL also understands ($1 parameters, BIGINT and TEXT, partial unique indexes).
+ *
+ * Synchronous, on the loop's thread: a commit in WAL mode costs some tens of microseconds. With
+ * sync_full each commit is also on the disk before it is answered; without, the last moments may
+ * be lost with the machine's power, never with a killed process.
+ *
+ * Unfinished work needs no table of its own: a row in a transitional state *is* the journal.
+ * `creating`, `pausing`, `resuming` and `destroying` are committed before the first step, and the
+ * next start finishes or undoes them (adopt.c). A policy version that was stored but never reached
+ * the kernel shows as a policy id that differs from the kernel's.
+ *
+ * Times are wall-clock milliseconds, 0 for never. All calls return 0 (or a count) or a negative
+ * errno with a sentence; -EEXIST where a unique name or key is taken.
+ */
+#pragma once
+#include "api/life.h"
+#include "base/err.h"
+#include "wire/ipc.h"
+
+struct store;
+
+struct sandbox_row {
+	char id[IPC_ID_LEN], user[IPC_ID_LEN], created_by[IPC_ID_LEN];
+	char name[24];
+	char shape[32], rootfs[IPC_NAME_LEN], runtime[16];
+	enum life_state state;
+	uint32_t slot; /* 0: none yet */
+	uint32_t vcpu, cpu_milli, quota_pct, mem_mib, disk_mib;
+	char ip4[52], ip6[52];	 /* "" while creating */
+	uint32_t policy;	 /* id meant to be in force; 0: none yet */
+	uint32_t policy_version; /* 1, 2, … of this sandbox */
+	uint32_t dialect;	 /* enum policy_dialect of policy_json */
+	char *policy_json;	 /* as given: for CreateOS an array of rules. Owned, like all below */
+	char *envs;		 /* JSON object */
+	char *ssh_keys;		 /* JSON array */
+	char *reason;		 /* why it is in error or failed, or who paused it; "" */
+	uint32_t auto_pause_s;	 /* 0: off */
+	uint64_t created_ms, running_ms, paused_ms, resumed_ms, destroyed_ms;
+	uint64_t spawn_us;
+	/* Usage: what was counted up to the last change, and what to add to the kernel's counters
+	 * (negative: a slot's former tenant). */
+	uint64_t out_used, in_used;
+	int64_t out_base, in_base;
+};
+void sandbox_row_done(struct sandbox_row *row);
+int sandbox_row_text(char **field, struct str value); /* replace an owned text */
+
+struct store_spec {
+	int dir;	    /* the directory of the database; stays the caller's, and open */
+	const char *name;   /* file in it */
+	bool sync_full;
+};
+int store_open(const struct store_spec *spec, struct store **ret, struct err *err);
+void store_close(struct store *s);
+
+/* Several changes as one; they nest no deeper than one. rollback after commit is nothing. */
+int store_begin(struct store *s, struct err *err);
+int store_commit(struct store *s, struct err *err);
+void store_rollback(struct store *s);
+
+/* --- users and keys --- */
+struct key_row {
+	char id[IPC_ID_LEN], user[IPC_ID_LEN];
+	char name[64], hint[16];
+	uint8_t hash[32]; /* SHA-256 of the key */
+	bool admin;
+	uint64_t created_ms;
+};
+int store_user_add(struct store *s, const char *id, const char *name, struct err *err);
+int store_user_exists(struct store *s, const char *id, struct err *err); /* 1, 0 */
+int store_key_add(struct store *s, const struct key_row *k, struct err *err);
+int store_key_delete(struct store *s, const char *id, struct err *err); /* -ENOENT */
+typedef int (*store_key_fn)(const struct key_row *k, void *arg); /* negative: stop */
+int store_keys(struct store *s, uint32_t limit, uint32_t offset, store_key_fn fn, void *arg,
+	uint64_t *ret_total, struct err *err);
+
+/* --- sandboxes --- */
+int store_sandbox_add(struct store *s, const struct sandbox_row *row, struct err *err);
+int store_sandbox_save(struct store *s, const struct sandbox_row *row, struct err *err);
+int store_sandbox_drop(struct store *s, const char *id, struct err *err);
+int store_sandbox_get(struct store *s, const char *id, struct sandbox_row *ret, struct err *err);
+typedef int (*store_row_fn)(struct sandbox_row *row, void *arg); /* may take texts; negative: stop */
+/* user NULL: everybody's. states: bit mask 1 << enum life_state. Newest first. */
+int store_sandboxes(struct store *s, const char *user, uint32_t states, uint32_t limit,
+	uint32_t offset, store_row_fn fn, void *arg, uint64_t *ret_total, struct err *err);
+int store_sandbox_counts(struct store *s, const char *user, uint64_t counts[static LIFE_STATES],
+	struct err *err);
+/* Drop rows destroyed or failed before this time, with their versions and history. Count. */
+int store_sweep(struct store *s, uint64_t before_ms, struct err *err);
+
+/* --- policies --- */
+/* Reserve n policy ids, never handed out before: the first of them. */
+int store_policy_ids(struct store *s, uint32_t n, uint32_t *ret_first, struct err *err);
+/* Raise the sequence so that ids up to `seen` are not handed out. */
+int store_policy_seen(struct store *s, uint32_t seen, struct err *err);
+struct version_row {
+	char sandbox[IPC_ID_LEN];
+	uint32_t version, policy, dialect;
+	struct str json; /* borrowed */
+	uint64_t at_ms;
+};
+int store_version_add(struct store *s, const struct version_row *v, struct err *err);
+int store_version_drop(struct store *s, const char *sandbox, uint32_t version, struct err *err);
+typedef int (*store_version_fn)(const struct version_row *v, void *arg);
+int store_versions(struct store *s, const char *sandbox, uint32_t limit, uint32_t offset,
+	store_version_fn fn, void *arg, uint64_t *ret_total, struct err *err);
+
+/* --- history: what happened to a sandbox and why --- */
+int store_note(struct store *s, const char *sandbox, const char *event, const char *detail,
+	struct err *err);
