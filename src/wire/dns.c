@@ -4,6 +4,7 @@
 #define LABEL_MAX  63u
 #define POINTER	   0xc0u
 #define OPT_DO	   0x8000u
+#define SOA_NUMBERS 20u /* bytes behind the two names */
 
 /* --- names --- */
 
@@ -250,7 +251,7 @@ int dns_put_rr(struct buf *out, const struct dns_name *owner, uint16_t owner_at,
 }
 
 /* Where names stand inside the rdata of a type: fixed bytes before the first, how many names.
- * What follows them is copied. */
+ * What follows them is copied; only SOA and RRSIG have such. */
 struct rdata_form {
 	uint8_t before, names;
 	bool strings; /* three character strings come between (NAPTR) */
@@ -369,6 +370,9 @@ int dns_put_rdata(struct buf *out, struct str msg, const struct dns_rr *rr)
 			dns_put_name(out, &name);
 		}
 		if (rd_failed(&rd) || rd_pos(&rd) > end)
+			return -EBADMSG;
+		if (form.names && rr->type != DNS_RRSIG &&
+			end - rd_pos(&rd) != (rr->type == DNS_SOA ? SOA_NUMBERS : 0))
 			return -EBADMSG;
 		buf_add_str(out, rd_str(&rd, end - rd_pos(&rd)));
 	}
