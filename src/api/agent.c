@@ -16,13 +16,13 @@
  * thing a function does.
  */
 #include <arpa/inet.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include "api/agent.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/ulid.h"
 #include "bpf/maps.h"
 #include "wire/frame.h"
 
@@ -49,14 +49,17 @@ struct talk_ops {
 struct talk {
 	uv_tcp_t tcp;
 	uv_timer_t limit; /* the running wait */
-	uv_timer_t kick;  /* delivers what was read before a pause */
+	uv_timer_t kick;  /* at once, from the loop: what was read before a pause, or doom */
 	uv_connect_t connect;
 	const struct talk_ops *ops;
 	struct buf in;
 	size_t queued;
 	unsigned int wait_ms;	/* limit between frames; 0: none */
 	unsigned int handles;	/* not closed yet */
-	bool paused, ended, freed, closing, was_high, delivering;
+	int doom;		/* a failure that the next turn of the loop will tell */
+	bool paused, ended, freed, closing;
+	bool was_high; /* sent() is owed */
+	bool partial;  /* the limit runs for a partial frame */
 };
 
 /* --- ends --- */
@@ -65,7 +68,10 @@ static void on_handle_closed(uv_handle_t *h)
 {
 	struct talk *t = h->data;
 
-	if (--t->handles == 0 && t->freed)
+	if (--t->handles)
+		return;
+	buf_done(&t->in); /* not earlier: callbacks hold frames in it */
+	if (t->freed)
 		t->ops->free(t);
 }
 
@@ -74,7 +80,6 @@ static void talk_close(struct talk *t)
 	if (t->closing)
 		return;
 	t->closing = true;
-	buf_done(&t->in);
 	uv_close((uv_handle_t *)&t->tcp, on_handle_closed);
 	uv_close((uv_handle_t *)&t->limit, on_handle_closed);
 	uv_close((uv_handle_t *)&t->kick, on_handle_closed);
@@ -189,15 +194,15 @@ static void talk_limit(struct talk *t, unsigned int ms)
 		uv_timer_stop(&t->limit);
 }
 
-/* After each frame, read or pause: a partial frame waits FRAME_MS, else the operation's own. */
+/* A partial frame waits FRAME_MS from its first byte on, else the operation's own limit counts. */
 static void limit_update(struct talk *t)
 {
-	if (t->paused)
-		talk_limit(t, 0);
-	else if (t->in.n)
-		talk_limit(t, t->wait_ms ? MIN(t->wait_ms, (unsigned int)FRAME_MS) : FRAME_MS);
-	else
-		talk_limit(t, t->wait_ms);
+	unsigned int ms = t->wait_ms;
+
+	t->partial = t->in.n && !t->paused;
+	if (t->partial)
+		ms = ms ? MIN(ms, (unsigned int)FRAME_MS) : FRAME_MS;
+	talk_limit(t, t->paused ? 0 : ms);
 }
 
 /* --- receiving --- */
@@ -209,32 +214,23 @@ static int deliver(struct talk *t, bool *moved)
 	struct frame f;
 	int r = 0;
 
-	t->delivering = true;
 	while (!t->ended && !t->paused && (r = frame_next(&rest, &f)) > 0) {
 		*moved = true;
 		t->ops->frame(t, &f);
 	}
-	t->delivering = false;
 	if (!t->ended && t->in.n)
 		buf_consume(&t->in, t->in.n - rest.n);
 	return r;
 }
 
-static void deliver_all(struct talk *t, bool bytes_came)
+static void deliver_all(struct talk *t)
 {
-	bool moved = false, partial = t->in.n;
+	bool moved = false;
 
-	if (deliver(t, &moved) < 0) {
+	if (deliver(t, &moved) < 0)
 		talk_upstream(t, "the sandbox's agent sent a malformed frame");
-		return;
-	}
-	if (t->ended)
-		return;
-	/* A partial frame's time began with its first byte: more bytes do not extend it. */
-	if (moved || !bytes_came || (partial && !uv_is_active((uv_handle_t *)&t->limit)) ||
-		t->wait_ms == 0)
-		if (moved || !uv_is_active((uv_handle_t *)&t->limit))
-			limit_update(t);
+	else if (!t->ended && (moved || (t->in.n && !t->partial)))
+		limit_update(t);
 }
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *ret)
@@ -263,14 +259,21 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 		return;
 	}
 	t->in.n += (size_t)n;
-	deliver_all(t, true);
+	deliver_all(t);
 }
 
 static void on_kick(uv_timer_t *timer)
 {
 	struct talk *t = timer->data;
+	struct err err;
 
-	deliver_all(t, false);
+	if (t->doom) {
+		err_set(&err, t->doom, ERR_CAPACITY, "cannot send to the sandbox's agent: %s",
+			uv_strerror(t->doom));
+		talk_fail(t, &err);
+		return;
+	}
+	deliver_all(t);
 	if (!t->ended && !t->paused)
 		uv_read_start((uv_stream_t *)&t->tcp, on_alloc, on_read);
 }
@@ -394,6 +397,8 @@ static int link_socket(const struct agent_link *link)
 
 	if (fd < 0)
 		return -errno;
+	if (!link->link[0]) /* would mean: any device */
+		return -ENODEV;
 	/* The same two addresses are on every link: the device is what names the sandbox. */
 	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, link->link,
 		    (socklen_t)strnlen(link->link, sizeof(link->link))) < 0)
@@ -705,8 +710,13 @@ int agent_put_write(struct agent_put *x, struct str data)
 {
 	int r = x->finished ? -EPIPE : talk_send_data(&x->talk, data, false);
 
-	if (r < 0)
+	if (r < 0) {
+		if (!x->talk.ended) {
+			x->talk.doom = r;
+			uv_timer_start(&x->talk.kick, on_kick, 0, 0);
+		}
 		return r;
+	}
 	x->bytes += data.n;
 	if (!x->talk.was_high)
 		return 1;
