@@ -58,7 +58,7 @@ _weir()
 	' denials') options="--follow --limit" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' pause') options="--no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' resume') options="--no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
-	' rm') options="--quiet" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' rm') options="--quiet --no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' rootfs') operands="ls build" ;;
 	' rootfs ls') options="" ;;
 	' rootfs build') options="" ;;

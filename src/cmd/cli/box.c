@@ -295,7 +295,7 @@ int box_exec(struct cli *c, const char *id, char **words, int n, bool heed_signa
 	int r = exec_body(c, (const char *const *)words, (size_t)n, true, &body);
 
 	if (r)
-		return r;
+		return CLI_EXEC_FAILED;
 	q.body = buf_str(&body);
 	r = api_call(c, &q, &a);
 	if (o.code >= 0)

@@ -53,7 +53,7 @@ const struct cli_command cli_commands[] = {
 		.complete = "s", .run = cmd_pause },
 	{ "resume", NULL, "SANDBOX ...", "let a paused sandbox go on", O(NO_WAIT), 1, MANY,
 		.complete = "s", .run = cmd_resume },
-	{ "rm", "delete", "SANDBOX ...", "destroy sandboxes", O(QUIET), 1, MANY, .complete = "s",
+	{ "rm", "delete", "SANDBOX ...", "destroy sandboxes", O(QUIET) | O(NO_WAIT), 1, MANY, .complete = "s",
 		.run = cmd_rm },
 	{ "rootfs ls", "rootfs list", "", "list root file systems", 0, 0, 0, .run = cmd_rootfs_ls },
 	{ "rootfs build", NULL, "NAME", "build a root file system and follow the log", 0, 1, 1,

@@ -2,6 +2,20 @@
 #include "base/fd.h"
 #include "cmd/cli/cli.h"
 
+/* What the sentence says after the target, which stands in a column of its own. */
+static const char *sentence(const json_t *d)
+{
+	const char *text = jtext(d, "text"), *const targets[] = { jtext(d, "name"), jtext(d, "address") };
+
+	for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
+		size_t n = strlen(targets[i]);
+
+		if (n && strncmp(text, targets[i], n) == 0 && strncmp(text + n, ": ", 2) == 0)
+			return text + n + 2;
+	}
+	return text[0] ? text : jtext(d, "reason");
+}
+
 /* "09:30:00  tcp a.example:443  no rule names it  (3 times)" */
 static void put_denial(struct buf *out, bool colour, const json_t *d, bool with_time)
 {
@@ -22,7 +36,7 @@ static void put_denial(struct buf *out, bool colour, const json_t *d, bool with_
 	if (strcmp(jtext(d, "direction"), "in") == 0)
 		buf_add_c(out, " (inbound)");
 	buf_add_c(out, "  ");
-	print_clean(out, str_c(jtext(d, "text")[0] ? jtext(d, "text") : jtext(d, "reason")));
+	print_clean(out, str_c(sentence(d)));
 	if (jint(d, "count") > 1)
 		buf_fmt(out, "  (%" PRId64 " times)", jint(d, "count"));
 	buf_add(out, "\n", 1);

@@ -9,6 +9,6 @@ int cmd_exec(struct cli *c)
 	cli_catch_signals();
 	r = box_find(c, c->argv[0], id);
 	if (r)
-		return r == CLI_FAILED ? CLI_EXEC_FAILED : r;
+		return CLI_EXEC_FAILED;
 	return box_exec(c, id, c->argv + 1, c->argc - 1, true);
 }

@@ -99,6 +99,8 @@ int hint_failure(struct cli *c, const struct api_req *q, const struct api_answer
 		cli_hint("rules look like: example.org, *.example.org:443, 192.0.2.7, 10.0.0.0/8:8080");
 	else if (a->status == 404 && strstr(q->path, "/sandboxes/") && strcmp(a->field, "id") == 0)
 		cli_hint("\"weir ls\" lists your sandboxes");
+	else if (a->status == 409 && strstr(a->message, "is paused"))
+		cli_hint("\"weir resume\" lets it go on");
 	else if (a->status == 403)
 		cli_hint("the key from %s may not do this", c->conf.key_from);
 	else if (a->status >= 500 && a->status != 503 && a->request_id[0])

@@ -1,4 +1,7 @@
-/* weir rm: every sandbox is tried; the first failure is the exit status. */
+/*
+ * weir rm: every sandbox is tried; the first failure is the exit status. It ends when they are
+ * gone, because only then their names are free.
+ */
 #include "cmd/cli/cli.h"
 
 int cmd_rm(struct cli *c)
@@ -12,6 +15,8 @@ int cmd_rm(struct cli *c)
 
 		if (!r)
 			r = api_json(c, "DELETE", box_path(id, "").s, STR_NONE, &gone);
+		if (!r && !c->opt.no_wait && strcmp(jtext(gone, "status"), "destroyed") != 0)
+			r = box_wait(c, id, "destroyed");
 		if (!r && c->opt.json)
 			r = print_json(c, gone);
 		else if (!r && !c->opt.quiet && isatty(STDERR_FILENO))

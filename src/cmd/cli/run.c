@@ -12,6 +12,9 @@ static int destroy(struct cli *c, const char *id)
 	auto_json json_t *gone = NULL;
 	int r = api_json(c, "DELETE", box_path(id, "").s, STR_NONE, &gone);
 
+	/* A name of the person's choice should be free for the next run. */
+	if (!r && c->opt.name && strcmp(jtext(gone, "status"), "destroyed") != 0)
+		r = box_wait(c, id, "destroyed");
 	if (r)
 		cli_hint("the sandbox is left behind: weir rm %s", id);
 	return r;
@@ -29,7 +32,7 @@ int cmd_run(struct cli *c)
 	snprintf(name, sizeof(name), "run-%08x", random);
 	r = box_create(c, c->opt.name ? c->opt.name : name, &box);
 	if (r)
-		return r == CLI_FAILED ? CLI_EXEC_FAILED : r;
+		return CLI_EXEC_FAILED;
 	if (str_copy(id, sizeof(id), str_c(jtext(box, "id"))) < 0 || strchr(id, '/')) {
 		cli_say("the daemon gave an id that cannot be one");
 		return CLI_EXEC_FAILED;

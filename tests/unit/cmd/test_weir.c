@@ -57,7 +57,7 @@ static const struct {
 		OK("{\"verdict\":\"deny\",\"reason\":\"default\",\"text\":\"no rule names it\"}") },
 	{ "GET", "/v1/sandboxes/" BOX "/denials?limit=*", 200,
 		OK("{\"denials\":[{\"at\":\"2026-01-05T09:31:00.000Z\",\"protocol\":\"tcp\","
-		   "\"name\":\"evil\\u001b.example\",\"port\":443,\"text\":\"no rule names it\",\"count\":3},"
+		   "\"name\":\"evil\\u001b.example\",\"port\":443,\"text\":\"evil\\u001b.example: no rule names it\",\"count\":3},"
 		   "{\"at\":\"2026-01-05T09:30:00.000Z\",\"protocol\":\"udp\",\"address\":\"192.0.2.1\","
 		   "\"port\":53,\"reason\":\"floor\",\"count\":1}],\"suppressed\":2}") },
 	{ "GET", "/v1/sandboxes/" BOX "/denials?follow=*", 200,
@@ -323,8 +323,9 @@ static void executes(void **state)
 	assert_string_equal(err.p, "weir: missing: not found\n");
 	assert_int_equal(weir("exec", "demo", "cut"), CLI_EXEC_FAILED);
 	assert_string_equal(out.p, "half");
-	assert_int_equal(weir_in("\xff", "exec", "-i", "demo", "cat", NULL), CLI_USAGE);
-	assert_int_equal(weir("exec", "nobody", "true"), CLI_NOT_FOUND);
+	assert_int_equal(weir_in("\xff", "exec", "-i", "demo", "cat", NULL), CLI_EXEC_FAILED);
+	has(err.p, "standard input is not UTF-8 text");
+	assert_int_equal(weir("exec", "nobody", "true"), CLI_EXEC_FAILED);
 }
 
 static void runs(void **state)
@@ -436,7 +437,7 @@ static void copies(void **state)
 
 static void the_rest(void **state)
 {
-	assert_int_equal(weir("rm", "demo", "nobody"), CLI_NOT_FOUND);
+	assert_int_equal(weir("rm", "--no-wait", "demo", "nobody"), CLI_NOT_FOUND);
 	has(seen, "DELETE /v1/sandboxes/" BOX);
 	assert_int_equal(weir("pause", "--no-wait", "demo"), 0);
 	assert_int_equal(weir("resume", "demo"), 0);
