@@ -41,6 +41,11 @@ static int cut_entry(struct str text, struct entry *ret, const char **why)
 			ret->port = str_skip(rest, 1);
 		return 0;
 	}
+	at = str_find(text, ':');
+	if (at > 0 && str_starts(str_skip(text, (size_t)at), STR("://"))) {
+		*why = "expected a host name, not a URL";
+		return -EINVAL;
+	}
 	rest = text;
 	str_cut(&rest, ':');
 	if (!rest.p || str_find(rest, ':') >= 0)
@@ -82,7 +87,7 @@ static int add_target(struct policy *p, struct str target, const struct policy_f
 	}
 	inside = policy_floor_covers(floor, prefix);
 	if (inside != WEIR_FLOOR_NONE) {
-		*why = policy_reason_text(WEIR_R_FLOOR, inside);
+		*why = policy_floor_text(inside);
 		return -EACCES;
 	}
 	return policy_add_prefix(p, prefix);

@@ -163,3 +163,5 @@ const char *policy_reason_name(enum weir_reason reason);
 /* A sentence: "169.254.169.254 is link-local (metadata); the floor cannot be opened by a rule". */
 const char *policy_reason_text(enum weir_reason reason, enum weir_floor floor);
 const char *policy_floor_name(enum weir_floor floor);
+/* What part of the floor that is: "the address is loopback". */
+const char *policy_floor_text(enum weir_floor floor);

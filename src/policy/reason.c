@@ -27,30 +27,24 @@ static const struct {
 	[WEIR_R_OVERLAY] = { "overlay", "the sandboxes share no private network" },
 };
 
+#define FLOOR(name, what) { name, what, what "; the floor cannot be opened by a rule" }
 static const struct {
-	const char *name, *text;
+	const char *name, *what, *text;
 } floors[WEIR_FLOOR_MAX] = {
-	[WEIR_FLOOR_NONE] = { "none", "not part of the floor" },
-	[WEIR_FLOOR_SANDBOX] = { "sandbox",
-		"the address belongs to the sandboxes' own range; the floor cannot be opened by a rule" },
-	[WEIR_FLOOR_HOST] = { "host",
-		"the address belongs to the host; the floor cannot be opened by a rule" },
-	[WEIR_FLOOR_OVERLAY] = { "overlay",
-		"the address belongs to private networks, which only members reach; the floor cannot "
-		"be opened by a rule" },
-	[WEIR_FLOOR_LINKLOCAL] = { "linklocal",
-		"the address is link-local or serves metadata; the floor cannot be opened by a rule" },
-	[WEIR_FLOOR_LOOPBACK] = { "loopback",
-		"the address is loopback; the floor cannot be opened by a rule" },
-	[WEIR_FLOOR_MULTICAST] = { "multicast",
-		"the address is multicast, broadcast or reserved; the floor cannot be opened by a rule" },
-	[WEIR_FLOOR_ZERO] = { "zero",
-		"the address means \"this host\"; the floor cannot be opened by a rule" },
-	[WEIR_FLOOR_OPERATOR] = { "operator",
-		"the operator denies the address (floor.deny); the floor cannot be opened by a rule" },
-	[WEIR_FLOOR_EMBEDDED] = { "embedded",
-		"the IPv6 address carries an IPv4 address, which would escape the rules for it; the "
-		"floor cannot be opened by a rule" },
+	[WEIR_FLOOR_NONE] = { "none", "not part of the floor", "not part of the floor" },
+	[WEIR_FLOOR_SANDBOX] = FLOOR("sandbox", "the address belongs to the sandboxes' own range"),
+	[WEIR_FLOOR_HOST] = FLOOR("host", "the address belongs to the host"),
+	[WEIR_FLOOR_OVERLAY] =
+		FLOOR("overlay", "the address belongs to private networks, which only members reach"),
+	[WEIR_FLOOR_LINKLOCAL] =
+		FLOOR("linklocal", "the address is link-local or serves metadata"),
+	[WEIR_FLOOR_LOOPBACK] = FLOOR("loopback", "the address is loopback"),
+	[WEIR_FLOOR_MULTICAST] =
+		FLOOR("multicast", "the address is multicast, broadcast or reserved"),
+	[WEIR_FLOOR_ZERO] = FLOOR("zero", "the address means \"this host\""),
+	[WEIR_FLOOR_OPERATOR] = FLOOR("operator", "the operator denies the address (floor.deny)"),
+	[WEIR_FLOOR_EMBEDDED] = FLOOR("embedded",
+		"the IPv6 address carries an IPv4 address, which would escape the rules for it"),
 };
 
 const char *policy_reason_name(enum weir_reason reason)
@@ -68,4 +62,9 @@ const char *policy_reason_text(enum weir_reason reason, enum weir_floor floor)
 const char *policy_floor_name(enum weir_floor floor)
 {
 	return (unsigned int)floor < WEIR_FLOOR_MAX ? floors[floor].name : "unknown";
+}
+
+const char *policy_floor_text(enum weir_floor floor)
+{
+	return (unsigned int)floor < WEIR_FLOOR_MAX ? floors[floor].what : "unknown";
 }
