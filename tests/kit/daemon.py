@@ -28,6 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 LOCKS = "/run/lock/weir-daemons"
 READY_S = 60
 STOP_S = 30
+GRACE_S = 3
 
 
 class Leak(Exception):
@@ -211,14 +212,16 @@ class Daemon:
                 self.terminate()
             except Leak as e:
                 problems.append(str(e))
-            for flag in ("--down", "--leaks"):
-                done = subprocess.run(self.argv(flag), stdout=subprocess.PIPE,
-                                      stderr=subprocess.STDOUT, text=True,
-                                      env=self.environment(), timeout=120)
-                if done.returncode:
-                    problems.append(f"weird {flag}: status {done.returncode}: "
-                                    f"{done.stdout.strip()[-2000:]}")
-            problems += self.leaks()
+            down = self._action("--down")
+            if down:
+                problems.append(down)
+            # The dead may still wait for the machine's init to collect them.
+            end = time.monotonic() + GRACE_S
+            while left := [x for x in [self._action("--leaks")] if x] + self.leaks():
+                if time.monotonic() > end:
+                    problems += left
+                    break
+                time.sleep(0.05)
         finally:
             if not problems:
                 shutil.rmtree(self.dir, ignore_errors=True)
@@ -226,6 +229,14 @@ class Daemon:
         if problems:
             raise Leak(f"daemon {self.name} left something behind (its files: {self.dir}):\n  " +
                        "\n  ".join(problems))
+
+    def _action(self, flag):
+        """Run weird with one of its actions; what went wrong, or None."""
+        done = subprocess.run(self.argv(flag), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, env=self.environment(), timeout=120)
+        if done.returncode:
+            return f"weird {flag}: status {done.returncode}: {done.stdout.strip()[-2000:]}"
+        return None
 
     def leaks(self):
         """What still carries our name, apart from our own files."""

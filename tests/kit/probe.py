@@ -16,6 +16,7 @@ import errno
 import json
 import random
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -23,6 +24,8 @@ import sys
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "NULL": 10, "TXT": 16, "AAAA": 28, "SVCB": 64,
          "HTTPS": 65, "ANY": 255}
 NAMES = {v: k for k, v in TYPES.items()}
+INSECURE = ssl.create_default_context()
+INSECURE.check_hostname, INSECURE.verify_mode = False, ssl.CERT_NONE
 REFUSED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM,
            errno.ECONNRESET}
 
@@ -48,6 +51,8 @@ def tcp(p):
     with socket.socket(family, kind, proto) as s:
         s.settimeout(p.get("timeout", 2))
         s.connect(where)
+        if p["port"] in (443, 8443):
+            s = INSECURE.wrap_socket(s, server_hostname=p.get("sni", p["tcp"]))
         s.sendall(b"GET /probe HTTP/1.0\r\n\r\n")
         data = s.recv(4096)
         return {"verdict": "allow" if data else "closed", "address": where[0],
