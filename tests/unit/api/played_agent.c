@@ -12,7 +12,7 @@
 #include "api/tick.h"
 #include "base/buf.h"
 
-#define WORLDS 64
+#define WORLDS 256
 
 struct world { /* one sandbox as its agent would know it */
 	char link[16];

@@ -1,0 +1,98 @@
+/* route: split first, literals before parameters, methods known for a path. */
+#include "api/route.h"
+#include "api/routes.h"
+#include "../unit.h"
+
+static struct route_segs split(const char *path)
+{
+	struct route_segs s;
+
+	assert_int_equal(route_split(str_c(path), &s), 0);
+	return s;
+}
+
+static const char *found(enum http_method m, const char *path)
+{
+	struct route_segs s = split(path);
+	struct route_hit hit;
+
+	route_find(routes, routes_n, m, &s, &hit);
+	return hit.route ? hit.route->pattern : "";
+}
+
+static void splitting(void **state)
+{
+	struct route_segs s = split("/a//b%2Fc/");
+
+	assert_int_equal(s.n, 4);
+	assert_true(str_eq_c(s.seg[1], ""));
+	assert_true(str_eq_c(s.seg[2], "b%2Fc"));
+	assert_true(str_eq_c(s.seg[3], ""));
+	assert_int_equal(route_split(STR(""), &s), -EINVAL);
+	assert_int_equal(route_split(STR("a"), &s), -EINVAL);
+	assert_int_equal(route_split(STR("*"), &s), -EINVAL);
+	assert_int_equal(route_split(STR("/1/2/3/4/5/6/7/8"), &s), 0);
+	assert_int_equal(route_split(STR("/1/2/3/4/5/6/7/8/9"), &s), -E2BIG);
+}
+
+static void finding(void **state)
+{
+	assert_string_equal(found(HTTP_M_GET, "/healthz"), "/healthz");
+	assert_string_equal(found(HTTP_M_HEAD, "/healthz"), "/healthz");
+	assert_string_equal(found(HTTP_M_GET, "/v1/sandboxes/x"), "/v1/sandboxes/{sandbox}");
+	assert_string_equal(found(HTTP_M_GET, "/v1/sandboxes/by-ip/1.2.3.4"),
+		"/v1/sandboxes/by-ip/{ip}");
+	assert_string_equal(found(HTTP_M_POST, "/v1/sandboxes/x/exec"), "/v1/sandboxes/{sandbox}/exec");
+	assert_string_equal(found(HTTP_M_GET, "/v1/sandboxes/x/exec"), "");
+	assert_string_equal(found(HTTP_M_GET, "/v1/sandboxes/"), "");
+	assert_string_equal(found(HTTP_M_GET, "/v1/sandboxes/x/"), "");
+	assert_string_equal(found(HTTP_M_GET, "/V1/sandboxes"), "");
+	assert_string_equal(found(HTTP_M_GET, "/"), "");
+	assert_string_equal(found(HTTP_M_DELETE, "/v1/sandboxes/x/disks/a/b"),
+		"/v1/sandboxes/{sandbox}/disks/{*}");
+	assert_string_equal(found(HTTP_M_DELETE, "/v1/sandboxes/x/disks"),
+		"/v1/sandboxes/{sandbox}/disks");
+}
+
+static void parameters_and_methods(void **state)
+{
+	struct route_segs s = split("/v1/sandboxes/by-ip/9");
+	auto_buf struct buf allow = BUF_MAX(256);
+	struct route_hit hit;
+
+	route_find(routes, routes_n, HTTP_M_GET, &s, &hit);
+	assert_true(str_eq_c(route_param(hit.route, &s, "ip"), "9"));
+	assert_null(route_param(hit.route, &s, "sandbox").p);
+	s = split("/v1/sandboxes/x/egress");
+	route_find(routes, routes_n, HTTP_M_DELETE, &s, &hit);
+	assert_null(hit.route);
+	assert_false(hit.open);
+	route_allow_text(hit.allow, &allow);
+	assert_string_equal(buf_cstr(&allow), "GET, HEAD, PUT, OPTIONS");
+	s = split("/v1/shapes");
+	route_find(routes, routes_n, HTTP_M_PUT, &s, &hit);
+	assert_true(hit.open);
+}
+
+/* Every route names its sandbox the same way, and only those have an operation on one. */
+static void the_table(void **state)
+{
+	for (size_t i = 0; i < routes_n; i++) {
+		bool of_sandbox = strstr(routes[i].pattern, "{sandbox}");
+
+		assert_non_null(routes[i].handler);
+		assert_int_equal(routes[i].pattern[0], '/');
+		if (!of_sandbox)
+			assert_int_equal(routes[i].op, 0);
+		if (of_sandbox)
+			assert_int_equal(routes[i].auth, AUTH_USER);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(splitting), cmocka_unit_test(finding),
+		cmocka_unit_test(parameters_and_methods), cmocka_unit_test(the_table) };
+
+	return cmocka_run_group_tests_name("api/route", tests, NULL, NULL);
+}
