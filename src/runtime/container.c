@@ -439,6 +439,7 @@ static int record_read(struct str text, struct record *ret)
 static int find_process(struct runtime *rt, const struct record *rec)
 {
 	auto_fd int pidfd = -EBADF;
+	struct pollfd ended = { .events = POLLIN };
 	uint64_t started;
 
 	if (strcmp(rec->boot, rt->boot_id) != 0 || rec->pid <= 1)
@@ -450,7 +451,8 @@ static int find_process(struct runtime *rt, const struct record *rec)
 	if (start_time((pid_t)rec->pid, &started) < 0 || started != rec->started ||
 		!cgroup_has(rt->kit.cgroups, rec->cgroup, (pid_t)rec->pid))
 		return -ESRCH;
-	return take_fd(pidfd);
+	ended.fd = pidfd; /* a zombie that nobody has waited for yet */
+	return poll(&ended, 1, 0) > 0 ? -ESRCH : take_fd(pidfd);
 }
 
 static int container_adopt(struct runtime *rt, const char *id, struct str record,

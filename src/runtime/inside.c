@@ -109,9 +109,12 @@ static int enter_root(const struct inside *in, int *ret_root, int *ret_proc, str
 /* Attach mnt on a directory of the image that must not be a link. */
 static int attach(int root, const char *name, int mnt, struct err *err)
 {
-	auto_fd int at = LIFTED(LIFT_LINKS) ? path_in_root(root, name, O_PATH | O_DIRECTORY, 0)
-					    : path_dir_in_root(root, name, 0755);
-	int r = at < 0 ? at : mount_on(mnt, at);
+	auto_fd int at = path_dir_in_root(root, name, 0755);
+	int r;
+
+	if (LIFTED(LIFT_LINKS) && at < 0)
+		at = path_in_root(root, name, O_PATH | O_DIRECTORY, 0);
+	r = at < 0 ? at : mount_on(mnt, at);
 
 	if (at == -ENOTDIR || at == -ELOOP)
 		return err_set(err, r, ERR_INVALID, "/%s of the image is not a directory", name);
@@ -240,6 +243,18 @@ static int device_dirs(const struct inside *in, int root, struct err *err)
 	return 0;
 }
 
+static int put_file(int root, const char *name, struct str text)
+{
+	auto_fd int fd = -EBADF;
+	char path[64];
+
+	if (!LIFTED(LIFT_LINKS))
+		return path_replace_in_root(root, "etc", name, text);
+	snprintf(path, sizeof(path), "etc/%s", name);
+	fd = path_in_root(root, path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	return fd < 0 ? fd : fd_write_all(fd, text.p, text.n);
+}
+
 static int write_files(const struct inside *in, int root, struct err *err)
 {
 	static const char resolv[] = "nameserver 169.254.77.1\noptions timeout:2 attempts:3 edns0\n";
@@ -258,14 +273,14 @@ static int write_files(const struct inside *in, int root, struct err *err)
 			q->hostname);
 	if (mkdirat(root, "etc", 0755) < 0 && errno != EEXIST)
 		return err_sys(err, -errno, "make /etc");
-	r = path_replace_in_root(root, "etc", "resolv.conf", str_c(resolv));
+	r = put_file(root, "resolv.conf", str_c(resolv));
 	if (r < 0)
 		return err_sys(err, r, "write /etc/resolv.conf");
 	if (q->revive)
 		return 0; /* the others are the tenant's by now */
-	r = path_replace_in_root(root, "etc", "hosts", str_n(hosts, n));
+	r = put_file(root, "hosts", str_n(hosts, n));
 	snprintf(name, sizeof(name), "%s\n", q->hostname);
-	r = r < 0 ? r : path_replace_in_root(root, "etc", "hostname", str_c(name));
+	r = r < 0 ? r : put_file(root, "hostname", str_c(name));
 	return r < 0 ? err_sys(err, r, "write /etc/hosts and /etc/hostname") : 0;
 }
 

@@ -46,7 +46,8 @@ int layer_run(const char *const *argv, struct err *err)
 int layer_mkfs(const char *path, uint32_t mib, const char *features, struct err *err)
 {
 	/* Prezeroed: the file is one hole, so neither tables nor journal need writing. */
-	const char *const argv[] = { "mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4", "-I", "256",
+	const char *const argv[] = { "mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-i",
+		"16384", "-J", "size=4", "-I", "256",
 		"-O", features, "-E", "assume_storage_prezeroed=1,nodiscard,root_owner=0:0", path,
 		NULL };
 	auto_fd int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

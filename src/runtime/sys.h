@@ -14,12 +14,18 @@
 
 #define IDS_PER_SANDBOX 65536u
 
+#define OPENAT2_TRIES 1024 /* each lost to a rename or mount somewhere on the machine */
+
+/* A scoped ".." that raced with any rename or mount is EAGAIN: ask again. */
 static inline int sys_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode,
 	uint64_t resolve)
 {
 	struct open_how how = { .flags = flags | O_CLOEXEC, .mode = mode, .resolve = resolve };
-	long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+	long fd = -1;
 
+	errno = EAGAIN;
+	for (int i = 0; fd < 0 && errno == EAGAIN && i < OPENAT2_TRIES; i++)
+		fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
 	return fd < 0 ? -errno : (int)fd;
 }
 
