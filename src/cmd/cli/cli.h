@@ -24,8 +24,11 @@ enum cli_exit {
 	CLI_NOT_FOUND = 5,
 	CLI_DENY = 6,	     /* egress explain: would be refused */
 	CLI_EXEC_FAILED = 125, /* exec and run: the command could not be run to its end */
-	CLI_INTERRUPTED = 130,
+	CLI_INTERRUPTED = 130, /* a signal: cli_main() makes it 128 + its number */
 };
+
+/* Where the daemon's first start leaves the admin's key. */
+#define CLI_ADMIN_KEY "/var/lib/weir/api/admin.key"
 
 /* --- options --- */
 

@@ -86,7 +86,7 @@ static void configuration(struct findings *f)
 	found(f, FOUND_OK, "address", "", "%s", conf->url);
 	if (!conf->key.n)
 		found(f, FOUND_BAD, "key",
-			"set WEIR_API_KEY; the admin's key lies in /var/lib/weir/admin.key on its machine",
+			"set WEIR_API_KEY; the admin's key lies in " CLI_ADMIN_KEY " on its machine",
 			"there is none");
 	else if (conf->readable_by_all)
 		found(f, FOUND_WARN, "key", "chmod 600 that file", "%s can be read by others", conf->path);
@@ -102,8 +102,8 @@ static bool reach(struct findings *f)
 
 	if (api_perform(f->c, &health, &a) < 0) {
 		found(f, FOUND_BAD, "connection",
-			"start weird (systemctl start weird; journalctl -u weird shows why it stopped), or "
-			"name another address with --url or WEIR_URL",
+			"root starts it with \"weird\", and its log says why it stopped; another address: "
+			"--url or WEIR_URL",
 			"%s", curl_easy_strerror(a.curl));
 		return false;
 	}
@@ -117,7 +117,7 @@ static bool reach(struct findings *f)
 	if (b.status == 200)
 		found(f, FOUND_OK, "ready", "", "it takes work");
 	else
-		found(f, FOUND_BAD, "ready", "journalctl -u weird says more", "it is not ready: %s",
+		found(f, FOUND_BAD, "ready", "its log says more", "it is not ready: %s",
 			jtext(b.data, "reason")[0] ? jtext(b.data, "reason") : b.message);
 	return true;
 }
@@ -134,7 +134,7 @@ static void identity(struct findings *f)
 		found(f, FOUND_OK, "access", "", "you are %s, with %" PRId64 " sandboxes",
 			jtext(a.data, "user_id"), jint(json_object_get(a.data, "stats"), "total"));
 	else
-		found(f, FOUND_BAD, "access", "the admin's key lies in /var/lib/weir/admin.key",
+		found(f, FOUND_BAD, "access", "the admin's key lies in " CLI_ADMIN_KEY,
 			"the daemon does not know the key from %s", f->c->conf.key_from);
 }
 
@@ -154,7 +154,7 @@ static void versions(struct findings *f)
 		found(f, FOUND_WARN, "version", "install the same version of both",
 			"the daemon is %s, this command %s", version, WEIR_VERSION);
 	if (!json_array_size(json_object_get(a.data, "runtimes")))
-		found(f, FOUND_BAD, "runtimes", "journalctl -u weird says why", "none works");
+		found(f, FOUND_BAD, "runtimes", "the daemon's log says why", "none works");
 }
 
 static void images(struct findings *f)

@@ -40,8 +40,8 @@ static int no_answer(struct cli *c, const struct api_req *q, const struct api_an
 		return CLI_FAILED;
 	case CURLE_COULDNT_CONNECT:
 		cli_say("nobody answers at %s", c->conf.url);
-		cli_hint("is weird running? \"systemctl start weird\" starts it, \"weir doctor\" looks "
-			 "closer; another address: --url or WEIR_URL");
+		cli_hint("is weird running? root starts it with \"weird\"; \"weir doctor\" looks closer; "
+			 "another address: --url or WEIR_URL");
 		return CLI_UNREACHABLE;
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
@@ -56,7 +56,7 @@ static int no_answer(struct cli *c, const struct api_req *q, const struct api_an
 	case CURLE_RECV_ERROR:
 	case CURLE_GOT_NOTHING:
 		cli_say("the daemon closed the connection before its answer was complete");
-		cli_hint("see its log: journalctl -u weird");
+		cli_hint("its log says why");
 		return CLI_FAILED;
 	default:
 		cli_say("%s: %s", c->conf.url, curl_easy_strerror(a->curl));
@@ -70,12 +70,12 @@ static int no_access(struct cli *c, const struct api_answer *a)
 	if (!c->conf.key.n) {
 		cli_say("no API key");
 		cli_hint("set WEIR_API_KEY, or \"api_key = ...\" in %s", c->conf.path);
-		cli_hint("the admin's key lies in /var/lib/weir/admin.key on the daemon's machine; root "
+		cli_hint("the admin's key lies in " CLI_ADMIN_KEY " on the daemon's machine; root there "
 			 "uses it by itself");
 		return CLI_NO_ACCESS;
 	}
 	cli_say("the daemon does not know the API key from %s", c->conf.key_from);
-	cli_hint("the admin's key lies in /var/lib/weir/admin.key; \"weir key create\" makes others");
+	cli_hint("the admin's key lies in " CLI_ADMIN_KEY "; \"weir key create\" makes others");
 	return CLI_NO_ACCESS;
 }
 

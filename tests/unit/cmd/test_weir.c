@@ -264,7 +264,7 @@ static void says_what_to_do(void **state)
 	has(err.p, "there is no sandbox \"nobody\"\n      \"weir ls\" lists your sandboxes\n");
 	assert_int_equal(weir("--url", "http://127.0.0.1:1", "ls"), CLI_UNREACHABLE);
 	has(err.p, "nobody answers at http://127.0.0.1:1\n");
-	has(err.p, "systemctl start weird");
+	has(err.p, "root starts it with \"weird\"");
 	assert_int_equal(weir("create", "--env", "NOT_SET_HERE"), CLI_USAGE);
 	assert_int_equal(weir("key", "rm", "key-1"), CLI_NO_ACCESS);
 	has(err.p, "only for admins");
@@ -371,6 +371,7 @@ static void ends_on_signals(void **state)
 	interrupted(run, 2, SIGINT, 130, "DELETE /v1/sandboxes/" BOX);
 	interrupted(run, 2, SIGTERM, 143, "DELETE /v1/sandboxes/" BOX);
 	interrupted(exec, 3, SIGINT, 130, NULL);
+	interrupted(exec, 3, SIGTERM, 143, NULL);
 }
 
 static void egress(void **state)
