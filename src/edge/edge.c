@@ -14,6 +14,7 @@
  * SIGUSR1 logs the counters.
  */
 #include <sys/resource.h>
+#include <time.h>
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -511,6 +512,7 @@ int edge_run(struct role *role, struct err *err)
 	e->worker = role_info(role)->worker;
 	r = build(e, role, err);
 	role_boot_done(role);
+	tzset(); /* the C library would open the zone's file at the first line it dates */
 	if (r == 0)
 		r = role_confine(syscalls, err);
 	if (r < 0)

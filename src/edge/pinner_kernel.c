@@ -122,17 +122,18 @@ static void collect_ports(struct pinner_kernel *k)
 {
 	for (unsigned int i = 0; i < PINNER_COLLECT_KEYS; i++) {
 		struct weir_port_key next;
+		bool end = bpf_map_get_next_key(k->maps.ports_fd,
+			k->ports_walking ? &k->ports_at : NULL, &next) != 0;
 
-		if (bpf_map_get_next_key(k->maps.ports_fd, k->ports_walking ? &k->ports_at : NULL, &next) != 0) {
-			k->ports_walking = false;
+		/* Only now: after a deleted key the walk would start anew. */
+		if (k->ports_walking && is_orphaned_port(k, &k->ports_at))
+			bpf_map_delete_elem(k->maps.ports_fd, &k->ports_at);
+		k->ports_walking = !end;
+		if (end) {
 			k->n_orphans = 0;
 			return;
 		}
-		/* A deleted key starts the walk anew, so step past it first. */
-		if (k->ports_walking && is_orphaned_port(k, &k->ports_at))
-			bpf_map_delete_elem(k->maps.ports_fd, &k->ports_at);
 		k->ports_at = next;
-		k->ports_walking = true;
 	}
 }
 
