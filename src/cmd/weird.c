@@ -50,7 +50,9 @@ static const struct option options[] = {
 
 static int complain(const struct err *err)
 {
-	fprintf(stderr, "weird: %s%s%s\n", err->field, err->field[0] ? ": " : "", err->text);
+	bool named = str_starts(str_c(err->text), str_c(err->field));
+
+	fprintf(stderr, "weird: %s%s%s\n", named ? "" : err->field, named ? "" : ": ", err->text);
 	return 1;
 }
 

@@ -105,6 +105,18 @@ static void loops(struct look *l)
 	globfree(&g);
 }
 
+/* A process that is past its end stays in a group for a moment after the group was removed. */
+static bool in_live_group(struct str groups, const char *part)
+{
+	while (groups.n) {
+		struct str line = str_cut(&groups, '\n');
+
+		if (has(line, str_c(part)) && !str_ends(line, STR(" (deleted)")))
+			return true;
+	}
+	return false;
+}
+
 static void one_process(struct look *l, const char *pid)
 {
 	auto_buf struct buf env = BUF_MAX(SMALL_MAX), group = BUF_MAX(16384), name = BUF_MAX(64);
@@ -116,7 +128,7 @@ static void one_process(struct look *l, const char *pid)
 	file_read(AT_FDCWD, path, &group);
 	snprintf(in_group, sizeof(in_group), ":/%s/", l->cgroup);
 	if (!has(str_n(env.p, env.n), str_n(l->environ, strlen(l->environ) + 1)) &&
-		!has(buf_str(&group), str_c(in_group)))
+		!in_live_group(buf_str(&group), in_group))
 		return;
 	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
 	file_read(AT_FDCWD, path, &name);
