@@ -79,8 +79,8 @@ static inline int sandbox_listener(void)
 	return fd;
 }
 
-/* The agent as process 1 of its own process namespace, its socket handed in as descriptor 3. From
- * then on /proc shows that namespace, to the test too.
+/* The agent as process 1 of its own process namespace, with a /proc that shows it, its socket
+ * handed in as descriptor 3.
  * program: opened before sandbox_enter(), which may hide it. */
 static inline pid_t sandbox_agent(int program, int listener)
 {
@@ -95,7 +95,7 @@ static inline pid_t sandbox_agent(int program, int listener)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		program = fcntl(program, F_DUPFD_CLOEXEC, 10);
 		if (program < 0 || dup2(listener, 3) < 0 || fcntl(3, F_SETFD, 0) < 0 ||
-			mount("none", "/proc", "proc", 0, NULL) < 0)
+			unshare(CLONE_NEWNS) < 0 || mount("none", "/proc", "proc", 0, NULL) < 0)
 			_exit(1);
 		syscall(SYS_execveat, program, "", argv, env, AT_EMPTY_PATH);
 		perror("weir-agent");
