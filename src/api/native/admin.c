@@ -151,22 +151,13 @@ void native_metrics(struct req *q)
 	http_reply(h, 200, "text/plain; version=0.0.4", buf_str(&out));
 }
 
-/* doc/openapi.json, byte for byte. */
-__asm__(".section .rodata\n"
-	".global weir_openapi, weir_openapi_end\n"
-	"weir_openapi:\n"
-	".incbin \"" WEIR_OPENAPI "\"\n"
-	"weir_openapi_end:\n"
-	".previous\n");
-extern const char weir_openapi[], weir_openapi_end[];
-
 void native_openapi(struct req *q)
 {
 	struct http *h = q->h;
 
 	req_release(q);
 	http_reply(h, 200, "application/json",
-		str_n(weir_openapi, (size_t)(weir_openapi_end - weir_openapi)));
+		str_n(openapi_json, openapi_json_n));
 }
 
 /* --- not yet --- */

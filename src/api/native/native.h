@@ -16,3 +16,7 @@ void native_openapi(struct req *q);
 /* What the contract has and we have not: 501, or 503 where it says "not configured". */
 void not_built(struct req *q);
 void not_configured(struct req *q);
+
+/* doc/openapi.json, byte for byte (generated). */
+extern const unsigned char openapi_json[];
+extern const size_t openapi_json_n;

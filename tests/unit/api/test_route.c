@@ -1,4 +1,6 @@
 /* route: split first, literals before parameters, methods known for a path. */
+#include <jansson.h>
+#include "api/native/native.h"
 #include "api/route.h"
 #include "api/routes.h"
 #include "../unit.h"
@@ -89,10 +91,36 @@ static void the_table(void **state)
 	}
 }
 
+/* What is served as the API's description has every route that is built. */
+static void the_description_is_complete(void **state)
+{
+	static const char *const methods[] = { [HTTP_M_GET] = "get", [HTTP_M_POST] = "post",
+		[HTTP_M_PUT] = "put", [HTTP_M_PATCH] = "patch", [HTTP_M_DELETE] = "delete" };
+	json_t *doc = json_loadb((const char *)openapi_json, openapi_json_n, 0, NULL);
+	json_t *paths = json_object_get(doc, "paths"), *path;
+	size_t described = 0, built = 0;
+	const char *name;
+
+	json_object_foreach (paths, name, path)
+		described += json_object_size(path) - (json_object_get(path, "parameters") != NULL);
+	for (size_t i = 0; i < routes_n; i++) {
+		if (routes[i].method == HTTP_M_OTHER)
+			continue;
+		built++;
+		if (!json_object_get(json_object_get(paths, routes[i].pattern),
+			    methods[routes[i].method]))
+			fail_msg("not described: %s %s", methods[routes[i].method],
+				routes[i].pattern);
+	}
+	assert_int_equal(described, built);
+	json_decref(doc);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(splitting), cmocka_unit_test(finding),
-		cmocka_unit_test(parameters_and_methods), cmocka_unit_test(the_table) };
+		cmocka_unit_test(parameters_and_methods), cmocka_unit_test(the_table),
+		cmocka_unit_test(the_description_is_complete) };
 
 	return cmocka_run_group_tests_name("api/route", tests, NULL, NULL);
 }
