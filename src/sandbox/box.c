@@ -273,13 +273,11 @@ static int spawn_in_slot(struct box *x, struct slot *slot, const struct ipc_spaw
 	rec->ip6 = slot->ip6;
 	snprintf(rec->link, sizeof(rec->link), "%s", slot->link);
 	snprintf(rec->runtime, sizeof(rec->runtime), "%s", d->rt_ops->name);
-	/* Written before anything is made: a crash from here on leaves a name to sweep by. */
-	r = save(x, err);
-	if (r < 0)
-		return r;
 	r = d->rt_ops->spawn(d->rt, &spec, &x->rt, err);
 	if (r < 0)
 		return r;
+	/* A crash before this line leaves a sandbox without a record: the next start sweeps it, and
+	 * the api role has not been told of it. */
 	r = save(x, err);
 	if (r == 0)
 		r = watch(x, err);
