@@ -22,8 +22,9 @@
 #define READ_SIZE     65536u	/* one read; also what a client can send ahead at once */
 #define PIPELINE_MAX  16384u	/* bytes held while a handler works; reading stops there */
 #define DRAIN_MAX     262144u	/* an unread body up to this is skipped, else the connection ends */
-#define LINGER_MS     2000u
-#define LINGER_MAX    1048576u
+#define LINGER_MS     2000u	/* silence after which a peer that was answered is not waited for */
+#define LINGER_ALL_MS 30000u	/* the same for one that never falls silent */
+#define LINGER_MAX    (64u << 20)
 #define WRITE_LOW     (HTTPD_WRITE_HIGH / 4)
 #define WRITE_MAX     (16 * HTTPD_WRITE_HIGH) /* a handler that ignores the 0 of http_write() */
 #define EXTRA_HEAD_MAX 16384u
@@ -60,6 +61,7 @@ struct conn {
 	enum conn_state state;
 	bool pumping, queued, reading, eof, broken, close_after, shutdown_done, dead;
 	uint64_t since;			/* when the state, or the wait within it, began: uv_now() */
+	uint64_t lingers;		/* when C_LINGER began */
 	uint64_t wrote;			/* last progress of writing */
 	size_t unsent;			/* bytes queued when last looked at */
 	struct buf in;			/* read, not yet consumed */

@@ -135,7 +135,7 @@ static void on_shutdown(uv_shutdown_t *req, int status)
 static void conn_linger(struct conn *c)
 {
 	c->state = C_LINGER;
-	c->since = now_ms(c);
+	c->since = c->lingers = now_ms(c);
 	c->dropped = 0;
 	if (uv_shutdown(&c->shutdown, (uv_stream_t *)c->tcp, on_shutdown) < 0) {
 		c->broken = true;
@@ -322,6 +322,8 @@ static bool conn_step(struct conn *c)
 	case C_DRAIN:
 		return step_drain(c);
 	case C_LINGER:
+		if (c->view.n)
+			c->since = now_ms(c);
 		c->dropped += c->view.n;
 		c->view = STR_NONE;
 		return false;
@@ -512,7 +514,8 @@ static void conn_check(struct conn *c, uint64_t now)
 			conn_close(c);
 		break;
 	case C_LINGER:
-		if (!unsent && age > MIN(LINGER_MS, d->head_ms))
+		if (!unsent && (age > MIN(LINGER_MS, d->head_ms) || now - c->lingers > LINGER_ALL_MS ||
+				       c->dropped >= LINGER_MAX))
 			conn_close(c);
 		break;
 	case C_CLOSED:

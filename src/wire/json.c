@@ -62,7 +62,7 @@ static const char *fault_text(enum json_error_code code)
 		return "a key appears twice in one object";
 	case json_error_null_character:
 	case json_error_null_byte_in_key:
-		return "a NUL character in a string";
+		return "a NUL character in a key";
 	case json_error_numeric_overflow:
 		return "a number is out of range";
 	default:
@@ -87,7 +87,7 @@ int json_parse(struct str text, json_t **ret, struct err *err)
 	r = scan_limits(text, err);
 	if (r < 0)
 		return r;
-	j = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES, &fault);
+	j = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
 	if (!j) {
 		if (json_error_code(&fault) == json_error_out_of_memory)
 			return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
@@ -127,6 +127,16 @@ static int expected(struct err *err, const char *field, const char *what, const 
 	/* A fraction is a number too; say what is wrong with it. */
 	return err_field(err, -EINVAL, ERR_INVALID, field, "expected %s, got %s", what,
 		json_is_real(got) ? "a fraction" : type_name(got));
+}
+
+static bool has_nul(const json_t *v)
+{
+	return memchr(json_string_value(v), '\0', json_string_length(v));
+}
+
+static int no_nul(struct err *err, const char *field)
+{
+	return err_field(err, -EINVAL, ERR_INVALID, field, "must not contain a NUL character");
 }
 
 /* A table that names no limits (both zero) has none. */
@@ -177,12 +187,12 @@ static int check_list(const struct json_field *f, const json_t *v, struct err *e
 	if (!json_is_array(v))
 		return expected(err, f->name, "an array of strings", v);
 	json_array_foreach(v, i, item) {
-		if (!json_is_string(item)) {
-			char where[64];
+		char where[64];
 
-			snprintf(where, sizeof(where), "%s[%zu]", f->name, i);
-			return expected(err, where, "a string", item);
-		}
+		if (json_is_string(item) && !has_nul(item))
+			continue;
+		snprintf(where, sizeof(where), "%s[%zu]", f->name, i);
+		return json_is_string(item) ? no_nul(err, where) : expected(err, where, "a string", item);
 	}
 	return check_count(f, json_array_size(v), "entries", err);
 }
@@ -195,12 +205,12 @@ static int check_map(const struct json_field *f, const json_t *v, struct err *er
 	if (!json_is_object(v))
 		return expected(err, f->name, "an object of strings", v);
 	json_object_foreach((json_t *)v, key, item) {
-		if (!json_is_string(item)) {
-			char where[64];
+		char where[64];
 
-			snprintf(where, sizeof(where), "%s.%.40s", f->name, key);
-			return expected(err, where, "a string", item);
-		}
+		if (json_is_string(item) && !has_nul(item))
+			continue;
+		snprintf(where, sizeof(where), "%s.%.40s", f->name, key);
+		return json_is_string(item) ? no_nul(err, where) : expected(err, where, "a string", item);
 	}
 	return check_count(f, json_object_size(v), "entries", err);
 }
@@ -211,8 +221,11 @@ static int decode_field(const struct json_field *f, json_t *v, void *place, stru
 
 	switch (f->kind) {
 	case JK_STR:
+	case JK_BYTES:
 		if (!json_is_string(v))
 			return expected(err, f->name, "a string", v);
+		if (f->kind == JK_STR && has_nul(v))
+			return no_nul(err, f->name);
 		r = check_count(f, json_string_length(v), "bytes", err);
 		if (r == 0)
 			*(struct str *)place = str_n(json_string_value(v), json_string_length(v));

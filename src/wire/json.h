@@ -21,7 +21,9 @@ static inline void auto_json_done(json_t **j)
 /* Empty text is an empty object. Errors: field "body". */
 int json_parse(struct str text, json_t **ret, struct err *err);
 
-enum json_kind { JK_STR, JK_BOOL, JK_U32, JK_I64, JK_STR_LIST, JK_STR_MAP, JK_RAW };
+/* JK_BYTES is a string that may contain NUL characters; JK_STR and the strings of lists and maps
+ * may not. What JK_RAW holds was not looked at. */
+enum json_kind { JK_STR, JK_BYTES, JK_BOOL, JK_U32, JK_I64, JK_STR_LIST, JK_STR_MAP, JK_RAW };
 
 struct json_field {
 	const char *name;

@@ -193,7 +193,7 @@ static void read_envelope(struct transfer *t)
 
 	if (is_success(t) && (t->q->on_line || t->q->download))
 		return;
-	envelope = json_loadb(a->text.p ? a->text.p : "", a->text.n, 0, NULL);
+	envelope = json_loadb(a->text.p ? a->text.p : "", a->text.n, JSON_ALLOW_NUL, NULL);
 	if (is_success(t) && strcmp(jtext(envelope, "status"), "success") == 0)
 		a->data = json_incref(json_object_get(envelope, "data"));
 	else

@@ -256,7 +256,7 @@ struct output {
 static int on_frame(struct str line, void *arg)
 {
 	struct output *o = arg;
-	auto_json json_t *frame = json_loadb(line.p, line.n, 0, NULL);
+	auto_json json_t *frame = json_loadb(line.p, line.n, JSON_ALLOW_NUL, NULL);
 	const json_t *text;
 
 	if (o->c->opt.json) {

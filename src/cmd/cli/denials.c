@@ -76,7 +76,7 @@ int box_denials(struct cli *c, const char *id, uint32_t limit, FILE *to, bool co
 
 static int on_denial(struct str line, void *arg)
 {
-	auto_json json_t *d = json_loadb(line.p, line.n, 0, NULL);
+	auto_json json_t *d = json_loadb(line.p, line.n, JSON_ALLOW_NUL, NULL);
 	auto_buf struct buf out = BUF_MAX(65536);
 	struct cli *c = arg;
 

@@ -41,7 +41,7 @@ struct build {
 
 static int on_line(struct str line, void *arg)
 {
-	auto_json json_t *frame = json_loadb(line.p, line.n, 0, NULL);
+	auto_json json_t *frame = json_loadb(line.p, line.n, JSON_ALLOW_NUL, NULL);
 	auto_buf struct buf out = BUF_MAX(9u << 20);
 	struct build *b = arg;
 

@@ -36,7 +36,7 @@ static void check_read(struct str in)
 			abort();
 		return;
 	}
-	text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
+	text = json_dumps(j, JSON_COMPACT);
 	if (!text || json_parse(str_c(text), &again, &err) < 0 || !json_equal(j, again))
 		abort();
 	free(text);
@@ -45,7 +45,7 @@ static void check_read(struct str in)
 			abort();
 		return;
 	}
-	if (q.name.n > 22 || (q.count && (q.count < 60 || q.count > 86400)) ||
+	if (q.name.n > 22 || (q.name.n && memchr(q.name.p, '\0', q.name.n)) || (q.count && (q.count < 60 || q.count > 86400)) ||
 		json_array_size(q.list) > 8 || json_object_size(q.map) > 8)
 		abort();
 }

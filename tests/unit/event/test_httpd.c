@@ -565,6 +565,21 @@ static void unread_body(void **state)
 	client_free(k);
 }
 
+/* Many clients write all of a body before they read: what they hear must not be a reset. */
+static void refused_while_sending(void **state)
+{
+	struct client *k = client_new(true);
+
+	say_c(k, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 16777216\r\n" END);
+	for (int i = 0; i < 256; i++)
+		say(k, filler, sizeof(filler));
+	WAIT(status_of(k) == 413 && k->eof);
+	assert_false(k->reset);
+	shutdown(k->fd, SHUT_WR);
+	WAIT(httpd_connections(t.d) == 0);
+	client_free(k);
+}
+
 static void expect_continue(void **state)
 {
 	struct client *k = client_new(true);
@@ -954,6 +969,7 @@ int main(void)
 		TEST(pipelined),
 		TEST(pipeline_bounded),
 		TEST(unread_body),
+		TEST(refused_while_sending),
 		TEST(expect_continue),
 		TEST(large_upload),
 		TEST(body_pause),

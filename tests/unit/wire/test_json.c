@@ -3,7 +3,7 @@
 #include "../unit.h"
 
 struct req {
-	struct str name;
+	struct str name, bytes;
 	bool on, on_seen;
 	uint32_t count;
 	int64_t big;
@@ -20,6 +20,7 @@ static const struct json_field fields[] = {
 	{ "list", JK_STR_LIST, AT(list), .max = 3 },
 	{ "map", JK_STR_MAP, AT(map), .max = 2 },
 	{ "raw", JK_RAW, AT(raw) },
+	{ "bytes", JK_BYTES, AT(bytes) },
 };
 
 static int read_req(const char *text, struct req *q, json_t **j, struct err *err)
@@ -38,7 +39,7 @@ static void good(void **state)
 
 	assert_int_equal(read_req("{\"name\":\"a\xc3\xa9\",\"on\":true,\"count\":60,\"big\":-9,"
 				  "\"list\":[\"x\",\"y\"],\"map\":{\"K\":\"v\"},\"raw\":[1],"
-				  "\"unknown\":{}}", &q, &j, &err), 0);
+				  "\"bytes\":\"a\\u0000b\",\"unknown\":{}}", &q, &j, &err), 0);
 	assert_true(str_eq_c(q.name, "a\xc3\xa9"));
 	assert_true(q.on && q.on_seen);
 	assert_int_equal(q.count, 60);
@@ -46,6 +47,7 @@ static void good(void **state)
 	assert_int_equal(json_array_size(q.list), 2);
 	assert_string_equal(json_string_value(json_object_get(q.map, "K")), "v");
 	assert_true(json_is_array(q.raw));
+	assert_true(str_eq(q.bytes, str_n("a\0b", 3)));
 }
 
 static void null_is_absent(void **state)
@@ -84,8 +86,11 @@ static void bad(void **state)
 		{ "{\"name\":\"a\",\"map\":{\"K\":[]}}", "map.K", "expected a string, got an array" },
 		{ "{\"name\":\"a\",\"name\":\"b\"}", "body",
 			"invalid JSON at line 1, column 18: a key appears twice in one object" },
-		{ "{\"name\":\"a\\u0000b\"}", "body",
-			"invalid JSON at line 1, column 18: a NUL character in a string" },
+		{ "{\"name\":\"a\\u0000b\"}", "name", "must not contain a NUL character" },
+		{ "{\"name\":\"a\",\"list\":[\"x\",\"\\u0000\"]}", "list[1]",
+			"must not contain a NUL character" },
+		{ "{\"name\":\"a\",\"map\":{\"K\":\"\\u0000\"}}", "map.K",
+			"must not contain a NUL character" },
 		{ "{\"name\":\"a\"} x", "body",
 			"invalid JSON at line 1, column 14: something follows after its end" },
 		{ "{\"name\":\"\xff\"}", "body", "invalid JSON at line 1, column 9: not UTF-8" },
