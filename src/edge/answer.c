@@ -1,6 +1,7 @@
 /* Answers: see the header. */
 #include "base/clock.h"
 #include "edge/answer.h"
+#include "policy/floor.h"
 
 static bool is_proof(uint16_t type)
 {
@@ -58,6 +59,7 @@ static int add_address(struct build *b, const struct dns_rr *rr, uint16_t owner_
 	r = add_rr(b, rr, owner_at, ANSWER_TTL_MAX);
 	if (r <= 0)
 		return r;
+	addr->is_private = policy_is_private(addr->ip);
 	addr->at = (uint16_t)at;
 	addr->n = (uint16_t)(b->out->n - at);
 	b->a->n_addrs++;

@@ -27,7 +27,8 @@
 
 struct answer_addr {
 	struct ip ip;
-	uint16_t at, n; /* its record in the body */
+	bool is_private; /* policy_is_private(): asked once, not per reply */
+	uint16_t at, n;	 /* its record in the body */
 };
 
 struct answer {

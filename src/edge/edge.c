@@ -30,6 +30,14 @@
 #define RESOLV_TEXT_MAX 65536u
 #define LEARNED_MAX	30000u /* bytes of one reply */
 #define UDP_SOCKETS	2
+#define FLOOR_MEMO	1024u
+#define FLOOR_MEMO_MS	1000u
+
+struct floor_memo {
+	struct ip ip;
+	uint64_t until;
+	enum weir_floor floor;
+};
 
 struct edge {
 	uv_loop_t loop;
@@ -43,6 +51,7 @@ struct edge {
 	struct resolver *resolver;
 	struct pinner_kernel *pinner;
 	int floor;
+	struct floor_memo memo[FLOOR_MEMO];
 	struct net_udp *udp[UDP_SOCKETS];
 	struct net_tcp *tcp;
 	struct net_upstream *upstream;
@@ -94,11 +103,16 @@ static void do_event(void *arg, const struct ipc_event_dns *ev)
 		chan_send(e->api, IPC_EVENT_DNS, ev, sizeof(*ev), NULL, 0);
 }
 
+/* Asked for every address of every answer; the map changes rarely and may be a moment behind. */
 static enum weir_floor do_floor(void *arg, struct ip ip)
 {
 	struct edge *e = arg;
+	struct floor_memo *memo = &e->memo[hash_bytes(&ip, sizeof(ip)) % FLOOR_MEMO];
+	uint64_t now = uv_now(&e->loop);
 
-	return floor_kernel(e->floor, ip);
+	if (memo->until <= now || !ip_eq(memo->ip, ip))
+		*memo = (struct floor_memo){ ip, now + FLOOR_MEMO_MS, floor_kernel(e->floor, ip) };
+	return memo->floor;
 }
 
 static void do_random(void *arg, void *p, size_t n)

@@ -117,9 +117,8 @@ static int admit(struct resolver *r, struct tenant *t, const struct dns_query *q
 	bool learn = pin || (ruling->verdict == POLICY_NAME_DEFAULT && !from.family);
 
 	for (uint16_t i = 0; i < a->n_addrs; i++) {
-		enum weir_floor floor;
-
-		if (!tenant_may_tell(&r->env, v->policy, a->addrs[i].ip, &floor)) {
+		if (!tenant_may_tell(&r->env, v->policy, a->addrs[i].ip,
+				a->addrs[i].is_private)) {
 			r->stats.rebinds++;
 			reply_event(r, t, WEIR_R_REBIND, ruling->rule, q->type, a->addrs[i].ip, name,
 				now);

@@ -84,12 +84,10 @@ static int table_get(const struct tenant_env *env, struct version *v,
 /* --- pins --- */
 
 bool tenant_may_tell(const struct tenant_env *env, const struct policy *p, struct ip ip,
-	enum weir_floor *ret_floor)
+	bool is_private)
 {
-	*ret_floor = env->floor(env->floor_arg, ip);
-	if (*ret_floor != WEIR_FLOOR_NONE)
-		return false;
-	return !policy_is_private(ip) || policy_allows_private(p, ip);
+	return env->floor(env->floor_arg, ip) == WEIR_FLOOR_NONE &&
+		(!is_private || policy_allows_private(p, ip));
 }
 
 static bool counts_under(const struct policy *p, const struct known *k)
@@ -117,14 +115,13 @@ static int pin_refresh(struct tenant_env *env, struct version *v, struct learned
 	struct name names[LEARNED_NAMES_MAX];
 	struct policy_pin_image img;
 	struct pin fresh = { .set = true };
-	enum weir_floor floor;
 	size_t n = 0;
 	int r;
 
 	for (uint16_t i = 0; i < l->n_names; i++)
 		if (counts_under(v->policy, &l->names[i]))
 			names[n++] = l->names[i].name->name;
-	if (n == 0 || !tenant_may_tell(env, v->policy, l->ip, &floor)) {
+	if (n == 0 || !tenant_may_tell(env, v->policy, l->ip, policy_is_private(l->ip))) {
 		pin_drop(env, v, l, pin);
 		return 0;
 	}

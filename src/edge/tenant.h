@@ -126,9 +126,9 @@ void tenant_version_del(struct tenant_env *env, struct tenant *t, uint32_t id);
 struct version *tenant_version(struct tenant *t, uint32_t id); /* NULL */
 struct version *tenant_current(struct tenant *t);		/* NULL: none */
 
-/* May this address be told under that policy? */
+/* May this address be told under that policy? is_private: policy_is_private(ip). */
 bool tenant_may_tell(const struct tenant_env *env, const struct policy *p, struct ip ip,
-	enum weir_floor *ret_floor);
+	bool is_private);
 /* `name` led to `ip`, said `from`, for ttl seconds: remember, and pin under every version. On
  * failure the address must not be told. */
 int tenant_learn(struct tenant_env *env, struct tenant *t, const struct name *name, struct ip ip,
