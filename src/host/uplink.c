@@ -156,6 +156,7 @@ static int router_end(const struct uplink *u, struct rtnl *router, struct err *e
 	int i = link_index(router, "uplink"), r;
 	struct link_route out = { .to = all4, .ifindex = (uint32_t)i, .via = u->host4,
 		.src = u->router4 };
+	struct ip local;
 
 	if (i < 0)
 		return err_sys(err, i, "find the router's end of %s", u->name);
@@ -165,6 +166,11 @@ static int router_end(const struct uplink *u, struct rtnl *router, struct err *e
 		return r;
 	if (!u->ipv6)
 		return 0;
+	/* Solicitations for forwarded packets leave from a link-local address, or not at all; the
+	 * router namespace makes none by itself. */
+	if ((r = ip_from(STR("fe80::77:3"), &local)) < 0 ||
+		(r = link_addr(router, out.ifindex, local, 64, false, err)) < 0)
+		return r;
 	out = (struct link_route){ .to = all6, .ifindex = (uint32_t)i, .via = u->host6, .src = u->router6 };
 	return link_route(router, &out, err);
 }
