@@ -264,7 +264,7 @@ static const struct json_field fields[] = {
 	{ F("cmd", JK_STR, cmd), .required = true, .min = 1, .max = 4096 },
 	{ F("args", JK_STR_LIST, args), .max = ARGS_MAX },
 	{ F("env", JK_STR_MAP, env) },
-	{ F("stdin", JK_STR, input) },
+	{ F("stdin", JK_BYTES, input) },
 	{ F("stream", JK_BOOL, stream) },
 };
 
