@@ -222,15 +222,13 @@ static int clock_write(uint64_t wall_ns)
 static int entropy_write(struct str entropy)
 {
 	auto_fd int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
-	struct {
-		struct rand_pool_info info;
-		char bytes[FRAME_ENTROPY_MAX];
-	} pool = { .info = { .entropy_count = (int)entropy.n * 8, .buf_size = (int)entropy.n } };
+	/* A struct rand_pool_info: bits of entropy, bytes, and the bytes. */
+	uint32_t pool[2 + FRAME_ENTROPY_MAX / 4] = { (uint32_t)entropy.n * 8, (uint32_t)entropy.n };
 
 	if (fd < 0)
 		return -errno;
-	memcpy(pool.info.buf, entropy.p, entropy.n);
-	if (ioctl(fd, RNDADDENTROPY, &pool) < 0)
+	memcpy(pool + 2, entropy.p, entropy.n);
+	if (ioctl(fd, RNDADDENTROPY, pool) < 0)
 		return fd_write_all(fd, entropy.p, entropy.n);
 	ioctl(fd, RNDRESEEDCRNG);
 	return 0;

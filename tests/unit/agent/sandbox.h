@@ -84,11 +84,9 @@ static inline int sandbox_listener(void)
  * program: opened before sandbox_enter(), which may hide it. */
 static inline pid_t sandbox_agent(int program, int listener)
 {
-	pid_t pid;
+	/* A fork whose child alone is in the new process namespace. */
+	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, 0);
 
-	if (unshare(CLONE_NEWPID) < 0)
-		perror("unshare"), exit(1);
-	pid = fork();
 	if (pid == 0) {
 		char *argv[] = { (char *)"weir-agent", NULL }, *env[] = { NULL };
 

@@ -55,7 +55,8 @@ static void say_raw(struct peer *p, uint8_t type, struct str data)
 /* 1: a frame; 0: the agent closed; -1: an error or nothing for 20 s. */
 static int hear(struct peer *p, struct frame *f)
 {
-	buf_consume(&p->in, p->used);
+	if (p->used)
+		buf_consume(&p->in, p->used);
 	p->used = 0;
 	for (;;) {
 		struct str rest = buf_str(&p->in);
