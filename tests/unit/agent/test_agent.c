@@ -4,6 +4,7 @@
  */
 #include "../unit.h"
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include "base/fd.h"
 #include "sandbox.h"
@@ -897,6 +898,47 @@ static void no_descriptors_left(void **state)
 	assert_int_equal(prlimit(agent_pid, RLIMIT_NOFILE, &old, NULL), 0);
 }
 
+static bool write_text(const char *dir, const char *file, const char *text)
+{
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	return file_write_kernel(AT_FDCWD, path, str_c(text)) == 0;
+}
+
+/* The sandbox's limit of processes is reached: commands and files say so, the agent lives. */
+static void no_processes_left(void **state)
+{
+	static const char *const roots[] = { "/sys/fs/cgroup/pids", "/sys/fs/cgroup" };
+	char dir[200], pid[16];
+	const char *root = NULL;
+
+	snprintf(pid, sizeof(pid), "%d", agent_pid);
+	for (size_t i = 0; i < ARRAY_SIZE(roots) && !root; i++) {
+		snprintf(dir, sizeof(dir), "%s/weir-test-%d", roots[i], getpid());
+		if (mkdir(dir, 0755) < 0)
+			continue;
+		if (write_text(dir, "pids.max", "1") && write_text(dir, "cgroup.procs", pid))
+			root = roots[i];
+		else
+			rmdir(dir);
+	}
+	if (!root) {
+		print_message("no pids cgroup to use here\n");
+		skip();
+	}
+	auto_result struct result r = run((const char *const[]){ "true", NULL });
+	assert_int_equal(r.code, 126);
+	assert_non_null(strstr(r.error, "limit of processes"));
+	assert_int_equal(put_error("/root/none", "limit of processes"), EAGAIN);
+	assert_alive();
+	assert_true(write_text(dir, "pids.max", "max"));
+	assert_sh("echo back", "back\n");
+	write_text(root, "cgroup.procs", pid);
+	while (rmdir(dir) < 0 && errno == EBUSY)
+		usleep(10000);
+}
+
 static void orphans_are_reaped(void **state)
 {
 	for (int i = 0; i < 20; i++)
@@ -946,6 +988,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(many_connections),
 		cmocka_unit_test(many_commands),
 		cmocka_unit_test(no_descriptors_left),
+		cmocka_unit_test(no_processes_left),
 		cmocka_unit_test(orphans_are_reaped),
 		cmocka_unit_test(stays_small),
 	};
