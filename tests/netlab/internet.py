@@ -35,7 +35,7 @@ import time
 KNOT = ("127.0.0.1", 5353)
 FLOWS_MAX = 200_000  # log lines; a flood must not fill the disk
 IP_PKTINFO = 8
-IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50
+IPV6_RECVPKTINFO, IPV6_PKTINFO, IPV6_FREEBIND = 49, 50, 78
 
 
 # --- DNS ---------------------------------------------------------------------------------------
@@ -145,6 +145,8 @@ def serve_udp(loop, port, handle):
         else:
             s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             s.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+            # The addresses are routed here, not configured: answering from one needs this.
+            s.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         s.bind(("", port))
         s.setblocking(False)
 
