@@ -1,6 +1,7 @@
 /*
- * weir-edge: the edge role. Started by weird with a channel as descriptor 3, as user weir, inside the
- * router namespace; answers the DNS queries of every sandbox. See edge/edge.c and edge/resolver.h.
+ * weir-edge: the edge role. Started by weird with a channel as descriptor 3, as user weir, inside
+ * the router namespace; answers the DNS queries of every sandbox. See edge/edge.c and
+ * edge/resolver.h.
  */
 #include "base/log.h"
 #include "edge/edge.h"

@@ -87,10 +87,15 @@ struct ruling rule_on(struct resolver *r, struct tenant *t, const struct name *n
 /* The client's name in canonical form; -EINVAL. */
 int query_name(const struct dns_query *q, struct name *ret);
 void reply_refused(struct resolver *r, struct tenant *t, const struct dns_client *c,
-	const struct dns_query *q, const struct name *name, const struct ruling *ruling, uint64_t now);
+	const struct dns_query *q, const struct name *name, const struct ruling *ruling,
+	uint64_t now);
 void reply_empty(struct resolver *r, const struct dns_client *c, const struct dns_query *q,
 	uint8_t rcode, int ede, struct str text);
-/* from: family 0 for ours. */
+/* from: family 0 for ours. name and ruling are of this very moment. */
+void reply_ruled(struct resolver *r, struct tenant *t, const struct dns_client *c,
+	const struct dns_query *q, const struct name *name, const struct ruling *ruling,
+	const struct answer *a, struct ip from, uint64_t now);
+/* The same after a while: ruled on again, since the policy may have changed. */
 void reply_answer(struct resolver *r, struct tenant *t, const struct dns_client *c,
 	const struct dns_query *q, const struct answer *a, struct ip from, uint64_t now);
 void reply_event(struct resolver *r, struct tenant *t, enum weir_reason reason, uint16_t rule,

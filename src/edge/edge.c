@@ -2,14 +2,14 @@
  * The edge role: see edge.h.
  *
  * Stages, in this order:
- *   boot      descriptors by name: listeners, maps, configuration, resolvers, the api role's channel
+ *   boot      descriptors by name: listeners, maps, configuration, resolvers, the api's channel
  *   build     pinner, resolver, sockets, timers, signals: all that allocates descriptors
  *   confine   no_new_privs, seccomp: from here on only sockets, bpf() on the maps, and the channels
  *   serve
  *
  * Losing the api role changes nothing for sandboxes: policies stay as last told, refusals are not
- * reported meanwhile. Its successor comes as a new "peer.api" and tells all policies again, ending with
- * SYNCED. Losing the host role ends this process: its successor brings a new edge.
+ * reported meanwhile. Its successor comes as a new "peer.api" and tells all policies again, ending
+ * with SYNCED. Losing the host role ends this process: its successor brings a new edge.
  *
  * SIGUSR1 logs the counters.
  */
@@ -30,6 +30,7 @@
 #define RESOLV_TEXT_MAX 65536u
 #define LEARNED_MAX	30000u /* bytes of one reply */
 #define UDP_SOCKETS	2
+#define SWEEP_MS	RESOLVER_SWEEP_MS
 #define FLOOR_MEMO	1024u
 #define FLOOR_MEMO_MS	1000u
 
@@ -153,8 +154,9 @@ static int do_want(void *arg, struct ip addr, bool tcp, uint32_t count, uint64_t
 	if (!w)
 		return -ENOMEM;
 	*w = (struct want){ e, sock };
-	r = e->host ? chan_call(e->host, IPC_HOST_UPSTREAM, &req, sizeof(req), NULL, 0, on_sockets, w) :
-		      -ENOTCONN;
+	r = -ENOTCONN;
+	if (e->host)
+		r = chan_call(e->host, IPC_HOST_UPSTREAM, &req, sizeof(req), NULL, 0, on_sockets, w);
 	if (r < 0)
 		free(w);
 	return r;
@@ -230,7 +232,8 @@ static void on_api(struct chan *c, struct chan_msg *m, void *arg)
 		r = edge_learned(e, m, &out, &err);
 		break;
 	default:
-		r = err_set(&err, -ENOSYS, ERR_INTERNAL, "the edge role knows no request %u", m->type);
+		r = err_set(&err, -ENOSYS, ERR_INTERNAL, "the edge role knows no request %u",
+			m->type);
 	}
 	if (r < 0)
 		log_event(LOG_WARN, "edge.request", "type=%u error=\"%s\"", m->type, err.text);
@@ -494,10 +497,11 @@ static int build(struct edge *e, struct role *role, struct err *err)
 	uv_timer_init(&e->loop, &e->tick);
 	uv_timer_init(&e->loop, &e->sweep);
 	if ((r = uv_prepare_start(&e->turn, on_turn)) < 0 ||
-		(r = uv_timer_start(&e->sweep, on_sweep, RESOLVER_SWEEP_MS, RESOLVER_SWEEP_MS)) < 0 ||
+		(r = uv_timer_start(&e->sweep, on_sweep, SWEEP_MS, SWEEP_MS)) < 0 ||
 		(r = uv_signal_init(&e->loop, &e->usr1)) < 0 ||
 		(r = uv_signal_start(&e->usr1, on_usr1, SIGUSR1)) < 0 ||
-		(r = chan_open(&e->loop, ROLE_CHAN_FD, "host", on_host, on_host_gone, e, &e->host)) < 0)
+		(r = chan_open(&e->loop, ROLE_CHAN_FD, "host", on_host, on_host_gone, e,
+			 &e->host)) < 0)
 		return err_sys(err, r, "start the loop");
 	fd = role_fd(role, "peer.api");
 	if (fd >= 0)

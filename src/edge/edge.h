@@ -1,6 +1,6 @@
 /*
- * The edge role as a process: one loop, the DNS proxy on it, a channel to the host role and one to the
- * api role. Everything it may touch was handed in at boot; after that it confines itself.
+ * The edge role as a process: one loop, the DNS proxy on it, a channel to the host role and one to
+ * the api role. Everything it may touch was handed in at boot; after that it confines itself.
  */
 #pragma once
 #include "base/err.h"

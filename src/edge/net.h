@@ -5,8 +5,8 @@
  * watchers (uv_poll) around plain system calls, because what matters here travels beside the bytes:
  * the incoming link, the address the sandbox meant, and the source an answer leaves from.
  *
- * Which sandbox? Its link, as the kernel noted it: for UDP the interface index in IP_PKTINFO; for TCP
- * the index that the kernel keeps of the packet which completed the handshake, read back once
+ * Which sandbox? Its link, as the kernel noted it: for UDP the interface index in IP_PKTINFO; for
+ * TCP the index that the kernel keeps of the packet which completed the handshake, read back once
  * through IP_PKTOPTIONS (IPV6_2292PKTOPTIONS). Source addresses name nobody.
  */
 #pragma once
@@ -52,7 +52,7 @@ void net_tcp_reply(struct net_tcp *t, const struct dns_client *to, struct str ms
 void net_tcp_sweep(struct net_tcp *t, uint64_t now); /* idle connections */
 
 /* --- towards resolvers --- */
-#define HOST_SOCK_USES	64u /* questions a shared socket of the host namespace serves before it is renewed */
+#define HOST_SOCK_USES	64u /* questions a socket of the host namespace serves, then it is renewed */
 #define HOST_SOCKS_MAX	64u
 
 struct net_upstream;

@@ -1,7 +1,7 @@
 /*
- * Queries and answers over UDP: see net.h. One batch is received, every query of it is handed to the
- * resolver, answers that come at once collect in the outgoing batch, one call sends them. Nothing is
- * allocated on the way. What the socket does not take at once is lost, as UDP may.
+ * Queries and answers over UDP: see net.h. One batch is received, every query of it is handed to
+ * the resolver, answers that come at once collect in the outgoing batch, one call sends them.
+ * Nothing is allocated on the way. What the socket does not take at once is lost, as UDP may.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -155,7 +155,8 @@ void net_udp_flush(struct net_udp *u)
 
 		if (n < 0 && errno == EAGAIN)
 			break;
-		at += n > 0 ? (unsigned int)n : 1; /* one that cannot leave must not hold the rest */
+		at += n > 0 ? (unsigned int)n :
+			      1; /* one that cannot leave must not hold the rest */
 	}
 	u->n_out = 0;
 }

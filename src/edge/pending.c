@@ -1,9 +1,10 @@
 /*
  * Questions on their way upstream.
  *
- * A pending question has waiters (queries, maybe of several sandboxes) and attempts. An attempt is a
- * socket and an id under which an answer will count; older attempts keep listening while a newer one
- * runs, so a slow answer is not lost. The first answer that fits ends the question for all waiters.
+ * A pending question has waiters (queries, maybe of several sandboxes) and attempts. An attempt is
+ * a socket and an id under which an answer will count; older attempts keep listening while a newer
+ * one runs, so a slow answer is not lost. The first answer that fits ends the question for all
+ * waiters.
  *
  *   UDP attempt --truncated, or cases do not fit--> TCP attempt, same server
  *               --SERVFAIL, REFUSED, lost---------> the next server, each once
@@ -46,7 +47,8 @@ static void pending_unlink(struct resolver *r, struct pending *p)
 }
 
 /* answer NULL: nobody knew. */
-static void pending_finish(struct resolver *r, struct pending *p, struct answer *answer, uint64_t now)
+static void pending_finish(struct resolver *r, struct pending *p, struct answer *answer,
+	uint64_t now)
 {
 	struct waiter *w = p->waiters;
 
@@ -216,9 +218,11 @@ void pending_ask(struct resolver *r, struct tenant *t, const struct dns_client *
 	for (w = p ? p->waiters : NULL; w; w = w->next)
 		if (same_waiter(w, t, c, q))
 			return; /* the client repeats itself; one answer will do */
-	if (t->outstanding >= RESOLVER_WAITING_MAX || (!p && r->n_pending >= RESOLVER_PENDING_MAX)) {
+	if (t->outstanding >= RESOLVER_WAITING_MAX ||
+		(!p && r->n_pending >= RESOLVER_PENDING_MAX)) {
 		r->stats.overload++;
-		reply_empty(r, c, q, DNS_SERVFAIL, DNS_EDE_OTHER, STR("too many queries in flight"));
+		reply_empty(r, c, q, DNS_SERVFAIL, DNS_EDE_OTHER,
+			STR("too many queries in flight"));
 		return;
 	}
 	w = malloc(sizeof(*w));

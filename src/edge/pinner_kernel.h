@@ -1,9 +1,9 @@
 /*
  * Pins in the kernel's maps, through descriptors handed in at boot.
  *
- * The collector walks weir_pins a little at a time and removes what no edge process remembers: pins of
- * policies nobody has (once the api role has told us of all), and pins of known policies at addresses
- * this process never learned, which a former one made, after they have been idle for
+ * The collector walks weir_pins a little at a time and removes what no edge process remembers: pins
+ * of policies nobody has (once the api role has told us of all), and pins of known policies at
+ * addresses this process never learned, which a former one made, after they have been idle for
  * PINNER_ORPHAN_IDLE. Their port tables go with them.
  */
 #pragma once

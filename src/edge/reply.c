@@ -89,7 +89,8 @@ void reply_empty(struct resolver *r, const struct dns_client *c, const struct dn
 }
 
 void reply_refused(struct resolver *r, struct tenant *t, const struct dns_client *c,
-	const struct dns_query *q, const struct name *name, const struct ruling *ruling, uint64_t now)
+	const struct dns_query *q, const struct name *name, const struct ruling *ruling,
+	uint64_t now)
 {
 	char text[NAME_MAX_LEN + 64];
 
@@ -105,8 +106,8 @@ void reply_refused(struct resolver *r, struct tenant *t, const struct dns_client
 /* Leave out what this sandbox must not be told, remember and pin the rest. *ret_keep: one bit per
  * address. Negative: a pin that the answer needs could not be made. */
 static int admit(struct resolver *r, struct tenant *t, const struct dns_query *q,
-	const struct name *name, const struct answer *a, const struct ruling *ruling, struct ip from,
-	uint64_t now, uint64_t *ret_keep)
+	const struct name *name, const struct answer *a, const struct ruling *ruling,
+	struct ip from, uint64_t now, uint64_t *ret_keep)
 {
 	uint64_t age = now > a->made ? (now - a->made) / NS_PER_SEC : 0, keep = 0;
 	uint32_t ttl = a->ttl > age ? a->ttl - (uint32_t)age : 0;
@@ -120,8 +121,8 @@ static int admit(struct resolver *r, struct tenant *t, const struct dns_query *q
 		if (!tenant_may_tell(&r->env, v->policy, a->addrs[i].ip,
 				a->addrs[i].is_private)) {
 			r->stats.rebinds++;
-			reply_event(r, t, WEIR_R_REBIND, ruling->rule, q->type, a->addrs[i].ip, name,
-				now);
+			reply_event(r, t, WEIR_R_REBIND, ruling->rule, q->type, a->addrs[i].ip,
+				name, now);
 			continue;
 		}
 		keep |= UINT64_C(1) << i;
@@ -136,29 +137,15 @@ static int admit(struct resolver *r, struct tenant *t, const struct dns_query *q
 	return 0;
 }
 
-void reply_answer(struct resolver *r, struct tenant *t, const struct dns_client *c,
-	const struct dns_query *q, const struct answer *a, struct ip from, uint64_t now)
+void reply_ruled(struct resolver *r, struct tenant *t, const struct dns_client *c,
+	const struct dns_query *q, const struct name *name, const struct ruling *ruling,
+	const struct answer *a, struct ip from, uint64_t now)
 {
 	size_t limit = c->tcp ? DNS_MSG_MAX : MIN((size_t)q->udp_size, (size_t)DNS_UDP_SIZE);
-	struct ruling ruling;
-	struct name name;
 	uint64_t keep;
 	bool removed;
 
-	if (query_name(q, &name) < 0)
-		return;
-	/* Again: the policy may have changed while the question was away. */
-	ruling = rule_on(r, t, &name, c);
-	if (ruling.route == ROUTE_REFUSE) {
-		reply_refused(r, t, c, q, &name, &ruling, now);
-		return;
-	}
-	if ((ruling.route == ROUTE_OURS) != !from.family ||
-		(from.family && !ip_eq(from, c->dst))) {
-		reply_empty(r, c, q, DNS_SERVFAIL, DNS_EDE_OTHER, STR("the policy changed meanwhile"));
-		return;
-	}
-	if (admit(r, t, q, &name, a, &ruling, from, now, &keep) < 0) {
+	if (admit(r, t, q, name, a, ruling, from, now, &keep) < 0) {
 		reply_empty(r, c, q, DNS_SERVFAIL, DNS_EDE_OTHER,
 			STR("the address could not be opened"));
 		return;
@@ -170,4 +157,23 @@ void reply_answer(struct resolver *r, struct tenant *t, const struct dns_client 
 		return;
 	r->stats.answered++;
 	r->ops->reply(r->arg, c, buf_str(&r->out));
+}
+
+void reply_answer(struct resolver *r, struct tenant *t, const struct dns_client *c,
+	const struct dns_query *q, const struct answer *a, struct ip from, uint64_t now)
+{
+	struct ruling ruling;
+	struct name name;
+
+	if (query_name(q, &name) < 0)
+		return;
+	ruling = rule_on(r, t, &name, c);
+	if (ruling.route == ROUTE_REFUSE)
+		reply_refused(r, t, c, q, &name, &ruling, now);
+	else if ((ruling.route == ROUTE_OURS) != !from.family ||
+		(from.family && !ip_eq(from, c->dst)))
+		reply_empty(r, c, q, DNS_SERVFAIL, DNS_EDE_OTHER,
+			STR("the policy changed meanwhile"));
+	else
+		reply_ruled(r, t, c, q, &name, &ruling, a, from, now);
 }

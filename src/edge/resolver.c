@@ -98,11 +98,6 @@ static struct tenant *by_link(struct resolver *r, uint32_t ifindex)
 	return t;
 }
 
-bool resolver_link_known(struct resolver *r, uint32_t ifindex)
-{
-	return by_link(r, ifindex) != NULL;
-}
-
 bool resolver_connection(struct resolver *r, uint32_t ifindex, uint32_t max)
 {
 	struct tenant *t = by_link(r, ifindex);
@@ -182,7 +177,7 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 	}
 	if (!q.header_ok) { /* not even a question: nobody to answer */
 		r->stats.refused_invalid++;
-		reply_event(r, t, WEIR_R_DNS_INVALID, WEIR_RULE_NONE, 0, (struct ip){ 0 }, NULL, now);
+		reply_event(r, t, WEIR_R_DNS_INVALID, WEIR_RULE_NONE, 0, (struct ip){0}, NULL, now);
 		return;
 	}
 	if (shape < 0) {
@@ -203,7 +198,7 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 		r->stats.refused_type++;
 		reply_empty(r, from, &q, DNS_REFUSED, DNS_EDE_NOT_SUPPORTED,
 			STR("this type is not forwarded"));
-		reply_event(r, t, WEIR_R_DNS_INVALID, WEIR_RULE_NONE, q.type, (struct ip){ 0 }, &name,
+		reply_event(r, t, WEIR_R_DNS_INVALID, WEIR_RULE_NONE, q.type, (struct ip){0}, &name,
 			now);
 		return;
 	}
@@ -216,7 +211,7 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 		cached = cache_get(r->cache, &question, now);
 		if (cached) {
 			r->stats.cached++;
-			reply_answer(r, t, from, &q, cached, (struct ip){ 0 }, now);
+			reply_ruled(r, t, from, &q, &name, &ruling, cached, (struct ip){ 0 }, now);
 			return;
 		}
 	} else {
@@ -261,7 +256,8 @@ static void tenant_link(struct resolver *r, struct tenant *t, const struct ipc_e
 		HASH_ADD(hh_link, r->by_link, ifindex, sizeof(t->ifindex), t);
 }
 
-int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str blob, struct err *err)
+int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str blob,
+	struct err *err)
 {
 	struct tenant *t = by_slot(r, set->slot);
 	auto_policy struct policy *policy = NULL;
@@ -414,17 +410,30 @@ int resolver_dump(struct resolver *r, struct buf *out)
 		const char *name;
 		uint64_t value;
 	} values[] = {
-		{ "sandboxes", HASH_CNT(hh_slot, r->by_slot) }, { "pending", r->n_pending },
-		{ "cache", cache_count(r->cache) }, { "queries", s->queries }, { "cached", s->cached },
-		{ "coalesced", s->coalesced }, { "asked", s->asked }, { "retried", s->retried },
-		{ "over_tcp", s->over_tcp }, { "answered", s->answered },
-		{ "refused_name", s->refused_name }, { "refused_type", s->refused_type },
-		{ "refused_invalid", s->refused_invalid }, { "refused_rate", s->refused_rate },
-		{ "dropped_rate", s->dropped_rate }, { "dropped_unknown", s->dropped_unknown },
-		{ "rebinds", s->rebinds }, { "servfail", s->servfail }, { "overload", s->overload },
-		{ "mismatched", s->mismatched }, { "pins_set", r->env.pins_set },
-		{ "pins_failed", r->env.pins_failed }, { "pins_evicted", r->env.pins_evicted },
-		{ "pins_aged", r->env.pins_aged },
+		{"sandboxes", HASH_CNT(hh_slot, r->by_slot)},
+		{"pending", r->n_pending},
+		{"cache", cache_count(r->cache)},
+		{"queries", s->queries},
+		{"cached", s->cached},
+		{"coalesced", s->coalesced},
+		{"asked", s->asked},
+		{"retried", s->retried},
+		{"over_tcp", s->over_tcp},
+		{"answered", s->answered},
+		{"refused_name", s->refused_name},
+		{"refused_type", s->refused_type},
+		{"refused_invalid", s->refused_invalid},
+		{"refused_rate", s->refused_rate},
+		{"dropped_rate", s->dropped_rate},
+		{"dropped_unknown", s->dropped_unknown},
+		{"rebinds", s->rebinds},
+		{"servfail", s->servfail},
+		{"overload", s->overload},
+		{"mismatched", s->mismatched},
+		{"pins_set", r->env.pins_set},
+		{"pins_failed", r->env.pins_failed},
+		{"pins_evicted", r->env.pins_evicted},
+		{"pins_aged", r->env.pins_aged},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++)

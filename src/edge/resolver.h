@@ -15,9 +15,9 @@
  *   cache     ours only; shared by all sandboxes
  *   pending   one question travels once however many ask it (coalescing), to one resolver at a
  *             time, at most RESOLVER_TRIES times
- *   reply     judged again, since the policy may have changed meanwhile; floor and private
- *             addresses are left out; what is left is pinned under the asked name, in every
- *             version of the policy; only then does the answer go out. A pin that fails is SERVFAIL
+ *   reply     after a wait judged again, since the policy may have changed meanwhile; floor and
+ *             private addresses are left out; what is left is pinned under the asked name, in
+ *             every version of the policy; only then the answer goes out. No pin is SERVFAIL
  *
  * The asked name is what is gated and pinned: a CNAME from an allowed name to any other is followed
  * by the resolver, and its addresses belong to the allowed name. Who allows a name trusts its
@@ -41,7 +41,7 @@
 
 #define RESOLVER_UPSTREAMS_MAX 8u
 #define RESOLVER_TRIES	       4u
-#define RESOLVER_PENDING_MAX   1024u /* questions in flight; each holds up to RESOLVER_TRIES sockets */
+#define RESOLVER_PENDING_MAX   1024u /* questions in flight, each with up to five sockets */
 #define RESOLVER_WAITING_MAX   128u  /* unanswered queries of one sandbox */
 #define RESOLVER_TICK_MS       50u
 #define RESOLVER_SWEEP_MS      1000u
@@ -85,7 +85,8 @@ struct resolver_stats {
 	uint64_t refused_name, refused_type, refused_invalid, refused_rate, dropped_rate;
 	uint64_t dropped_unknown; /* no sandbox on that link */
 	uint64_t rebinds;	  /* addresses removed */
-	uint64_t servfail, overload, mismatched; /* mismatched: id, socket or question did not fit */
+	uint64_t servfail, overload;
+	uint64_t mismatched; /* id, socket or question did not fit */
 };
 
 struct resolver;
@@ -95,7 +96,8 @@ struct resolver *resolver_free(struct resolver *r); /* pins stay in the kernel *
 void resolver_upstreams(struct resolver *r, const struct server *s, size_t n);
 
 /* --- from sandboxes, from upstream, from the clock --- */
-void resolver_query(struct resolver *r, const struct dns_client *from, struct str msg, uint64_t now);
+void resolver_query(struct resolver *r, const struct dns_client *from, struct str msg,
+	uint64_t now);
 void resolver_answer(struct resolver *r, uint64_t sock, struct str msg, uint64_t now);
 /* The socket will say no more (ICMP error, connection lost). resolver_ops.close() follows. */
 void resolver_lost(struct resolver *r, uint64_t sock, uint64_t now);
@@ -106,7 +108,8 @@ size_t resolver_pending(const struct resolver *r);
 
 /* --- from the api role: wire/ipc.h, IPC_EDGE_* --- */
 /* blob: policy_encode(). When this returns 0, learned names are pinned under the new id. */
-int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str blob, struct err *err);
+int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str blob,
+	struct err *err);
 void resolver_retire(struct resolver *r, uint32_t slot, uint32_t policy);
 void resolver_del(struct resolver *r, uint32_t slot);
 void resolver_unsync(struct resolver *r); /* the api role is new: nobody is confirmed */
@@ -117,8 +120,6 @@ int resolver_learned(struct resolver *r, uint32_t slot, uint64_t now, struct buf
 enum pin_owner { PIN_UNKNOWN_POLICY, PIN_UNKNOWN_ADDR, PIN_KNOWN };
 enum pin_owner resolver_pin_owner(struct resolver *r, uint32_t policy, struct ip ip);
 
-/* The sandbox of a link with this own address; ifindex 0 if there is none. For TCP, see net_tcp.c. */
-bool resolver_link_known(struct resolver *r, uint32_t ifindex);
 /* Connections of one sandbox, counted for net_tcp.c. */
 bool resolver_connection(struct resolver *r, uint32_t ifindex, uint32_t max);
 void resolver_connection_done(struct resolver *r, uint32_t ifindex);

@@ -110,7 +110,8 @@ static void pin_drop(const struct tenant_env *env, struct version *v, struct lea
 }
 
 /* Bring one pin in line with what is known of its address. On failure the pin is as before. */
-static int pin_refresh(struct tenant_env *env, struct version *v, struct learned *l, struct pin *pin)
+static int pin_refresh(
+	struct tenant_env *env, struct version *v, struct learned *l, struct pin *pin)
 {
 	struct name names[LEARNED_NAMES_MAX];
 	struct policy_pin_image img;
@@ -422,8 +423,9 @@ int tenant_version_add(struct tenant_env *env, struct tenant *t, uint32_t id, st
 		i++;
 	if (i == TENANT_VERSIONS_MAX)
 		return -ENOSPC;
-	/* A table number that an edge before us may have used would join two tables: start anywhere. */
-	t->versions[i] = (struct version){ .id = id, .order = ++t->order, .policy = take_ptr(owned) };
+	/* A table number that an edge before us may have used would join two tables: start
+	 * anywhere. */
+	t->versions[i] = (struct version){.id = id, .order = ++t->order, .policy = take_ptr(owned)};
 	random_bytes(&t->versions[i].next_table, sizeof(t->versions[i].next_table));
 	t->versions[i].next_table &= ~(TABLE_TOP | 0x40000000u);
 	DL_FOREACH(t->recent, l) {

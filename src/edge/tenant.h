@@ -27,7 +27,7 @@
 #include "edge/pinner.h"
 #include "wire/ipc.h"
 
-#define TENANT_VERSIONS_MAX   4u	/* SETs without RETIRE; one is the rule, two during a change */
+#define TENANT_VERSIONS_MAX   4u /* SETs without RETIRE; one is the rule, two during a change */
 #define TENANT_PORTS_MAX      16384u	/* port entries per version: a share of the kernel's map */
 #define LEARNED_NAMES_MAX     32u	/* names remembered of one address */
 #define PIN_GRACE	      (60 * NS_PER_SEC) /* clients hold answers past their TTL */
@@ -119,9 +119,10 @@ struct tenant *tenant_new(uint32_t slot);
 struct tenant *tenant_free(const struct tenant_env *env, struct tenant *t);
 
 /* Takes the policy over, also on failure. Everything learned that it allows is pinned before this
- * returns. -ENOSPC: too many versions; another negative: a pin could not be written, and the version
- * is gone again. */
-int tenant_version_add(struct tenant_env *env, struct tenant *t, uint32_t id, struct policy *policy);
+ * returns. -ENOSPC: too many versions; another negative: a pin could not be written, and the
+ * version is gone again. */
+int tenant_version_add(
+	struct tenant_env *env, struct tenant *t, uint32_t id, struct policy *policy);
 void tenant_version_del(struct tenant_env *env, struct tenant *t, uint32_t id);
 struct version *tenant_version(struct tenant *t, uint32_t id); /* NULL */
 struct version *tenant_current(struct tenant *t);		/* NULL: none */

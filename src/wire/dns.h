@@ -47,7 +47,12 @@ enum dns_ede { /* RFC 8914 */
 	DNS_EDE_PROHIBITED = 18, DNS_EDE_NOT_SUPPORTED = 21, DNS_EDE_UNREACHABLE = 22,
 	DNS_EDE_INVALID = 24,
 };
-enum dns_svc_key { DNS_SVC_MANDATORY = 0, DNS_SVC_IPV4HINT = 4, DNS_SVC_ECH = 5, DNS_SVC_IPV6HINT = 6 };
+enum dns_svc_key {
+	DNS_SVC_MANDATORY = 0,
+	DNS_SVC_IPV4HINT = 4,
+	DNS_SVC_ECH = 5,
+	DNS_SVC_IPV6HINT = 6
+};
 
 struct dns_name {
 	uint8_t n; /* bytes in w, the final zero included; 1 is the root */

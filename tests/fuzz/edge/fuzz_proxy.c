@@ -1,6 +1,6 @@
 /*
- * The whole way of a query, played from bytes: a script of operations, each a byte, a length and that
- * many bytes, against the resolver with two sandboxes.
+ * The whole way of a query, played from bytes: a script of operations, each a byte, a length and
+ * that many bytes, against the resolver with two sandboxes.
  *
  *   0 query of sandbox 1     1 query of sandbox 2 (to a resolver of its own)
  *   2 upstream answer, its id and question corrected to the oldest open socket's
@@ -83,7 +83,8 @@ static int do_send(void *arg, uint64_t sock, struct str msg)
 	size_t n;
 
 	check(dns_query_read(msg, q) == 0 && q->qclass == DNS_IN);
-	check(dns_name_text(&q->name, text, &n) == 0 && name_from(str_n(text, n), &name, NULL) == 0);
+	check(dns_name_text(&q->name, text, &n) == 0 &&
+		name_from(str_n(text, n), &name, NULL) == 0);
 	check(policy_name(w->policies[0], &name, NULL) != POLICY_NAME_DENIED ||
 		policy_name(w->policies[1], &name, NULL) != POLICY_NAME_DENIED);
 	return 0;
@@ -135,8 +136,8 @@ static void do_ports_del(void *arg, uint32_t policy, const struct policy_port_en
 
 static void set(struct world *w, int i, uint8_t form)
 {
-	struct ipc_edge_set set = { .slot = 1 + (uint32_t)i, .ifindex = 101 + (uint32_t)i, .id = "sb",
-		.has_ipv6 = 1 };
+	struct ipc_edge_set set = {
+		.slot = 1 + (uint32_t)i, .ifindex = 101 + (uint32_t)i, .id = "sb", .has_ipv6 = 1};
 	struct policy *p = policy_new(POLICY_NATIVE, form & 1 ? WEIR_ALLOW : WEIR_DENY);
 	struct buf blob = BUF_MAX(65536);
 	struct name_pattern pattern;
@@ -186,9 +187,11 @@ static void answer(struct world *w, struct str bytes, bool fitting)
 
 static void query(struct world *w, int i, struct str bytes)
 {
-	struct dns_client from = { .ifindex = 101 + (uint32_t)i, .peer = ip_v4(0x0a3c0001 + (uint32_t)i),
-		.port = 999, .dst = ip_v4(i ? 0x01010101 : WEIR_LINK_GATEWAY),
-		.tcp = bytes.n & 1 };
+	struct dns_client from = {.ifindex = 101 + (uint32_t)i,
+		.peer = ip_v4(0x0a3c0001 + (uint32_t)i),
+		.port = 999,
+		.dst = ip_v4(i ? 0x01010101 : WEIR_LINK_GATEWAY),
+		.tcp = bytes.n & 1};
 
 	resolver_query(w->r, &from, bytes, w->now);
 }

@@ -1,7 +1,7 @@
 /*
  * Any bytes as a DNS message. Properties: reading ends; a query we accept reads back the same after
- * we have written it; a record's rdata, once written out, is a fixed point of writing it out; a name
- * with a text comes back from that text.
+ * we have written it; a record's rdata, once written out, is a fixed point of writing it out; a
+ * name with a text comes back from that text.
  */
 #include "wire/dns.h"
 
@@ -67,7 +67,8 @@ static void check_record(struct str msg, const struct dns_rr *rr)
 	if (alone(msg, rr, &once) == 0) {
 		check(dns_walk_from(buf_str(&once), &w) == 0);
 		check(dns_walk_question(&w, &name, &type, &qclass) == 0);
-		check(dns_walk_next(&w, &back) == 1 && back.type == rr->type && back.ttl == rr->ttl);
+		check(dns_walk_next(&w, &back) == 1 && back.type == rr->type &&
+			back.ttl == rr->ttl);
 		check(dns_name_eq(&back.owner, &rr->owner));
 		check(dns_walk_next(&w, &back) == 0);
 		dns_walk_from(buf_str(&once), &w);

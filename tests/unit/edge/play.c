@@ -168,9 +168,10 @@ static const struct pinner_ops pinner = { do_pin, do_unpin, do_last_used, do_por
 struct play *play_new(const struct play_conf *conf)
 {
 	struct play *p = calloc(1, sizeof(*p));
-	struct resolver_conf rc = { .qps = conf && conf->qps ? conf->qps : 200,
+	struct resolver_conf rc = {.qps = conf && conf->qps ? conf->qps : 200,
 		.cache_entries = conf && conf->cache_entries ? conf->cache_entries : 100,
-		.pins_max = conf && conf->pins_max ? conf->pins_max : 1024, .knobs = { .reject = true } };
+		.pins_max = conf && conf->pins_max ? conf->pins_max : 1024,
+		.knobs = {.reject = true}};
 	struct str list = str_c(conf && conf->upstreams ? conf->upstreams : "9.9.9.9");
 
 	assert_non_null(p);
@@ -255,7 +256,8 @@ void play_ask_raw(struct play *p, uint32_t slot, struct str msg)
 	resolver_query(p->r, &from, msg, p->now);
 }
 
-void play_ask_at(struct play *p, uint32_t slot, const char *resolver, const char *name, uint16_t type)
+void play_ask_at(
+	struct play *p, uint32_t slot, const char *resolver, const char *name, uint16_t type)
 {
 	struct dns_client from = { .peer = ip_plus(ip_of("10.60.0.0"), slot),
 		.port = (uint16_t)(1024 + p->n_sent_total++ % 60000), .dst = ip_of(resolver),
@@ -284,7 +286,8 @@ static uint16_t type_of(struct str s)
 	return 0;
 }
 
-void play_answer_build(struct play *p, size_t i, uint8_t rcode, const char *records, struct buf *out)
+void play_answer_build(
+	struct play *p, size_t i, uint8_t rcode, const char *records, struct buf *out)
 {
 	struct play_sent *sent = &p->sent[i % PLAY_SENT_MAX];
 	struct str list = str_c(records);
@@ -309,7 +312,8 @@ void play_answer_build(struct play *p, size_t i, uint8_t rcode, const char *reco
 			char text[64];
 
 			str_copy(text, sizeof(text), rr);
-			assert_int_equal(inet_pton(type == DNS_A ? AF_INET : AF_INET6, text, raw), 1);
+			assert_int_equal(
+				inet_pton(type == DNS_A ? AF_INET : AF_INET6, text, raw), 1);
 			buf_be16(out, type == DNS_A ? 4 : 16);
 			buf_add(out, raw, type == DNS_A ? 4 : 16);
 		} else if (type == DNS_TXT) {
@@ -365,8 +369,8 @@ void play_wait(struct play *p, uint64_t ms)
 
 const char *play_reply(struct play *p)
 {
-	static const char *const rcodes[] = { "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP",
-		"REFUSED" };
+	static const char *const rcodes[] = {
+		"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
 	static char text[8192];
 	const char *comma = "";
 	struct dns_name name;

@@ -51,24 +51,28 @@ struct play *play_new(const struct play_conf *conf);
 void play_free(struct play *p);
 
 /* A policy as words: "deny: allow api.example.com; allow 10.0.0.0/8 8080; deny *.x.org". The word
- * before the colon is the default. A condition that reads as a port is one, as a prefix likewise. */
+ * before the colon is the default. A condition that reads as a port is one, as a prefix likewise.
+ */
 struct policy *play_policy(const char *text);
 /* SET slot (its link is 100 + slot, its address 10.60.0.slot). */
 int play_set(struct play *p, uint32_t slot, uint32_t policy_id, const char *text);
 
 /* A query from a slot to 169.254.77.1; name "a.b", EDNS. */
 void play_ask(struct play *p, uint32_t slot, const char *name, uint16_t type);
-void play_ask_at(struct play *p, uint32_t slot, const char *resolver, const char *name, uint16_t type);
+void play_ask_at(
+	struct play *p, uint32_t slot, const char *resolver, const char *name, uint16_t type);
 void play_ask_raw(struct play *p, uint32_t slot, struct str msg);
 
 /* An upstream answer to the i-th question sent (from 0): records as words separated by commas,
  * "name TYPE ttl value". rcode and TC as given. */
 void play_answer(struct play *p, size_t i, uint8_t rcode, const char *records);
 /* The same as bytes, for tampering. */
-void play_answer_build(struct play *p, size_t i, uint8_t rcode, const char *records, struct buf *out);
+void play_answer_build(
+	struct play *p, size_t i, uint8_t rcode, const char *records, struct buf *out);
 void play_wait(struct play *p, uint64_t ms); /* time passes, ticks and sweeps come */
 
-/* What the last reply says, as words: "NOERROR www.x.org A 60 1.2.3.4, …", flags TC and AD first. */
+/* What the last reply says, as words: "NOERROR www.x.org A 60 1.2.3.4, …", flags TC and AD first.
+ */
 const char *play_reply(struct play *p);
 int play_reply_ede(struct play *p); /* -1: none */
 const struct play_pin *play_pin(struct play *p, uint32_t policy, const char *ip);

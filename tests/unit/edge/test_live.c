@@ -1,13 +1,14 @@
 /*
- * The real weir-edge between two sandboxes and a real name server (knotd), in namespaces of its own;
- * this program plays the host role and the api role.
+ * The real weir-edge between two sandboxes and a real name server (knotd), in namespaces of its
+ * own; this program plays the host role and the api role.
  *
  *   sandbox 1 ---w1---.
  *                      router ---up--- host: knotd at 203.0.113.53 and 127.0.0.1
  *   sandbox 2 ---w2---'    weir-edge
  *
- * Instead of the kernel program a routing rule delivers what the links bring, whatever its destination;
- * the maps are real but nobody judges by them. The edge runs as an unprivileged user, confined.
+ * Instead of the kernel program a routing rule delivers what the links bring, whatever its
+ * destination; the maps are real but nobody judges by them. The edge runs as an unprivileged user,
+ * confined.
  *
  * usage: test_live PATH_OF_WEIR_EDGE. Skipped (77) without root or knotd.
  */
@@ -120,20 +121,27 @@ static void start_knot(void)
 	snprintf(conf, sizeof(conf),
 		"server:\n  listen: [ 203.0.113.53@53, 127.0.0.1@53 ]\n  rundir: %s\n"
 		"database:\n  storage: %s\n"
-		"zone:\n  - domain: test\n    file: %s/test.zone\n    storage: %s\n", dir, dir, dir, dir);
+		"zone:\n  - domain: test\n    file: %s/test.zone\n    storage: %s\n",
+		dir, dir, dir, dir);
 	write_file("knot.conf", conf);
-	write_file("test.zone",
-		"$ORIGIN test.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 30\n@ NS ns\nns A 203.0.113.53\n"
-		"h A 198.51.100.1\nh AAAA 2001:db8::1\nalias CNAME h\n"
-		"rebind A 127.0.0.1\nrebind A 10.1.1.1\nrebind A 169.254.169.254\nrebind A 198.51.100.2\n"
-		"svc HTTPS 1 . alpn=h2 ipv4hint=10.1.1.1\n"
-		"big TXT aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
-		"$INCLUDE big.zone\n*.wild A 198.51.100.3\n");
+	write_file("test.zone", "$ORIGIN test.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 "
+				"30\n@ NS ns\nns A 203.0.113.53\n"
+				"h A 198.51.100.1\nh AAAA 2001:db8::1\nalias CNAME h\n"
+				"rebind A 127.0.0.1\nrebind A 10.1.1.1\nrebind A "
+				"169.254.169.254\nrebind A 198.51.100.2\n"
+				"svc HTTPS 1 . alpn=h2 ipv4hint=10.1.1.1\n"
+				"big TXT "
+				"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+				"aaaaaaaaaaaaaaaaaa\n"
+				"$INCLUDE big.zone\n*.wild A 198.51.100.3\n");
 	{
 		auto_buf struct buf big = BUF_MAX(65536);
 
 		for (int i = 0; i < 60; i++)
-			buf_fmt(&big, "big.test. 60 TXT \"%03d aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\n", i);
+			buf_fmt(&big,
+				"big.test. 60 TXT \"%03d "
+				"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\n",
+				i);
 		write_file("big.zone", buf_cstr(&big));
 	}
 	enter(ns_host);
@@ -178,22 +186,29 @@ static void lab_up(void)
 	ns_box[1] = new_ns();
 	ns_router = new_ns();
 	for (int i = 0; i < 2; i++) {
-		run("ip link add w%d type veth peer name eth0 netns /proc/%d/fd/%d", i + 1, getpid(), ns_box[i]);
+		run("ip link add w%d type veth peer name eth0 netns /proc/%d/fd/%d", i + 1,
+			getpid(), ns_box[i]);
 		run("ip addr add 169.254.77.1/30 dev w%d; ip addr add fe80::77:1/64 dev w%d nodad; "
 		    "ip link set w%d up; ip route add 10.60.0.%d/32 dev w%d; "
-		    "ip -6 route add fd77:6569:7200::%d/128 dev w%d; ip rule add iif w%d lookup 5300; "
-		    "ip -6 rule add iif w%d lookup 5300", i + 1, i + 1, i + 1, i + 1, i + 1, i + 1,
-			i + 1, i + 1, i + 1);
+		    "ip -6 route add fd77:6569:7200::%d/128 dev w%d; ip rule add iif w%d lookup "
+		    "5300; "
+		    "ip -6 rule add iif w%d lookup 5300",
+			i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1);
 		enter(ns_box[i]);
-		run("ip addr add 10.60.0.%d/32 dev eth0; ip addr add fd77:6569:7200::%d/128 dev eth0 nodad; "
-		    "ip addr add 169.254.77.2/30 dev eth0; ip addr add fe80::77:2/64 dev eth0 nodad; "
+		run("ip addr add 10.60.0.%d/32 dev eth0; ip addr add fd77:6569:7200::%d/128 dev "
+		    "eth0 nodad; "
+		    "ip addr add 169.254.77.2/30 dev eth0; ip addr add fe80::77:2/64 dev eth0 "
+		    "nodad; "
 		    "ip link set eth0 up; ip route add default via 169.254.77.1; "
-		    "ip -6 route add default via fe80::77:1 dev eth0", i + 1, i + 1);
+		    "ip -6 route add default via fe80::77:1 dev eth0",
+			i + 1, i + 1);
 		enter(ns_router);
 	}
-	run("ip route add local 0.0.0.0/0 dev lo table 5300; ip -6 route add local ::/0 dev lo table 5300; "
+	run("ip route add local 0.0.0.0/0 dev lo table 5300; ip -6 route add local ::/0 dev lo "
+	    "table 5300; "
 	    "ip link add uplink type veth peer name outside netns /proc/%d/fd/%d; "
-	    "ip addr add 203.0.113.1/24 dev uplink; ip link set uplink up", getpid(), ns_host);
+	    "ip addr add 203.0.113.1/24 dev uplink; ip link set uplink up",
+		getpid(), ns_host);
 	run("for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $f; done");
 	ifindex[0] = if_nametoindex("w1");
 	ifindex[1] = if_nametoindex("w2");
@@ -218,7 +233,8 @@ static void lab_down(void)
 
 static void give(const char *name, int fd)
 {
-	struct chan_head h = { .type = IPC_BOOT_FD, .kind = CHAN_SEND, .size = sizeof(struct ipc_boot_fd) };
+	struct chan_head h = {
+		.type = IPC_BOOT_FD, .kind = CHAN_SEND, .size = sizeof(struct ipc_boot_fd)};
 	struct ipc_boot_fd m = { 0 };
 
 	snprintf(m.name, sizeof(m.name), "%s", name);
@@ -328,7 +344,8 @@ static void serve_host(void)
 	n_wants++;
 	enter(ns_host);
 	for (uint32_t i = 0; i < req.count; i++) {
-		fds[i] = socket(AF_INET, (req.tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		fds[i] = socket(AF_INET,
+			(req.tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 		if (connect(fds[i], (struct sockaddr *)&to, sizeof(to)) < 0)
 			assert_int_equal(errno, EINPROGRESS);
 	}
@@ -346,7 +363,8 @@ static bool wait_for(int fd, int ms)
 	uint64_t end = clock_mono_ns() + (uint64_t)ms * NS_PER_MS;
 
 	for (;;) {
-		struct pollfd p[] = { { .fd = fd, .events = POLLIN }, { .fd = host_end, .events = POLLIN } };
+		struct pollfd p[] = {
+			{.fd = fd, .events = POLLIN}, {.fd = host_end, .events = POLLIN}};
 		uint64_t now = clock_mono_ns();
 
 		if (now >= end || poll(p, 2, (int)((end - now) / NS_PER_MS) + 1) < 0)
@@ -362,7 +380,8 @@ static bool wait_for(int fd, int ms)
 
 static int32_t api_call(uint16_t type, const void *payload, size_t n, int fd)
 {
-	struct chan_head h = { .type = type, .kind = CHAN_CALL, .serial = ++serial, .size = (uint32_t)n };
+	struct chan_head h = {
+		.type = type, .kind = CHAN_CALL, .serial = ++serial, .size = (uint32_t)n};
 	static struct chan_packet p;
 
 	assert_int_equal(chan_wire_send(api_end, 0, &h, payload, &fd, fd >= 0), 0);
@@ -413,13 +432,15 @@ static const char *words(struct str msg)
 	size_t n;
 
 	assert_int_equal(dns_walk_from(msg, &w), 0);
-	n = (size_t)snprintf(text, sizeof(text), "%s%u", w.flags & DNS_TC ? "TC " : "", w.flags & 15);
+	n = (size_t)snprintf(
+		text, sizeof(text), "%s%u", w.flags & DNS_TC ? "TC " : "", w.flags & 15);
 	assert_int_equal(dns_walk_question(&w, &name, &type, &qclass), 0);
 	while (dns_walk_next(&w, &rr) > 0 && rr.section == 1) {
 		char value[64] = "";
 
 		if (rr.type == DNS_A || rr.type == DNS_AAAA)
-			inet_ntop(rr.type == DNS_A ? AF_INET : AF_INET6, rr.rdata.p, value, sizeof(value));
+			inet_ntop(rr.type == DNS_A ? AF_INET : AF_INET6, rr.rdata.p, value,
+				sizeof(value));
 		n += (size_t)snprintf(text + n, sizeof(text) - n, " %s%s%s", dns_type_name(rr.type),
 			value[0] ? "=" : "", value);
 		if (n > sizeof(text) / 2)
@@ -449,8 +470,10 @@ static socklen_t address(const char *text, uint16_t port, struct sockaddr_storag
 	return sizeof(*a6);
 }
 
-/* Ask `server` from sandbox `box` (0 or 1), by its own address; the answer as words, or "silence". */
-static const char *ask(int box, bool tcp, const char *server, const char *name, uint16_t type, int wait_ms)
+/* Ask `server` from sandbox `box` (0 or 1), by its own address; the answer as words, or "silence".
+ */
+static const char *ask(
+	int box, bool tcp, const char *server, const char *name, uint16_t type, int wait_ms)
 {
 	bool is6 = strchr(server, ':');
 	char own[64];
@@ -510,26 +533,32 @@ static void names_and_addresses(void **state)
 	assert_int_equal(api_set(2, 12, "h.test", 0), 0);
 	assert_int_equal(api_call(IPC_EDGE_SYNCED, NULL, 0, -1), 0);
 
-	assert_string_equal(ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
+	assert_string_equal(
+		ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
 	assert_true(pinned(11, "198.51.100.1"));
 	assert_false(pinned(12, "198.51.100.1"));
-	assert_string_equal(ask(1, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
+	assert_string_equal(
+		ask(1, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
 	assert_true(pinned(12, "198.51.100.1"));
-	assert_string_equal(ask(0, false, "8.8.8.8", "h.test", DNS_AAAA, WAIT_MS), "0 AAAA=2001:db8::1");
+	assert_string_equal(
+		ask(0, false, "8.8.8.8", "h.test", DNS_AAAA, WAIT_MS), "0 AAAA=2001:db8::1");
 	assert_true(pinned(11, "2001:db8::1"));
 	/* The same by TCP and by IPv6, to the gateway and past it. */
-	assert_string_equal(ask(1, true, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
+	assert_string_equal(
+		ask(1, true, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
 	assert_string_equal(ask(0, true, "8.8.8.8", "alias.test", DNS_A, WAIT_MS),
 		"0 CNAME A=198.51.100.1");
 	assert_string_equal(ask(1, false, "2001:4860:4860::8888", "h.test", DNS_A, WAIT_MS),
 		"0 A=198.51.100.1");
 	assert_string_equal(ask(1, true, "2001:4860:4860::8888", "h.test", DNS_A, WAIT_MS),
 		"0 A=198.51.100.1");
-	assert_string_equal(ask(0, false, "fe80::77:1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
+	assert_string_equal(
+		ask(0, false, "fe80::77:1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
 	/* Each link has its own policy, by either protocol. */
 	assert_string_equal(ask(1, false, "169.254.77.1", "alias.test", DNS_A, WAIT_MS), "3");
 	assert_string_equal(ask(1, true, "169.254.77.1", "alias.test", DNS_A, WAIT_MS), "3");
-	assert_string_equal(ask(1, true, "2001:4860:4860::8888", "alias.test", DNS_A, WAIT_MS), "3");
+	assert_string_equal(
+		ask(1, true, "2001:4860:4860::8888", "alias.test", DNS_A, WAIT_MS), "3");
 	assert_string_equal(ask(0, false, "169.254.77.1", "evil.example", DNS_TXT, WAIT_MS), "3");
 	assert_int_equal(api_set(1, 11, "*.test", 443), 0); /* told again; brings the events */
 	assert_true(n_events >= 4);
@@ -538,11 +567,13 @@ static void names_and_addresses(void **state)
 	assert_string_equal(ask(0, false, "169.254.77.1", "rebind.test", DNS_A, WAIT_MS),
 		"0 A=198.51.100.2");
 	assert_string_equal(ask(0, false, "169.254.77.1", "no.test", DNS_A, WAIT_MS), "3");
-	assert_string_equal(ask(0, false, "169.254.77.1", "svc.test", DNS_HTTPS, WAIT_MS), "0 HTTPS");
+	assert_string_equal(
+		ask(0, false, "169.254.77.1", "svc.test", DNS_HTTPS, WAIT_MS), "0 HTTPS");
 	assert_null(memmem(answer.p, answer.n, "\12\1\1\1", 4)); /* the hint 10.1.1.1 */
 	/* Longer than UDP carries: upstream by TCP, to the client truncated, then by TCP. */
 	assert_string_equal(ask(0, false, "169.254.77.1", "big.test", DNS_TXT, WAIT_MS), "TC 0");
-	assert_int_equal(strncmp(ask(0, true, "169.254.77.1", "big.test", DNS_TXT, WAIT_MS), "0 TXT", 5), 0);
+	assert_int_equal(
+		strncmp(ask(0, true, "169.254.77.1", "big.test", DNS_TXT, WAIT_MS), "0 TXT", 5), 0);
 	assert_true(answer.n > 2000);
 	/* A new policy: pinned before SET is answered; the old ones leave with RETIRE and DEL. */
 	assert_int_equal(api_set(2, 22, "h.test", 443), 0);
@@ -569,25 +600,30 @@ static void host_resolver_and_restart(void **state)
 	assert_int_equal(api_call(IPC_EDGE_SYNCED, NULL, 0, -1), 0);
 	/* The first question finds no socket yet; clients ask again. */
 	for (int i = 0; i < 10; i++) {
-		if (strcmp(ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1") == 0)
+		if (strcmp(ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS),
+			    "0 A=198.51.100.1") == 0)
 			break;
 		wait_for(-1, 100);
 	}
-	assert_string_equal(ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
+	assert_string_equal(
+		ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
 	for (int i = 0; i < 300; i++) { /* sockets are renewed on the way */
 		char name[32];
 
 		snprintf(name, sizeof(name), "n%d.wild.test", i);
-		assert_string_equal(ask(0, false, "169.254.77.1", name, DNS_A, WAIT_MS), "0 A=198.51.100.3");
+		assert_string_equal(
+			ask(0, false, "169.254.77.1", name, DNS_A, WAIT_MS), "0 A=198.51.100.3");
 	}
 	assert_true(n_wants >= 2);
-	assert_int_equal(strncmp(ask(0, true, "169.254.77.1", "big.test", DNS_TXT, WAIT_MS), "0 TXT", 5), 0);
+	assert_int_equal(
+		strncmp(ask(0, true, "169.254.77.1", "big.test", DNS_TXT, WAIT_MS), "0 TXT", 5), 0);
 	/* A new api role: its channel replaces the old one. */
 	close(api_end);
 	give("peer.api", api_pair(&api_end));
 	assert_int_equal(api_set(1, 31, "*.test", 0), 0);
 	assert_int_equal(api_call(IPC_EDGE_SYNCED, NULL, 0, -1), 0);
-	assert_string_equal(ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
+	assert_string_equal(
+		ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
 	/* Pins of a policy that nobody has are collected. */
 	for (int i = 0; i < 100 && pinned(11, "198.51.100.1"); i++)
 		wait_for(-1, 100);
@@ -630,7 +666,8 @@ static void cost_of_a_cached_answer(void **state)
 		skip();
 	edge_start("nameserver 203.0.113.53 53\n");
 	assert_int_equal(api_set(1, 41, "*.test", 443), 0);
-	assert_string_equal(ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
+	assert_string_equal(
+		ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
 	fd = sock(ns_box[0], SOCK_DGRAM, "10.60.0.1", 0);
 	n = address("169.254.77.1", 53, &to);
 	assert_int_equal(connect(fd, (struct sockaddr *)&to, n), 0);
@@ -651,9 +688,10 @@ static void cost_of_a_cached_answer(void **state)
 
 			for (int i = 0; i < BATCH; i++) {
 				iov[i] = (struct iovec){ in[i], sizeof(in[i]) };
-				m[i].msg_hdr = (struct msghdr){ .msg_iov = &iov[i], .msg_iovlen = 1 };
+				m[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i], .msg_iovlen = 1};
 			}
-			if (!wait_for(fd, 100) || (k = recvmmsg(fd, m, BATCH, MSG_DONTWAIT, NULL)) <= 0)
+			if (!wait_for(fd, 100) ||
+				(k = recvmmsg(fd, m, BATCH, MSG_DONTWAIT, NULL)) <= 0)
 				break;
 			got += (unsigned int)k;
 		}
@@ -672,10 +710,12 @@ static void cost_of_a_cached_answer(void **state)
 
 static int up(void **state)
 {
-	map_pins = map_new(BPF_MAP_TYPE_HASH, "pins", sizeof(struct weir_pin_key), sizeof(struct weir_pin));
+	map_pins = map_new(
+		BPF_MAP_TYPE_HASH, "pins", sizeof(struct weir_pin_key), sizeof(struct weir_pin));
 	map_ports = map_new(BPF_MAP_TYPE_LPM_TRIE, "ports", sizeof(struct weir_port_key),
 		sizeof(struct weir_port));
-	map_floor = map_new(BPF_MAP_TYPE_LPM_TRIE, "floor", sizeof(struct weir_floor_key), sizeof(uint32_t));
+	map_floor = map_new(
+		BPF_MAP_TYPE_LPM_TRIE, "floor", sizeof(struct weir_floor_key), sizeof(uint32_t));
 	floor_add("127.0.0.0/8", WEIR_FLOOR_LOOPBACK);
 	floor_add("169.254.0.0/16", WEIR_FLOOR_LINKLOCAL);
 	floor_add("10.60.0.0/16", WEIR_FLOOR_SANDBOX);

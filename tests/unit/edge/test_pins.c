@@ -1,6 +1,6 @@
 /*
- * What becomes of pins: over TTLs (D12), rotating names (D13), policy changes, failures, the end of a
- * sandbox, and whose word counts (D16).
+ * What becomes of pins: over TTLs (D12), rotating names (D13), policy changes, failures, the end of
+ * a sandbox, and whose word counts (D16).
  */
 #include <netinet/in.h>
 #include "play.h"
@@ -8,7 +8,8 @@
 #define TCP IPPROTO_TCP
 #define MIN_MS UINT64_C(60000)
 
-static void resolve_from(struct play *p, uint32_t slot, const char *name, const char *ip, unsigned int ttl)
+static void resolve_from(
+	struct play *p, uint32_t slot, const char *name, const char *ip, unsigned int ttl)
 {
 	char record[128];
 	size_t before = p->n_sent;
@@ -83,7 +84,8 @@ static void rotating_name_is_bounded(void **state)
 		size_t at = p->n_sent;
 
 		play_ask(p, 1, "h.test", DNS_A);
-		snprintf(record, sizeof(record), "h.test A 0 198.51.%u.%u", 100 + i / 250, i % 250 + 1);
+		snprintf(record, sizeof(record), "h.test A 0 198.51.%u.%u", 100 + i / 250,
+			i % 250 + 1);
 		play_answer(p, at, DNS_NOERROR, record);
 		assert_true(p->n_pins <= 128);
 		assert_non_null(play_pin(p, 11, strrchr(record, ' ') + 1));

@@ -155,7 +155,8 @@ static void row11_single_address_is_a_resolver(void **state)
 
 static void row10_floor_is_no_resolver(void **state)
 {
-	struct play *p = world("deny: allow 169.254.169.254 53; allow 10.60.0.9; allow 169.254.77.1");
+	struct play *p =
+		world("deny: allow 169.254.169.254 53; allow 10.60.0.9; allow 169.254.77.1");
 
 	play_ask_at(p, 1, "169.254.169.254", "x.example", DNS_A);
 	assert_string_equal(play_reply(p), "NXDOMAIN");
@@ -244,7 +245,8 @@ static void row25_rebinding(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(v6); i++, n++) {
 		play_ask(p, 1, "h.test", DNS_AAAA);
 		assert_int_equal(p->n_sent, n + 1);
-		snprintf(record, sizeof(record), "h.test AAAA 0 %s, h.test AAAA 0 2001:db8::1", v6[i]);
+		snprintf(record, sizeof(record), "h.test AAAA 0 %s, h.test AAAA 0 2001:db8::1",
+			v6[i]);
 		play_answer(p, n, DNS_NOERROR, record);
 		assert_string_equal(play_reply(p), "NOERROR h.test AAAA 0 2001:db8::1");
 		assert_null(play_pin(p, 11, v6[i]));

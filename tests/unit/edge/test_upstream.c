@@ -1,5 +1,6 @@
 /*
- * What travels upstream and what is believed of what comes back: D1, D3, D8, D10, D14, D16, time-outs.
+ * What travels upstream and what is believed of what comes back: D1, D3, D8, D10, D14, D16,
+ * time-outs.
  */
 #include <netinet/in.h>
 #include "play.h"
@@ -15,7 +16,8 @@ static struct play *world(const char *upstreams, const char *policy)
 /* D1, D8: a name that may not be asked leaves no trace upstream, whatever its type and resolver. */
 static void data_in_denied_names(void **state)
 {
-	static const uint16_t types[] = { DNS_A, DNS_AAAA, DNS_TXT, DNS_HTTPS, DNS_MX, DNS_NULL, DNS_ANY };
+	static const uint16_t types[] = {
+		DNS_A, DNS_AAAA, DNS_TXT, DNS_HTTPS, DNS_MX, DNS_NULL, DNS_ANY};
 	struct play *p = world("9.9.9.9", "deny: allow h.test; allow 10.0.0.0/8");
 
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
@@ -23,7 +25,8 @@ static void data_in_denied_names(void **state)
 		assert_string_equal(play_reply(p), "NXDOMAIN");
 		play_ask_at(p, 1, "8.8.8.8", "c2VjcmV0.evil.example", types[i]);
 		assert_string_equal(play_reply(p), "NXDOMAIN");
-		play_ask_at(p, 1, "9.9.9.9", "c2VjcmV0.evil.example", types[i]); /* D4: our upstream */
+		play_ask_at(
+			p, 1, "9.9.9.9", "c2VjcmV0.evil.example", types[i]); /* D4: our upstream */
 		assert_string_equal(play_reply(p), "NXDOMAIN");
 	}
 	assert_int_equal(p->n_sent, 0);
@@ -66,7 +69,6 @@ static void options_do_not_travel(void **state)
 static void garbage(void **state)
 {
 	struct play *p = world("9.9.9.9", "allow:");
-	auto_buf struct buf msg = BUF_MAX(70000);
 
 	play_ask_raw(p, 1, STR("GET / HTTP/1.0\r\n\r\n")); /* reads as an answer or nonsense */
 	assert_int_equal(p->event.reason, WEIR_R_DNS_INVALID);
@@ -80,13 +82,15 @@ static void garbage(void **state)
 	assert_string_equal(play_reply(p), "NOTIMP");
 	play_ask_raw(p, 1, STR("\0\1\1\0\0\1\0\0\0\0\0\0\1a\0\0\1\0\1extra"));
 	assert_string_equal(play_reply(p), "FORMERR");
-	play_ask_raw(p, 1, STR("\0\1\1\0\0\1\0\0\0\0\0\0\300\14\0\1\0\1")); /* a pointer to itself */
+	play_ask_raw(
+		p, 1, STR("\0\1\1\0\0\1\0\0\0\0\0\0\300\14\0\1\0\1")); /* a pointer to itself */
 	assert_string_equal(play_reply(p), "FORMERR");
 	play_ask_raw(p, 1, STR("\0\1\1\0\0\1\0\0\0\0\0\0\1a\0\0\20\0\3")); /* CHAOS */
 	assert_string_equal(play_reply(p), "REFUSED");
 	play_ask_raw(p, 1, STR("\0\1\1\0\0\1\0\0\0\0\0\0\3a.b\4test\0\0\1\0\1")); /* a dot inside */
 	assert_string_equal(play_reply(p), "REFUSED");
-	play_ask_raw(p, 1, STR("\0\1\1\0\0\1\0\0\0\0\0\0\3a\0b\4test\0\0\1\0\1")); /* a NUL inside */
+	play_ask_raw(
+		p, 1, STR("\0\1\1\0\0\1\0\0\0\0\0\0\3a\0b\4test\0\0\1\0\1")); /* a NUL inside */
 	assert_string_equal(play_reply(p), "REFUSED");
 	play_ask(p, 1, "1.2.3.4", DNS_A);
 	assert_string_equal(play_reply(p), "REFUSED");
@@ -97,8 +101,8 @@ static void garbage(void **state)
 /* D10 */
 static void types_without_meaning(void **state)
 {
-	static const uint16_t refused[] = { 0, DNS_NULL, DNS_OPT, 128, DNS_IXFR, DNS_AXFR, DNS_ANY, 249,
-		250, 65280, 65535 };
+	static const uint16_t refused[] = {
+		0, DNS_NULL, DNS_OPT, 128, DNS_IXFR, DNS_AXFR, DNS_ANY, 249, 250, 65280, 65535};
 	static const uint16_t asked[] = { DNS_TXT, DNS_HTTPS, DNS_SVCB, DNS_MX, DNS_SRV, DNS_CAA };
 	struct play *p = world("9.9.9.9", "allow:");
 
@@ -123,7 +127,8 @@ static void chains(void **state)
 	auto_buf struct buf records = BUF_MAX(4096);
 
 	play_ask(p, 1, "h.test", DNS_A);
-	play_answer(p, 0, DNS_NOERROR, "evil.example A 60 198.51.100.66, cdn.denied.example A 60 192.0.2.1, "
+	play_answer(p, 0, DNS_NOERROR,
+		"evil.example A 60 198.51.100.66, cdn.denied.example A 60 192.0.2.1, "
 		"h.test CNAME 30 x.cdn.example, x.cdn.example CNAME 60 cdn.denied.example");
 	assert_string_equal(play_reply(p), "NOERROR h.test CNAME 30 x.cdn.example, "
 		"x.cdn.example CNAME 60 cdn.denied.example, cdn.denied.example A 60 192.0.2.1");
@@ -141,7 +146,8 @@ static void chains(void **state)
 	play_answer(p, 0, DNS_NOERROR, buf_cstr(&records));
 	assert_string_equal(play_reply(p), "SERVFAIL");
 	play_ask(p, 1, "h.test", DNS_A);
-	play_answer(p, 1, DNS_NOERROR, "h.test CNAME 60 a.test, a.test CNAME 60 h.test"); /* a circle */
+	play_answer(
+		p, 1, DNS_NOERROR, "h.test CNAME 60 a.test, a.test CNAME 60 h.test"); /* a circle */
 	assert_string_equal(play_reply(p), "SERVFAIL");
 	play_free(p);
 }
@@ -206,7 +212,8 @@ static void truncation(void **state)
 	for (int i = 0; i < 40; i++)
 		buf_fmt(&records, "%sh.test TXT 60 %060d", i ? ", " : "", i);
 	play_answer(p, 1, DNS_NOERROR, buf_cstr(&records));
-	assert_string_equal(play_reply(p), "TC NOERROR"); /* 40 records exceed what UDP carries here */
+	assert_string_equal(
+		play_reply(p), "TC NOERROR"); /* 40 records exceed what UDP carries here */
 	ip_from(STR("169.254.77.1"), &tcp.dst);
 	buf_reset(&msg);
 	{
@@ -263,7 +270,8 @@ static void ids_and_cases_vary(void **state)
 		play_ask(p, 1, name, DNS_A);
 		if (i) {
 			same_id += p->sent[i].q.id == p->sent[i - 1].q.id;
-			same_cases += memcmp(p->sent[i].q.name.w + 5, p->sent[i - 1].q.name.w + 5, 16) == 0;
+			same_cases += memcmp(p->sent[i].q.name.w + 5, p->sent[i - 1].q.name.w + 5,
+					      16) == 0;
 		}
 		assert_int_equal(p->sent[i].sock, i); /* a socket of its own */
 	}

@@ -12,7 +12,8 @@ static struct rd at(struct str msg, size_t pos)
 
 static void names(void **state)
 {
-	struct str msg = STR("\3www\7Example\3com\0" /* 0 */ "\1a\300\4" /* 17 */ "\300\21" /* 21 */);
+	struct str msg =
+		STR("\3www\7Example\3com\0" /* 0 */ "\1a\300\4" /* 17 */ "\300\21" /* 21 */);
 	struct dns_name a, b;
 	char text[DNS_TEXT_MAX];
 	struct rd rd = at(msg, 0);
@@ -129,7 +130,8 @@ static void queries(void **state)
 }
 
 /* One record whose rdata is `in`, copied to a fresh message; what comes out. */
-static struct str rdata_through(uint16_t type, struct str in, struct buf *msg, struct buf *out, int *ret)
+static struct str rdata_through(
+	uint16_t type, struct str in, struct buf *msg, struct buf *out, int *ret)
 {
 	struct dns_name name, asked;
 	uint16_t t, c;
