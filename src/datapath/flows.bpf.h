@@ -5,7 +5,7 @@
  *
  * An entry is *current* while it carries the slot's policy id and the floor's generation. A
  * packet of a stale entry is judged again and the entry renewed, or removed (WEIR_R_CUT). Only a
- * SYN begins a TCP flow, and a SYN is always judged. The entry's idle time depends on its state:
+ * SYN begins a TCP flow, and a SYN is always judged; an echo reply begins nothing. The entry's idle time depends on its state:
  *
  *	NEW	no answer yet			 60 s
  *	OPEN	answered: TCP			  2 h 15 min (above the usual keep-alive)
@@ -145,7 +145,7 @@ static __noinline int flow_out(const struct where *w, const struct packet *p, st
 	flow_key(w, p, &key);
 	f = bpf_map_lookup_elem(&weir_flows, &key);
 	if (!f) {
-		if (p->proto == IPPROTO_TCP && !syn) {
+		if ((p->proto == IPPROTO_TCP && !syn) || p->icmp == ICMP_ANSWER) {
 			refuse(v, WEIR_R_UNSOLICITED, 0);
 			return -1;
 		}

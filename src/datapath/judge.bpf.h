@@ -127,7 +127,8 @@ static __always_inline void judge_address(__u32 policy_id, const struct weir_pol
 		refuse(v, WEIR_R_FRAGMENT, 0);
 	else if (has_ports(p))
 		judge_ports(policy_id, p, d, policy->smtp, v);
-	else if (p->frag != FRAG_LATER && p->icmp != ICMP_ASK && !policy->other_protocols)
+	else if (p->frag != FRAG_LATER && p->icmp != ICMP_ASK && p->icmp != ICMP_ANSWER &&
+		!policy->other_protocols)
 		refuse(v, WEIR_R_PROTOCOL, 0);
 	else
 		decide(v, d->verdict, d->rule); /* of the address as a whole: every port, or none */

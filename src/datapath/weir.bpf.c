@@ -154,7 +154,7 @@ static __noinline enum course classify(struct __sk_buff *skb, const struct where
 	if (!w->s || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) < 0)
 		return COURSE_REFUSE;
 	refuse(v, WEIR_R_SPOOF, 0);
-	if (!mac_eq(eth.h_source, sandbox))
+	if (!mac_eq(eth.h_source, sandbox) || skb->vlan_present)
 		return COURSE_REFUSE;
 	if (eth.h_proto == bpf_htons(ETH_P_ARP))
 		return arp_is_ours(skb, w->s) ? COURSE_ROUTER : COURSE_REFUSE;

@@ -118,7 +118,9 @@ int policy_encode(const struct policy *p, struct buf *out)
 	buf_u8(out, p->dialect);
 	buf_u8(out, p->fallback);
 	buf_be32(out, p->n_rules);
-	for (const struct policy_rule *r = p->rules; r < p->rules + p->n_rules; r++) {
+	for (uint32_t n = 0; n < p->n_rules; n++) {
+		const struct policy_rule *r = &p->rules[n];
+
 		buf_u8(out, r->action);
 		buf_be32(out, r->names);
 		buf_be32(out, r->prefixes);

@@ -295,6 +295,17 @@ def test_ping_needs_every_port(net, v):
     assert ping(net, v, FAR[v]).returncode != 0
 
 
+def test_ping_goes_on_under_a_new_version_that_allows_it(net, v):
+    net.commit(NEAR[v])
+    proc = subprocess.Popen(["nsenter", f"--net=/run/netns/{net.s}", "ping", f"-{v}", "-n", "-c8",
+                             "-i0.05", "-W1", NEAR[v]], stdout=subprocess.PIPE, text=True)
+    while proc.poll() is None:
+        net.commit(NEAR[v], FAR[v])
+    assert "8 received" in proc.stdout.read()
+    proc.stdout.close()
+    assert net.denied("cut") == 0
+
+
 def test_floor_cannot_be_opened(net, v):
     net.commit()
     inside = {4: ["10.60.0.9", "10.42.0.5", "169.254.169.254"],
@@ -582,6 +593,8 @@ SPOOFS = {
     "other mac": frame(ip4(OWN[4], NEAR[4], 17, UDP_9), dst="02:00:00:00:00:09"),
     "dhcp": frame(ip4("0.0.0.0", "255.255.255.255", 17, struct.pack("!HHHH", 68, 67, 8, 0)),
                   dst="ff:ff:ff:ff:ff:ff"),
+    "vlan": frame(ip4(OWN[4], NEAR[4], 17, UDP_9))[:12] + b"\x81\x00\x00\x00" +
+            frame(ip4(OWN[4], NEAR[4], 17, UDP_9))[12:],
     "arp reply": arp(2, SB, "169.254.77.1", GW, "169.254.77.1"),
     "gratuitous arp": arp(1, SB, "10.60.0.5", "00:00:00:00:00:00", "10.60.0.5"),
     "arp for a neighbour": arp(1, SB, "10.60.0.5", "00:00:00:00:00:00", "10.60.0.6"),
@@ -619,6 +632,7 @@ MALFORMED = {
     "offset one": (ip4(OWN[4], NEAR[4], 6, bytes(20), frag=1), "fragment"),
     "routing header": (ip6(OWN[6], NEAR[6], 43, b"\x11\x00\x00\x00\x00\x00\x00\x00" + UDP_9), "protocol"),
     "many headers": (ip6(OWN[6], NEAR[6], 60, b"\x3c\x00\x01\x04\x00\x00\x00\x00" * 8 + UDP_9), "protocol"),
+    "echo reply": (ip4(OWN[4], NEAR[4], 1, struct.pack("!BBHHH", 0, 0, 0xfffb, 4, 0)), "unsolicited"),
     "mapped": (ip6(OWN[6], "::ffff:203.0.113.10", 17, UDP_9), "floor"),
     "dns in fragments": (ip4(OWN[4], NEAR[4], 17, struct.pack("!HHHH", 1000, 53, 100, 0), frag=0x2000),
                          "fragment"),
