@@ -1,0 +1,310 @@
+/*
+ * datapath, pins and keys against the kernel's maps: adoption, stale pins, commits that leave
+ * nothing behind, lives of a slot. Needs root; links and packets are for tests/netlab.
+ */
+#include <bpf/bpf.h>
+#include <netinet/in.h>
+#include "base/clock.h"
+#include "datapath/datapath.h"
+#include "datapath/events.h"
+#include "datapath/pins.h"
+#include "policy/createos.h"
+#include "../unit.h"
+
+#define BPFFS	"/sys/fs/bpf"
+#define SKIPPED 77
+
+static char name[64];
+static struct policy_floor floor_list;
+static const struct policy_knobs knobs = { .reject = true };
+
+static struct datapath *reopen(struct datapath *dp)
+{
+	struct err err = { 0 };
+
+	datapath_free(dp);
+	dp = NULL;
+	if (datapath_open(BPFFS, name, &dp, &err) < 0)
+		fail_msg("%s", err.text);
+	return dp;
+}
+
+static int fresh(void **state)
+{
+	datapath_unpin(BPFFS, name, NULL);
+	*state = reopen(NULL);
+	return 0;
+}
+
+static int gone(void **state)
+{
+	datapath_free(*state);
+	return datapath_unpin(BPFFS, name, NULL);
+}
+
+static size_t count(const struct datapath *dp, const char *map)
+{
+	uint8_t key[64], next[64], *last = NULL;
+	size_t n = 0;
+
+	while (bpf_map_get_next_key(datapath_fd(dp, map), last, next) == 0) {
+		memcpy(key, next, sizeof(key));
+		last = key;
+		n++;
+	}
+	return n;
+}
+
+static void set_slot(struct datapath *dp, uint32_t slot, uint32_t ifindex)
+{
+	struct datapath_slot s = { .slot = slot, .ifindex = ifindex, .ip4 = ip_v4(0x0a3c0000 + slot) };
+
+	assert_int_equal(datapath_slot_set(dp, &s, NULL), 0);
+}
+
+static struct policy *policy_of(const char *a, const char *b)
+{
+	struct str rules[] = { str_c(a), str_c(b) };
+	struct policy *p = NULL;
+
+	assert_int_equal(createos_policy(rules, b ? 2 : 1, &floor_list, &p, NULL), 0);
+	return p;
+}
+
+static void commit(struct datapath *dp, uint32_t slot, uint32_t id, const char *a, const char *b)
+{
+	auto_policy struct policy *p = policy_of(a, b);
+	struct err err = { 0 };
+
+	if (datapath_commit(dp, slot, id, p, &knobs, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static void commits_leave_nothing_behind(void **state)
+{
+	struct datapath *dp = *state;
+	struct weir_slot slot;
+
+	set_slot(dp, 1, 11);
+	commit(dp, 1, 100, "10.9.0.0/16:8080", "1.1.1.1:443");
+	assert_int_equal(count(dp, "weir_policies"), 1);
+	assert_int_equal(count(dp, "weir_prefixes"), 2);
+	assert_int_equal(count(dp, "weir_ports"), 8);
+	datapath_slot_get(dp, 1, &slot);
+	assert_int_equal(slot.policy, 100);
+	commit(dp, 1, 100, "2.2.2.2", NULL); /* done already: nothing happens */
+	assert_int_equal(count(dp, "weir_prefixes"), 2);
+	for (uint32_t id = 101; id < 200; id++)
+		commit(dp, 1, id, "10.9.0.0/16:8080", "2.2.2.2");
+	dp = *state = reopen(dp); /* closing deletes what is retired */
+	assert_int_equal(count(dp, "weir_policies"), 1);
+	assert_int_equal(count(dp, "weir_prefixes"), 2);
+	datapath_slot_clear(dp, 1);
+	dp = *state = reopen(dp);
+	assert_int_equal(count(dp, "weir_policies"), 0);
+	assert_int_equal(count(dp, "weir_prefixes"), 0);
+	assert_int_equal(count(dp, "weir_ports"), 0);
+	assert_int_equal(count(dp, "weir_links"), 0);
+}
+
+static void adoption(void **state)
+{
+	struct datapath *dp = *state;
+	struct weir_slot slot;
+
+	assert_false(datapath_adopted(dp));
+	set_slot(dp, 9, 19);
+	commit(dp, 9, 7, "10.9.0.0/16:8080", "1.1.1.1:443");
+	dp = *state = reopen(dp);
+	assert_true(datapath_adopted(dp));
+	assert_int_equal(datapath_slot_get(dp, 9, &slot), 0);
+	assert_int_equal(slot.policy, 7);
+	assert_int_equal(slot.ifindex, 19);
+	commit(dp, 9, 8, "3.3.3.3", NULL); /* the keys of 7 were found again */
+	dp = *state = reopen(dp);
+	assert_int_equal(count(dp, "weir_prefixes"), 1);
+	assert_int_equal(count(dp, "weir_ports"), 0);
+}
+
+static void stale_pins_are_replaced(void **state)
+{
+	struct datapath *dp = *state;
+	struct weir_config config = { .version = WEIR_MAPS_VERSION + 1 };
+	struct weir_slot slot;
+	uint32_t zero = 0;
+
+	set_slot(dp, 9, 19);
+	commit(dp, 9, 7, "10.9.0.0/16", NULL);
+	bpf_map_update_elem(datapath_fd(dp, "weir_config"), &zero, &config, BPF_ANY);
+	dp = *state = reopen(dp);
+	assert_false(datapath_adopted(dp));
+	assert_int_equal(datapath_slot_get(dp, 9, &slot), -ENOENT);
+	assert_int_equal(count(dp, "weir_prefixes"), 0);
+	dp = *state = reopen(dp);
+	assert_true(datapath_adopted(dp));
+	/* a missing map is as bad as another version */
+	char path[200];
+	snprintf(path, sizeof(path), BPFFS "/%s/weir_ports", name);
+	assert_int_equal(unlink(path), 0);
+	dp = *state = reopen(dp);
+	assert_false(datapath_adopted(dp));
+}
+
+static void lives_of_a_slot(void **state)
+{
+	struct datapath *dp = *state;
+	struct weir_slot before, after;
+	uint32_t ifindex = 11, slot;
+	struct err err;
+
+	set_slot(dp, 3, 11);
+	commit(dp, 3, 50, "1.1.1.1", NULL);
+	datapath_slot_get(dp, 3, &before);
+	set_slot(dp, 3, 12);
+	datapath_slot_get(dp, 3, &after);
+	assert_int_equal(after.policy, 0);
+	assert_int_equal(after.epoch, before.epoch + 1);
+	assert_true(bpf_map_lookup_elem(datapath_fd(dp, "weir_links"), &ifindex, &slot) < 0);
+	/* the former link's number is another slot's now: clearing leaves it alone */
+	set_slot(dp, 4, 12);
+	datapath_slot_clear(dp, 3);
+	ifindex = 12;
+	assert_int_equal(bpf_map_lookup_elem(datapath_fd(dp, "weir_links"), &ifindex, &slot), 0);
+	assert_int_equal(slot, 4);
+	commit(dp, 4, 51, "1.1.1.1", NULL);
+	datapath_quarantine(dp, 4);
+	datapath_slot_get(dp, 4, &after);
+	assert_int_equal(after.policy, 0);
+	assert_true(datapath_slot_set(dp, &(struct datapath_slot){ .slot = 0, .ifindex = 1 }, &err) < 0);
+	assert_true(datapath_slot_set(dp,
+		&(struct datapath_slot){ .slot = WEIR_SLOTS_MAX + 1, .ifindex = 1 }, &err) < 0);
+	datapath_slot_clear(dp, UINT32_MAX);
+}
+
+static void refused_commits_change_nothing(void **state)
+{
+	struct datapath *dp = *state;
+	auto_policy struct policy *big = policy_new(POLICY_NATIVE, WEIR_DENY);
+	struct weir_slot slot;
+	struct err err = { 0 };
+
+	set_slot(dp, 1, 11);
+	commit(dp, 1, 5, "1.1.1.1", NULL);
+	policy_add_rule(big, WEIR_ALLOW);
+	for (uint32_t i = 0; i < POLICY_PORTS_MAX; i++)
+		policy_add_port(big, POLICY_TCP, (uint16_t)(4 * i), (uint16_t)(4 * i));
+	for (uint32_t i = 0; i < 5; i++) {
+		policy_add_rule(big, WEIR_DENY);
+		policy_add_prefix(big, prefix_of(ip_v4(0x0b000000 + i), 32));
+	}
+	assert_int_equal(datapath_commit(dp, 1, 6, big, &knobs, &err), -E2BIG);
+	assert_int_equal(err.kind, ERR_INVALID);
+	datapath_slot_get(dp, 1, &slot);
+	assert_int_equal(slot.policy, 5);
+	assert_int_equal(count(dp, "weir_policies"), 1);
+	assert_int_equal(count(dp, "weir_ports"), 0);
+	assert_int_equal(datapath_commit(dp, 1, 0, big, &knobs, &err), -EINVAL);
+	assert_int_equal(datapath_commit(dp, 1, 1u << 31, big, &knobs, &err), -EINVAL);
+}
+
+static void pins_and_the_sweep(void **state)
+{
+	struct datapath *dp = *state;
+	struct pins pins = { datapath_fd(dp, "weir_pins"), datapath_fd(dp, "weir_ports") };
+	auto_policy struct policy *p = policy_of("a.test:443", NULL);
+	struct policy_pin_image img;
+	struct name a;
+
+	name_from(STR("a.test"), &a, NULL);
+	set_slot(dp, 1, 11);
+	assert_int_equal(policy_pin(p, &knobs, ip_v4(0x01010101), &a, 1, 0x80000001, &img), 0);
+	for (uint32_t id = 20; id < 23; id++)
+		assert_int_equal(pin_set_image(&pins, id, ip_v4(0x01010101), &img, 1000), 0);
+	assert_int_equal(datapath_commit(dp, 1, 21, p, &knobs, NULL), 0);
+	assert_int_equal(pin_last_used(&pins, 21, ip_v4(0x01010101)), 1000);
+	assert_int_equal(pin_set(&pins, 21, ip_v4(0x01010101), &img.decision, 2000), 0);
+	assert_int_equal(pin_last_used(&pins, 21, ip_v4(0x01010101)), 1000); /* kept */
+	assert_int_equal(pin_last_used(&pins, 21, ip_v4(0x01010102)), 0);
+	assert_int_equal(count(dp, "weir_pins"), 3);
+	assert_int_equal(datapath_sweep(dp), 2 * (1 + (int)img.n_ports));
+	assert_int_equal(count(dp, "weir_pins"), 1);
+	assert_int_equal(count(dp, "weir_ports"), img.n_ports);
+	pin_delete(&pins, 21, ip_v4(0x01010101));
+	pin_ports_delete(&pins, 21, img.ports, img.n_ports);
+	assert_int_equal(count(dp, "weir_pins") + count(dp, "weir_ports"), 0);
+	policy_pin_image_done(&img);
+}
+
+static void floor_is_replaced(void **state)
+{
+	struct datapath *dp = *state;
+	static struct policy_floor f;
+	struct weir_config config;
+	uint32_t zero = 0, generation;
+	struct prefix p;
+
+	f = floor_list;
+	assert_int_equal(datapath_floor_set(dp, &f, NULL), 0);
+	assert_int_equal(count(dp, "weir_floor"), f.n);
+	bpf_map_lookup_elem(datapath_fd(dp, "weir_config"), &zero, &config);
+	generation = config.floor;
+	prefix_from(STR("198.51.100.0/24"), true, &p);
+	f.e[0] = (struct policy_floor_entry){ p, WEIR_FLOOR_OPERATOR };
+	f.n = 5;
+	assert_int_equal(datapath_floor_set(dp, &f, NULL), 0);
+	assert_int_equal(count(dp, "weir_floor"), 5);
+	bpf_map_lookup_elem(datapath_fd(dp, "weir_config"), &zero, &config);
+	assert_int_equal(config.floor, generation + 1);
+	assert_int_equal(config.version, WEIR_MAPS_VERSION);
+}
+
+static void on_event(const struct weir_event *e, void *arg)
+{
+	(*(int *)arg)++;
+}
+
+static void quiet_life(void **state)
+{
+	struct datapath *dp = *state;
+	struct weir_collect result = { 9, 9 };
+	struct weir_counters counters;
+	struct events_ring *ring;
+	int seen = 0;
+
+	assert_int_equal(datapath_collect(dp, &result), 0);
+	assert_int_equal(result.live + result.removed, 0);
+	assert_int_equal(datapath_counters(dp, 1, &counters), 0);
+	assert_int_equal(counters.out_packets, 0);
+	assert_int_equal(datapath_counters(dp, 0, &counters), -EINVAL);
+	assert_int_equal(datapath_fd(dp, "no such map"), -ENOENT);
+	assert_int_equal(events_ring_open(datapath_fd(dp, "weir_events"), on_event, &seen, &ring, NULL),
+		0);
+	assert_true(events_ring_fd(ring) >= 0);
+	assert_int_equal(events_ring_read(ring), 0);
+	events_ring_free(ring);
+	assert_int_equal(datapath_dns_workers(dp, WEIR_DNS_WORKERS_MAX + 1, NULL), -EINVAL);
+	assert_true(datapath_dns_socket(dp, 0, IPPROTO_UDP, 4, 0, NULL) < 0); /* not a socket */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(commits_leave_nothing_behind, fresh, gone),
+		cmocka_unit_test_setup_teardown(adoption, fresh, gone),
+		cmocka_unit_test_setup_teardown(stale_pins_are_replaced, fresh, gone),
+		cmocka_unit_test_setup_teardown(lives_of_a_slot, fresh, gone),
+		cmocka_unit_test_setup_teardown(refused_commits_change_nothing, fresh, gone),
+		cmocka_unit_test_setup_teardown(pins_and_the_sweep, fresh, gone),
+		cmocka_unit_test_setup_teardown(floor_is_replaced, fresh, gone),
+		cmocka_unit_test_setup_teardown(quiet_life, fresh, gone),
+	};
+	struct policy_floor_spec spec = { 0 };
+
+	if (geteuid() != 0) {
+		printf("skipped: BPF needs root\n");
+		return SKIPPED;
+	}
+	snprintf(name, sizeof(name), "unit-%d-%" PRIx64, getpid(), clock_mono_ns());
+	policy_floor_build(&spec, &floor_list, NULL);
+	return cmocka_run_group_tests_name("datapath", tests, NULL, NULL);
+}
