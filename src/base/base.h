@@ -60,4 +60,6 @@ static inline void auto_fd_done(int *fd)
 #define auto_fd _cleanup_(auto_fd_done)
 
 /* Calls that forget a length or a failure. Use base/str.h and base/buf.h. */
+#undef sprintf /* clang's fortified headers make macros of these two */
+#undef vsprintf
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok atoi atol atoll gets strncpy strncat

@@ -103,6 +103,8 @@ int buf_be64(struct buf *b, uint64_t v)
 void buf_consume(struct buf *b, size_t n)
 {
 	n = MIN(n, b->n);
+	if (n == 0)
+		return;
 	memmove(b->p, b->p + n, b->n - n);
 	b->n -= n;
 }
