@@ -349,7 +349,7 @@ static int container_spawn(struct runtime *rt, const struct runtime_spec *spec,
 {
 	const struct cgroup_limits limits = { spec->mem_mib, spec->pids, spec->vcpu_milli };
 	struct starter_request req = { .mem_mib = spec->mem_mib, .revive = spec->revive,
-		.ip4 = spec->ip4, .ip6 = spec->ip6, .slot = spec->slot, .disk_mib = spec->disk_mib,
+		.ip4 = spec->ip4, .ip6 = spec->ip6,
 		.uid = rt->uid_base + spec->slot * IDS_PER_SANDBOX };
 	auto_fd int rootfs = -EBADF;
 	struct starter s;

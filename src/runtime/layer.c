@@ -2,16 +2,13 @@
  * Writable layers, what both backends share: see layer.h. A layer is a directory with a name of
  * ours; with `loop` it holds the image, with `quota` it lies on the volume and is the layer.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include "base/fd.h"
-#include "runtime/layer_ops.h"
+#include "runtime/janitor.h"
 #include "runtime/sys.h"
-
-#define DEPTH_MAX 64 /* of nested directories followed at once while removing; deeper ones are moved up */
 
 int layer_run(const char *const *argv, struct err *err)
 {
@@ -81,75 +78,6 @@ int layer_dirs(int at, struct err *err)
 	return 0;
 }
 
-/*
- * Nothing in there can be trusted to be shallow: a directory inside another is first moved up to
- * the top, under a number, so that depth stays at two whatever a tenant built.
- */
-int layer_empty(int top)
-{
-	unsigned int moved = 0;
-
-	for (bool again = true; again;) {
-		int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		DIR *d = fd < 0 ? NULL : fdopendir(fd);
-		struct dirent *e;
-
-		again = false;
-		if (!d) {
-			fd_close(fd);
-			return -errno;
-		}
-		while ((e = readdir(d))) {
-			int inner_fd;
-			DIR *inner;
-			struct dirent *f;
-
-			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-				continue;
-			if (unlinkat(top, e->d_name, 0) == 0)
-				continue;
-			if (errno != EISDIR && errno != EPERM) {
-				int r = -errno;
-
-				closedir(d);
-				return r;
-			}
-			inner_fd = openat(top, e->d_name,
-				O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-			inner = inner_fd < 0 ? NULL : fdopendir(inner_fd);
-			if (!inner) {
-				fd_close(inner_fd);
-				closedir(d);
-				return -errno;
-			}
-			while ((f = readdir(inner))) {
-				char name[32];
-
-				if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, ".."))
-					continue;
-				if (unlinkat(dirfd(inner), f->d_name, 0) == 0 ||
-					unlinkat(dirfd(inner), f->d_name, AT_REMOVEDIR) == 0)
-					continue;
-				do
-					snprintf(name, sizeof(name), ".gone-%u", moved++);
-				while (renameat2(dirfd(inner), f->d_name, top, name,
-					       RENAME_NOREPLACE) < 0 &&
-					errno == EEXIST);
-				again = true;
-			}
-			closedir(inner);
-			if (unlinkat(top, e->d_name, AT_REMOVEDIR) < 0) {
-				int r = -errno;
-
-				closedir(d);
-				return r;
-			}
-		}
-		closedir(d);
-	}
-	return 0;
-}
-
 /* --- the store --- */
 
 int layers_open(const char *state_dir, const char *backend, struct layers **ret, struct err *err)
@@ -160,7 +88,7 @@ int layers_open(const char *state_dir, const char *backend, struct layers **ret,
 
 	if (!ls)
 		return err_sys(err, -ENOMEM, "writable layers");
-	ls->fd = ls->volume = -EBADF;
+	ls->fd = ls->volume = ls->janitor.chan = -EBADF;
 	if ((size_t)snprintf(ls->dir, sizeof(ls->dir), "%s/layers", state_dir) >= sizeof(ls->dir)) {
 		free(ls);
 		return err_sys(err, -ENAMETOOLONG, "state directory");
@@ -197,8 +125,7 @@ void layers_close(struct layers *ls)
 {
 	if (!ls)
 		return;
-	if (ls->ops)
-		ls->ops->close(ls);
+	janitor_end(ls);
 	fd_close(ls->volume);
 	fd_close(ls->fd);
 	free(ls);
@@ -220,12 +147,6 @@ size_t layers_fds(const struct layers *ls, int *fds, size_t max)
 	return n;
 }
 
-/* Where the layers' directories are. */
-static int home(const struct layers *ls)
-{
-	return ls->volume >= 0 ? ls->volume : ls->fd;
-}
-
 int layers_ready(struct layers *ls, uint32_t mib, struct err *err)
 {
 	return ls->ops->ready(ls, mib, err);
@@ -233,12 +154,12 @@ int layers_ready(struct layers *ls, uint32_t mib, struct err *err)
 
 bool layer_exists(struct layers *ls, const char *name)
 {
-	return faccessat(home(ls), name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	return faccessat(layers_home(ls), name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *err)
 {
-	if (mkdirat(home(ls), name, 0700) < 0)
+	if (mkdirat(layers_home(ls), name, 0700) < 0)
 		return errno == EEXIST ? err_set(err, -EEXIST, ERR_CONFLICT,
 						 "there is a writable layer %s already", name)
 				       : err_sys(err, -errno, "make the writable layer %s", name);
@@ -250,15 +171,13 @@ int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struc
 	return ls->ops->mount(ls, name, ret, err);
 }
 
-int layer_claim(struct layers *ls, const char *from, const char *name, uint32_t slot, uint32_t mib,
-	struct err *err)
+int layer_claim(struct layers *ls, const char *from, const char *name, struct err *err)
 {
-	if (strcmp(from, name) != 0 &&
-		renameat2(home(ls), from, home(ls), name, RENAME_NOREPLACE) < 0)
-		return errno == EEXIST ? err_set(err, -EEXIST, ERR_CONFLICT,
-						 "there is a writable layer %s already", name)
-				       : err_sys(err, -errno, "name the writable layer %s", name);
-	return ls->ops->claim(ls, name, slot, mib, err);
+	if (renameat2(layers_home(ls), from, layers_home(ls), name, RENAME_NOREPLACE) == 0)
+		return 0;
+	return errno == EEXIST ? err_set(err, -EEXIST, ERR_CONFLICT,
+					 "there is a writable layer %s already", name)
+			       : err_sys(err, -errno, "name the writable layer %s", name);
 }
 
 int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err)
@@ -269,33 +188,4 @@ int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, 
 uint64_t layer_used(struct layers *ls, const char *name)
 {
 	return ls->ops->used(ls, name);
-}
-
-int layer_discard(struct layers *ls, const char *name, struct err *err)
-{
-	auto_fd int dir = openat(home(ls), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int r;
-
-	if (dir < 0)
-		return errno == ENOENT ? 0 : err_sys(err, -errno, "open the writable layer %s", name);
-	r = layer_empty(dir);
-	if (r < 0 || unlinkat(home(ls), name, AT_REMOVEDIR) < 0)
-		return err_sys(err, r < 0 ? r : -errno, "remove the writable layer %s", name);
-	return 0;
-}
-
-void layers_sweep(struct layers *ls)
-{
-	int fd = openat(home(ls), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *e;
-
-	if (!d) {
-		fd_close(fd);
-		return;
-	}
-	while ((e = readdir(d)))
-		if (str_starts(str_c(e->d_name), STR(LAYER_SPARE)))
-			layer_discard(ls, e->d_name, NULL);
-	closedir(d);
 }

@@ -32,12 +32,11 @@ bool layer_exists(struct layers *ls, const char *name);
 /* These three also run in a starter: they allocate nothing. */
 int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *err);
 int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
-/* Only now is it known whose it is: give it its name; the quota follows the slot. */
-int layer_claim(struct layers *ls, const char *from, const char *name, uint32_t slot, uint32_t mib,
-	struct err *err);
+/* Give a spare one its name. */
+int layer_claim(struct layers *ls, const char *from, const char *name, struct err *err);
 int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err);
 uint64_t layer_used(struct layers *ls, const char *name);
-/* 0 also when there is none. */
+/* It is nobody's from now on, and removed in the background. 0 also when there is none. */
 int layer_discard(struct layers *ls, const char *name, struct err *err);
 /* Layers named LAYER_SPARE… belong to nobody after a restart. */
 #define LAYER_SPARE ".spare-"

@@ -58,11 +58,6 @@ static int loop_open(struct layers *ls, struct err *err)
 	return 0;
 }
 
-static void loop_close(struct layers *ls)
-{
-	(void)ls;
-}
-
 static int loop_ready(struct layers *ls, uint32_t mib, struct err *err)
 {
 	struct name made, tmp, path;
@@ -151,12 +146,6 @@ static int loop_mount(struct layers *ls, const char *name, struct layer_at *ret,
 	return 0;
 }
 
-static int loop_claim(struct layers *ls, const char *name, uint32_t slot, uint32_t mib,
-	struct err *err)
-{
-	return 0; /* the image has its size and belongs to nobody else */
-}
-
 static int grow_unmounted(struct layers *ls, const char *name, uint32_t mib, struct err *err)
 {
 	char path[600], size[24];
@@ -235,11 +224,9 @@ static uint64_t loop_used(struct layers *ls, const char *name)
 const struct layer_ops layer_loop = {
 	.name = "loop",
 	.open = loop_open,
-	.close = loop_close,
 	.ready = loop_ready,
 	.make = loop_make,
 	.mount = loop_mount,
-	.claim = loop_claim,
 	.grow = loop_grow,
 	.used = loop_used,
 };

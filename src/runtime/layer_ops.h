@@ -7,21 +7,28 @@ struct layers {
 	char dir[256];	   /* <state_dir>/layers */
 	int fd;		   /* it, opened */
 	int templates;	   /* how many template images there are */
+	struct {
+		pid_t pid;
+		int chan;
+	} janitor; /* chan -EBADF: none */
 	/* quota only */
 	int volume;	   /* root of the mounted state volume */
 	char device[32];   /* its loop device */
 };
 
+/* Where the layers' directories are. */
+static inline int layers_home(const struct layers *ls)
+{
+	return ls->volume >= 0 ? ls->volume : ls->fd;
+}
+
 struct layer_ops {
 	const char *name;
 	int (*open)(struct layers *ls, struct err *err);
-	void (*close)(struct layers *ls);
 	int (*ready)(struct layers *ls, uint32_t mib, struct err *err);
 	/* The directory <name> is there and empty; make what mount() needs. */
 	int (*make)(struct layers *ls, const char *name, uint32_t mib, struct err *err);
 	int (*mount)(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
-	int (*claim)(struct layers *ls, const char *name, uint32_t slot, uint32_t mib,
-		struct err *err);
 	int (*grow)(struct layers *ls, const char *name, uint32_t mib, bool mounted,
 		struct err *err);
 	uint64_t (*used)(struct layers *ls, const char *name);
@@ -37,5 +44,3 @@ int layer_run(const char *const *argv, struct err *err);
 int layer_mount_ext4(const char *device, bool quota, struct err *err);
 /* upper/ and work/ in a directory, made when missing. */
 int layer_dirs(int at, struct err *err);
-/* Remove everything below a directory; its own mount only. */
-int layer_empty(int dir);

@@ -1,8 +1,8 @@
 /*
  * Writable layers as directories of one ext4 volume with project quotas:
  * `<state_dir>/layers/volume`, sparse, mounted once through a loop device. A layer's project id is
- * its slot, which no two layers share. Setting a limit takes a fraction of a millisecond and
- * growing is setting another.
+ * its directory's inode number, which is taken until the last of it has been removed. Setting a
+ * limit takes a fraction of a millisecond and growing is setting another.
  *
  * The volume is as large as the file system it lies on (it is one hole until written), so the
  * host's free space is the limit that all sandboxes share, as with images.
@@ -22,6 +22,7 @@
 
 #define PROJECT_QUOTA	2 /* PRJQUOTA, which sys/quota.h lacks */
 #define INODES_PER_MIB	64 /* one per 16 KiB, as mkfs gives an image */
+#define PROBE_MIB	32
 #define VOLUME_MIN_MIB	256
 #define VOLUME_MAX_MIB	(8u << 20)
 
@@ -53,6 +54,29 @@ static int make_volume(struct layers *ls, const char *path, struct err *err)
 	return r;
 }
 
+/* Does the kernel have them at all? Asked of a small volume: the real one is as large as its host. */
+static int probe_quota(struct layers *ls, struct err *err)
+{
+	auto_fd int file = -EBADF, loop = -EBADF, mnt = -EBADF;
+	char path[280], dev[32];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/.probe", ls->dir);
+	unlink(path);
+	r = layer_mkfs(path, PROBE_MIB, "project,quota", err);
+	if (r < 0)
+		return r;
+	file = open(path, O_RDWR | O_CLOEXEC);
+	r = file < 0 ? err_sys(err, -errno, "open %s", path) : 0;
+	unlink(path);
+	loop = r < 0 ? r : loop_attach(file, true, dev, err);
+	mnt = loop < 0 ? loop : layer_mount_ext4(dev, true, err);
+	if (mnt >= 0)
+		return 0;
+	return err_set(err, mnt, ERR_UNSUPPORTED,
+		"the kernel has no ext4 project quota (modprobe quota_v2): %s", strerror(-mnt));
+}
+
 static int quota_open(struct layers *ls, struct err *err)
 {
 	char path[280];
@@ -64,7 +88,8 @@ static int quota_open(struct layers *ls, struct err *err)
 	snprintf(path, sizeof(path), "%s/volume", ls->dir);
 	file = open(path, O_RDWR | O_CLOEXEC);
 	if (file < 0 && errno == ENOENT) {
-		r = make_volume(ls, path, err);
+		r = probe_quota(ls, err);
+		r = r < 0 ? r : make_volume(ls, path, err);
 		if (r < 0)
 			return r;
 		made = true;
@@ -81,28 +106,13 @@ static int quota_open(struct layers *ls, struct err *err)
 	if (r >= 0)
 		return 0;
 	ls->volume = fd_close(ls->volume);
-	if (made)
-		unlink(path);
 	return err_set(err, r, ERR_UNSUPPORTED,
 		"the kernel has no ext4 project quota (modprobe quota_v2): %s", strerror(-r));
-}
-
-static void quota_close(struct layers *ls)
-{
-	(void)ls;
 }
 
 static int quota_ready(struct layers *ls, uint32_t mib, struct err *err)
 {
 	return mib ? 0 : err_field(err, -EINVAL, ERR_INVALID, "disk_mib", "at least 1 MiB");
-}
-
-static int quota_make(struct layers *ls, const char *name, uint32_t mib, struct err *err)
-{
-	auto_fd int dir = openat(ls->volume, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	return dir < 0 ? err_sys(err, -errno, "open the writable layer %s", name)
-		       : layer_dirs(dir, err);
 }
 
 /* The volume's file system once more: the same superblock, another mount. */
@@ -138,21 +148,26 @@ static int set_limit(struct layers *ls, uint32_t project, uint32_t mib)
 	return quota_ctl(ls->volume, Q_SETQUOTA, project, &dq);
 }
 
-static int quota_claim(struct layers *ls, const char *name, uint32_t slot, uint32_t mib,
-	struct err *err)
+static int quota_make(struct layers *ls, const char *name, uint32_t mib, struct err *err)
 {
 	auto_fd int dir = openat(ls->volume, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	uint32_t project;
 	int r;
 
-	if (dir < 0)
+	if (dir < 0 || fstat(dir, &st) < 0)
 		return err_sys(err, -errno, "open the writable layer %s", name);
-	r = set_limit(ls, slot, mib);
-	r = r < 0 ? r : set_project(dir, "upper", slot);
-	r = r < 0 ? r : set_project(dir, "work", slot);
+	project = (uint32_t)st.st_ino; /* ext4 has 32 bits of them */
+	r = layer_dirs(dir, err);
+	if (r < 0)
+		return r;
+	r = set_limit(ls, project, mib);
+	r = r < 0 ? r : set_project(dir, "upper", project);
+	r = r < 0 ? r : set_project(dir, "work", project);
 	return r < 0 ? err_sys(err, r, "limit the disk of %s to %u MiB", name, mib) : 0;
 }
 
-/* The project a layer was claimed for, and what it has. */
+/* The project of a layer, and what it has. */
 static int layer_quota_of(struct layers *ls, const char *name, uint32_t *ret_project,
 	struct if_dqblk *dq)
 {
@@ -198,11 +213,9 @@ static uint64_t quota_used(struct layers *ls, const char *name)
 const struct layer_ops layer_quota = {
 	.name = "quota",
 	.open = quota_open,
-	.close = quota_close,
 	.ready = quota_ready,
 	.make = quota_make,
 	.mount = quota_mount,
-	.claim = quota_claim,
 	.grow = quota_grow,
 	.used = quota_used,
 };

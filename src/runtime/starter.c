@@ -80,6 +80,7 @@ struct work { /* what a starter has made so far */
 	int chan;
 	int proc, lower, layer; /* directories of the stage; /root is the first process's business */
 	int dev[DEVS];
+	pid_t holder; /* of the image's map */
 	struct layer_at at;
 };
 
@@ -168,21 +169,6 @@ static int make_stage(struct work *w, struct err *err)
 	return r < 0 ? err_sys(err, r, "attach the stage's /proc") : 0;
 }
 
-static int park(struct work *w, struct err *err)
-{
-	const struct starter_kit *kit = w->kit;
-	int r = cgroup_enter(kit->cgroups, w->self->cgroup, err);
-
-	if (r == 0 && !w->revive)
-		r = layer_make(kit->layers, w->self->layer, w->self->disk_mib, err);
-	r = r < 0 ? r : layer_mount(kit->layers, w->self->layer, &w->at, err);
-	r = r < 0 ? r : make_stage(w, err);
-	if (r < 0)
-		return r;
-	r = mount_on(w->at.mnt, w->layer);
-	return r < 0 ? err_sys(err, r, "attach the writable layer") : 0;
-}
-
 static int put_map(pid_t pid, const char *file, uint32_t inside, uint32_t outside)
 {
 	char path[48], text[48];
@@ -199,26 +185,52 @@ static int put_maps(pid_t pid, uint32_t inside, uint32_t outside)
 	return r < 0 ? r : put_map(pid, "uid_map", inside, outside);
 }
 
-/* A user namespace that is nothing but a map: ids on disk -> ids of the sandbox. */
-static int map_namespace(uint32_t from, uint32_t to)
+/*
+ * A user namespace that will be nothing but a map from the image's ids on disk to the sandbox's.
+ * Somebody must be in it until its map is written and its file opened: a process that does nothing
+ * and ends with the starter (or with the control group).
+ */
+static int make_map_holder(struct work *w, struct err *err)
 {
-	int pidfd = -EBADF, fd, r;
-	char path[48];
-	pid_t pid = sys_clone3(CLONE_NEWUSER, SIGCHLD, -1, &pidfd);
+	int pidfd = -EBADF;
 
-	if (pid == 0)
+	w->holder = sys_clone3(CLONE_NEWUSER, SIGCHLD, -1, &pidfd);
+	if (w->holder == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close_range(0, ~0u, 0);
 		for (;;)
-			pause(); /* until killed, also by the starter's end */
-	if (pid < 0)
-		return pid;
-	r = put_maps(pid, from, to);
-	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
-	fd = r < 0 ? r : open(path, O_RDONLY | O_CLOEXEC);
-	fd = fd < 0 && r == 0 ? -errno : fd;
-	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-	waitpid(pid, NULL, 0);
+			pause();
+	}
 	fd_close(pidfd);
-	return fd;
+	return w->holder < 0 ? err_sys(err, w->holder, "make a user namespace") : 0;
+}
+
+static int park(struct work *w, struct err *err)
+{
+	const struct starter_kit *kit = w->kit;
+	int r = cgroup_enter(kit->cgroups, w->self->cgroup, err);
+
+	if (r == 0 && !w->revive)
+		r = layer_make(kit->layers, w->self->layer, w->self->disk_mib, err);
+	r = r < 0 ? r : layer_mount(kit->layers, w->self->layer, &w->at, err);
+	r = r < 0 ? r : make_stage(w, err);
+	r = r < 0 ? r : make_map_holder(w, err);
+	if (r < 0)
+		return r;
+	r = mount_on(w->at.mnt, w->layer);
+	return r < 0 ? err_sys(err, r, "attach the writable layer") : 0;
+}
+
+static int map_namespace(const struct work *w, uint32_t from, uint32_t to)
+{
+	char path[48];
+	int fd, r = put_maps(w->holder, from, to);
+
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", w->holder);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 static int mount_image(struct work *w, const struct starter_request *q, int rootfs, struct err *err)
@@ -227,7 +239,7 @@ static int mount_image(struct work *w, const struct starter_request *q, int root
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY };
 	int r;
 
-	userns = map_namespace(q->image_uid, LIFTED(LIFT_USERNS) ? 0 : q->uid);
+	userns = map_namespace(w, q->image_uid, LIFTED(LIFT_USERNS) ? 0 : q->uid);
 	if (userns < 0)
 		return err_sys(err, userns, "map the image's ids");
 	attr.userns_fd = (uint64_t)userns;
@@ -240,8 +252,7 @@ static int mount_image(struct work *w, const struct starter_request *q, int root
 static int claim_layer(struct work *w, const struct starter_request *q, struct err *err)
 {
 	int r = w->revive ? 0
-			  : layer_claim(w->kit->layers, w->self->layer, q->id, q->slot, q->disk_mib,
-				    err);
+			  : layer_claim(w->kit->layers, w->self->layer, q->id, err);
 
 	if (r == 0 && strcmp(w->at.sub, ".") != 0) /* its directory on the volume has the new name */
 		snprintf(w->at.sub, sizeof(w->at.sub), "%s", q->id);

@@ -50,7 +50,7 @@ struct starter_request {
 	char id[IPC_ID_LEN], hostname[IPC_NAME_LEN];
 	uint32_t uid;	    /* the sandbox's base id on the host */
 	uint32_t image_uid; /* the image's base id on disk */
-	uint32_t slot, mem_mib, disk_mib;
+	uint32_t mem_mib;
 	bool revive;
 	struct ip ip4, ip6;
 };
