@@ -155,7 +155,7 @@ def test_D11_an_allowed_name_points_inside(make_box, name):
     if name != "rebind-mapped6.test":  # not an address of that family at all: dropped unjudged
         box.denied("rebind", name=name)
     if address not in ("127.0.0.1", "::1", "0.0.0.0"):  # those are the sandbox itself
-        assert box.tcp(address, 80) in ("refused", "timeout")
+        assert box.tcp(address, 80) != "allow"
     if name in OPENED:  # lifted by a prefix rule
         box.set_egress([name, OPENED[name]])
         assert box.dns(name, kind)["addresses"] == [address]
@@ -200,18 +200,14 @@ def test_D12_lifetimes(make_box, family):
 
 
 def test_D13_a_name_with_ever_new_addresses(other_daemon, lab):
-    cap = 64
+    cap = 160  # an answer may hold 64; the least that is kept is two of those
     daemon = other_daemon({"dns.pins_per_sandbox": str(cap)})
     box = daemon.api.create(egress=["rotate.test", "many.test"])
     learned = []
-    for _ in range(20):  # eight each
-        learned += box.dns("rotate.test", server=None)["addresses"] if not learned else []
-        time.sleep(1.05)  # its TTL: the next answer is a new one
+    for _ in range(40):  # eight each, never the same: their TTL is 0
         learned += [a for a in box.dns("rotate.test")["addresses"] if a not in learned]
-        if len(learned) >= 3 * cap:
-            break
-    assert len(learned) > cap, learned
-    results = box.probe(*[{"tcp": a, "port": 80, "timeout": 2} for a in learned])
+    assert len(learned) == 320, learned
+    results = box.probe(*[{"tcp": a, "port": 80, "timeout": 5} for a in learned])
     allowed = [a for a, r in zip(learned, results) if r["verdict"] == "allow"]
     assert len(allowed) <= cap, len(allowed)
     assert set(learned[-8:]) <= set(allowed), "the newest answer must work"

@@ -213,13 +213,22 @@ class Box:
     # --- from the host's side, for attacks that need more rights than a sandbox has ---
 
     def host_pid(self):
-        """A process of the sandbox, as the host numbers it."""
+        """A process of the sandbox, as the host numbers it: one whose network namespace has the
+        sandbox's address for its own."""
+        seen = set()
         for pid in os.listdir("/proc"):
-            if pid.isdigit():
-                try:
-                    with open(f"/proc/{pid}/cgroup") as f:
-                        if self.id in f.read():
-                            return int(pid)
-                except OSError:
-                    pass
+            if not pid.isdigit():
+                continue
+            try:
+                namespace = os.readlink(f"/proc/{pid}/ns/net")
+                if namespace in seen:
+                    continue
+                seen.add(namespace)
+                with open(f"/proc/{pid}/net/fib_trie") as f:
+                    lines = f.read().splitlines()
+            except OSError:
+                continue
+            if any(line.strip() == f"|-- {self.ip}" and "host LOCAL" in after
+                   for line, after in zip(lines, lines[1:])):
+                return int(pid)
         raise LookupError(f"no process of {self.id} on this host")

@@ -185,7 +185,7 @@ def dns(p):
 
 def run(p):
     try:
-        for kind in (tcp, udp, ping, name, dns):
+        for kind in (dns, tcp, udp, ping, name):  # dns first: it may carry "tcp": true
             if kind.__name__ in p:
                 return kind(p)
         return {"verdict": "error", "error": "no such probe"}

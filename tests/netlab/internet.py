@@ -79,7 +79,7 @@ class Names:
                 return answer(query, end, [])
             first, self.rotation = self.rotation, self.rotation + 8
             return answer(query, end, [str(ipaddress.ip_address("198.51.100.0") +
-                                           (first + i) % 65536) for i in range(8)], 1)
+                                           (first + i) % 65536) for i in range(8)], 0)
         if name.endswith("flip.test"):  # the classic rebinding: first good, then ours
             if qtype != 1:
                 return answer(query, end, [])

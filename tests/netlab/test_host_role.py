@@ -186,7 +186,7 @@ class Line:
 
     def read(self):
         line = self.file.readline()
-        assert line, "the played api role is gone"
+        assert line, f"the played api role is gone: {self.host.log()[-3000:]}"
         return line.split()
 
     def __call__(self, *words):
@@ -225,12 +225,9 @@ def needs():
 def host():
     h = Host()
     try:
-        h.start()
-        yield h
-    except BaseException:
-        print(h.log())
-        raise
+        yield h.start()
     finally:
+        print(h.log()) # pytest shows it if the test failed
         h.close()
 
 

@@ -1,0 +1,82 @@
+"""The core in a few tests, with nothing inside the sandbox but a minimal Debian: runs on kernels and
+machines where the full suite would take too long. bash speaks TCP by itself (/dev/tcp)."""
+
+import os
+
+import pytest
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+
+
+def connect(box, address, port):
+    r = box.sh(f"timeout 20 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
+               "printf \"GET /x HTTP/1.0\\r\\n\\r\\n\" >&3 && head -c 12 <&3'")
+    return "allow" if r.stdout.startswith(("HTTP/1.", "GET /x")) else "refused"
+
+
+def resolve(box, name, database="ahostsv4"):
+    r = box.sh(f"getent {database} {name}")
+    return r.stdout.split()[0] if r.code == 0 else None
+
+
+def test_a_container_runs_a_command(make_box):
+    box = make_box()
+    r = box.sh("id -u; hostname; cat /proc/1/comm; uname -r")
+    assert r.code == 0 and r.stdout.split()[:2] == ["0", box.name], r
+
+
+def test_files(make_box):
+    box = make_box()
+    content = os.urandom(1 << 20)
+    box.put("/root/data", content)
+    assert box.get("/root/data") == content
+
+
+def test_limits_hold(make_box):
+    box = make_box(disk_mib=64)
+    r = box.sh("dd if=/dev/zero of=/root/fill bs=1M count=200 2>&1; stat -c %s /root/fill")
+    assert int(r.stdout.split()[-1]) <= 70 << 20, r
+    assert box.sh("rm /root/fill; echo after").stdout == "after\n"
+
+
+@pytest.mark.parametrize("target, name", [("203.0.113.10", "allowed.test"),
+                                          ("2001:db8:1::10", None)])
+def test_names_open_addresses(make_box, lab, target, name):
+    box = make_box(egress=["allowed.test"])
+    assert connect(box, target, 80) == "refused"
+    box.denied("default", address=target)
+    database = "ahostsv6" if ":" in target else "ahostsv4"
+    assert resolve(box, "allowed.test", database) == target
+    assert connect(box, target, 80) == "allow"
+    assert resolve(box, "denied.test") is None
+    box.denied("name", name="denied.test")
+
+
+def test_ports_prefixes_and_the_floor(make_box):
+    box = make_box(egress=["10.0.0.0/8:8080", "2001:db8:5::/48"])
+    assert connect(box, "10.9.9.9", 8080) == "allow"
+    assert connect(box, "2001:db8:5::9", 80) == "allow"
+    for address, reason in (("10.42.0.5", "floor"), ("203.0.113.20", "default"),
+                            ("169.254.169.254", "floor")):
+        assert connect(box, address, 8080) == "refused"
+        box.denied(reason, address=address)
+
+
+def test_a_policy_is_replaced_while_it_runs(make_box):
+    box = make_box(egress=["203.0.113.10"])
+    assert connect(box, "203.0.113.10", 80) == "allow"
+    box.set_egress(["203.0.113.20"])
+    assert connect(box, "203.0.113.10", 80) == "refused"
+    assert connect(box, "203.0.113.20", 80) == "allow"
+    box.set_egress([])
+    assert connect(box, "203.0.113.10", 80) == "allow"
+
+
+def test_pause_and_resume(make_box):
+    box = make_box()
+    box.sh("(while sleep 0.1; do date +%s%N >/tmp/beat; done) >/dev/null 2>&1 &")
+    box.pause()
+    r = box.api.request("POST", f"{box.path}/exec", {"cmd": "true"})
+    assert r.status == 409
+    box.resume()
+    assert box.sh("pgrep -f beat || pidof sleep || ls /proc | grep -c '^[0-9]'").code == 0
