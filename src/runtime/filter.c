@@ -123,6 +123,12 @@ static void ctx_done(scmp_filter_ctx *ctx)
 	seccomp_release(*ctx);
 }
 
+/* The library's macros leave a field out, which clang warns about. */
+static struct scmp_arg_cmp arg(unsigned int n, enum scmp_compare op, uint64_t a, uint64_t b)
+{
+	return (struct scmp_arg_cmp){ .arg = n, .op = op, .datum_a = a, .datum_b = b };
+}
+
 /* A name that this libseccomp does not know is a call that stays ENOSYS. */
 static int add(scmp_filter_ctx ctx, uint32_t action, const char *name, unsigned int n,
 	const struct scmp_arg_cmp *args)
@@ -135,17 +141,17 @@ static int add(scmp_filter_ctx ctx, uint32_t action, const char *name, unsigned 
 static int add_namespaces(scmp_filter_ctx ctx)
 {
 	static const uint64_t flags[] = NAMESPACES;
-	struct scmp_arg_cmp none = SCMP_A0(SCMP_CMP_MASKED_EQ, NAMESPACES_ALL, 0);
+	struct scmp_arg_cmp none = arg(0, SCMP_CMP_MASKED_EQ, NAMESPACES_ALL, 0);
 	/* CLONE_NEWTIME shares its bit with clone's exit signal; only unshare can mean it. */
 	struct scmp_arg_cmp none_time =
-		SCMP_A0(SCMP_CMP_MASKED_EQ, NAMESPACES_ALL | CLONE_NEWTIME, 0);
-	struct scmp_arg_cmp time = SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_NEWTIME, CLONE_NEWTIME);
+		arg(0, SCMP_CMP_MASKED_EQ, NAMESPACES_ALL | CLONE_NEWTIME, 0);
+	struct scmp_arg_cmp time = arg(0, SCMP_CMP_MASKED_EQ, CLONE_NEWTIME, CLONE_NEWTIME);
 	int r = add(ctx, SCMP_ACT_ALLOW, "clone", 1, &none);
 
 	r = r < 0 ? r : add(ctx, SCMP_ACT_ALLOW, "unshare", 1, &none_time);
 	r = r < 0 ? r : add(ctx, SCMP_ACT_ERRNO(EPERM), "unshare", 1, &time);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(flags); i++) {
-		struct scmp_arg_cmp some = SCMP_A0(SCMP_CMP_MASKED_EQ, flags[i], flags[i]);
+		struct scmp_arg_cmp some = arg(0, SCMP_CMP_MASKED_EQ, flags[i], flags[i]);
 
 		r = add(ctx, SCMP_ACT_ERRNO(EPERM), "clone", 1, &some);
 		r = r < 0 ? r : add(ctx, SCMP_ACT_ERRNO(EPERM), "unshare", 1, &some);
@@ -164,28 +170,28 @@ static int add_sockets(scmp_filter_ctx ctx)
 	static const int protocols[] = { 0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6 };
 	static const int polite[] = { IPPROTO_MPTCP, 33 /* DCCP */, 115 /* L2TP */, 132 /* SCTP */,
 		136 /* UDP-Lite */, 255 /* raw */ };
-	struct scmp_arg_cmp one = SCMP_A0(SCMP_CMP_EQ, AF_UNIX);
+	struct scmp_arg_cmp one = arg(0, SCMP_CMP_EQ, AF_UNIX, 0);
 	struct scmp_arg_cmp two[2];
 	int r = add(ctx, SCMP_ACT_ALLOW, "socket", 1, &one);
 
 	for (size_t f = 0; f < ARRAY_SIZE(inet); f++) {
-		two[0] = SCMP_A0(SCMP_CMP_EQ, (uint64_t)inet[f]);
+		two[0] = arg(0, SCMP_CMP_EQ, (uint64_t)inet[f], 0);
 		for (size_t i = 0; r == 0 && i < ARRAY_SIZE(protocols); i++) {
-			two[1] = SCMP_A2(SCMP_CMP_EQ, (uint64_t)protocols[i]);
+			two[1] = arg(2, SCMP_CMP_EQ, (uint64_t)protocols[i], 0);
 			r = add(ctx, SCMP_ACT_ALLOW, "socket", 2, two);
 		}
 		for (size_t i = 0; r == 0 && i < ARRAY_SIZE(polite); i++) {
-			two[1] = SCMP_A2(SCMP_CMP_EQ, (uint64_t)polite[i]);
+			two[1] = arg(2, SCMP_CMP_EQ, (uint64_t)polite[i], 0);
 			r = add(ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT), "socket", 2, two);
 		}
 	}
-	two[0] = SCMP_A0(SCMP_CMP_EQ, AF_NETLINK);
+	two[0] = arg(0, SCMP_CMP_EQ, AF_NETLINK, 0);
 	for (uint64_t p = 0; r == 0 && p < 32; p++) { /* MAX_LINKS of the kernel */
-		two[1] = SCMP_A2(SCMP_CMP_EQ, p);
+		two[1] = arg(2, SCMP_CMP_EQ, p, 0);
 		r = add(ctx, p ? SCMP_ACT_ERRNO(EPROTONOSUPPORT) : SCMP_ACT_ALLOW, "socket", 2, two);
 	}
 	for (uint64_t family = 0; r == 0 && family <= AF_MAX; family++) {
-		one = SCMP_A0(SCMP_CMP_EQ, family);
+		one = arg(0, SCMP_CMP_EQ, family, 0);
 		if (family != AF_UNIX && family != AF_INET && family != AF_INET6 &&
 			family != AF_NETLINK)
 			r = add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket", 1, &one);
@@ -201,7 +207,7 @@ static int add_ioctls(scmp_filter_ctx ctx)
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
-		cmp[i] = SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, refused[i]);
+		cmp[i] = arg(1, SCMP_CMP_MASKED_EQ, 0xffffffffu, refused[i]);
 		r = r < 0 ? r : add(ctx, SCMP_ACT_ERRNO(EPERM), "ioctl", 1, &cmp[i]);
 	}
 	return r;
@@ -209,11 +215,11 @@ static int add_ioctls(scmp_filter_ctx ctx)
 
 static int add_core_limit(scmp_filter_ctx ctx)
 {
-	struct scmp_arg_cmp core[2] = { SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffffu, RLIMIT_CORE) };
+	struct scmp_arg_cmp core[2] = { arg(0, SCMP_CMP_MASKED_EQ, 0xffffffffu, RLIMIT_CORE) };
 	int r = add(ctx, SCMP_ACT_ERRNO(0), "setrlimit", 1, core);
 
-	core[0] = SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, RLIMIT_CORE);
-	core[1] = SCMP_A2(SCMP_CMP_NE, 0);
+	core[0] = arg(1, SCMP_CMP_MASKED_EQ, 0xffffffffu, RLIMIT_CORE);
+	core[1] = arg(2, SCMP_CMP_NE, 0, 0);
 	return r < 0 ? r : add(ctx, SCMP_ACT_ERRNO(0), "prlimit64", 2, core);
 }
 
@@ -223,7 +229,7 @@ static int add_personality(scmp_filter_ctx ctx)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(personas); i++) {
-		struct scmp_arg_cmp cmp = SCMP_A0(SCMP_CMP_EQ, personas[i]);
+		struct scmp_arg_cmp cmp = arg(0, SCMP_CMP_EQ, personas[i], 0);
 
 		r = add(ctx, SCMP_ACT_ALLOW, "personality", 1, &cmp);
 	}

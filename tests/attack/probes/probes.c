@@ -258,16 +258,16 @@ static long p_memory(void)
 static long p_disk(void)
 {
 	static char block[1 << 20];
-	long n = 0, limit = atol(arg);
+	long n = 0, limit = atol(arg) << 20;
 	int fd = open("/bomb", O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	ssize_t k = 0;
 
 	memset(block, 7, sizeof(block));
-	while (n < limit && (k = write(fd, block, sizeof(block))) == sizeof(block))
-		n++;
+	while (n < limit && (k = write(fd, block, sizeof(block))) > 0)
+		n += k;
 	if (k >= 0 && fsync(fd) < 0)
 		k = -1;
-	printf("mib=%ld ", n);
+	printf("mib=%ld ", n >> 20);
 	return k < 0 ? -1 : 0;
 }
 static long p_inodes(void)
