@@ -13,7 +13,7 @@ struct build {
 	struct buf *out;
 	struct answer *a; /* counters and offsets; body comes last */
 	struct answer_addr addrs[ANSWER_ADDRS_MAX];
-	uint16_t ttls[1024];
+	uint16_t ttls[ANSWER_RECORDS_MAX];
 };
 
 /* Copy one record with its owner at owner_at (0: written out). 0 when there is no more room for
@@ -139,7 +139,7 @@ static int add_authority(struct build *b, bool negative, bool dnssec_ok)
 
 	dns_walk_from(b->msg, &w);
 	dns_walk_question(&w, &name, &t, &c);
-	while ((r = dns_walk_next(&w, &rr)) > 0) {
+	while ((r = dns_walk_next(&w, &rr)) > 0 && rr.section < 3) {
 		uint16_t covered = rr.type == DNS_RRSIG && rr.rdata.n > 18 ?
 			dns_load16(rr.rdata.p) : rr.type;
 		uint32_t ttl_max = ANSWER_TTL_MAX;
@@ -165,7 +165,7 @@ static int add_authority(struct build *b, bool negative, bool dnssec_ok)
 	}
 	if (negative && !soa)
 		b->a->ttl = 0; /* RFC 2308: without an SOA nobody said for how long */
-	return r;
+	return MIN(r, 0);
 }
 
 static int build(struct build *b, const struct dns_name *question, uint16_t type, bool dnssec_ok)
@@ -213,6 +213,8 @@ int answer_from(struct str msg, const struct dns_name *name, uint16_t type, bool
 		return -EBADMSG;
 	if (dns_walk_question(&w, &asked, &asked_type, &asked_class) < 0 || asked_type != type ||
 		asked_class != DNS_IN || !dns_name_eq(&asked, name))
+		return -EBADMSG;
+	if ((uint32_t)w.left[1] + w.left[2] > ANSWER_RECORDS_MAX)
 		return -EBADMSG;
 	a.rcode = w.flags & DNS_RCODE;
 	a.authentic = w.flags & DNS_AD;

@@ -22,6 +22,9 @@
 
 #define ANSWER_CHAIN_MAX 12u	/* CNAMEs in a row; unbound stops at 11 */
 #define ANSWER_ADDRS_MAX 64u	/* of one answer; what a rotating pool adds beyond is left out */
+/* The chain is followed by walking the message anew for each link; a sandbox may be the one who
+ * answers, so the walks are short. A message with more records is malformed to us. */
+#define ANSWER_RECORDS_MAX 1024u
 #define ANSWER_TTL_MAX	 86400u /* seconds */
 #define ANSWER_NEGATIVE_TTL_MAX 900u
 

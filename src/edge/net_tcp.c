@@ -43,6 +43,7 @@ struct net_tcp {
 	unsigned int handles; /* open uv handles, while closing */
 	bool closing;
 	struct listener *listeners[LISTENERS_MAX];
+	unsigned int n_conns;
 	struct conn *conns[TCP_CONNS_MAX];
 };
 
@@ -70,6 +71,7 @@ static void conn_close(struct conn *c)
 		return;
 	c->closing = true;
 	c->owner->conns[c->place] = NULL;
+	c->owner->n_conns--;
 	resolver_connection_done(c->owner->r, c->client.ifindex);
 	uv_close((uv_handle_t *)&c->poll, on_conn_closed);
 }
@@ -231,14 +233,16 @@ static int conn_client(int fd, struct dns_client *ret)
 
 static void conn_new(struct net_tcp *t, int fd)
 {
-	uint32_t place = 0;
+	/* The fewer places are left, the fewer one sandbox may hold: idle connections of many
+	 * cannot take the last place from one that opens its first. */
+	uint32_t place = 0, fair = MIN(TCP_CONNS_PER, (TCP_CONNS_MAX - t->n_conns) / 4);
 	struct conn *c;
 
 	while (place < TCP_CONNS_MAX && t->conns[place])
 		place++;
 	c = place < TCP_CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
 	if (!c || conn_client(fd, &c->client) < 0 ||
-		!resolver_connection(t->r, c->client.ifindex, TCP_CONNS_PER)) {
+		!resolver_connection(t->r, c->client.ifindex, fair)) {
 		free(c);
 		fd_close(fd);
 		return;
@@ -257,6 +261,7 @@ static void conn_new(struct net_tcp *t, int fd)
 		return;
 	}
 	t->conns[place] = c;
+	t->n_conns++;
 	t->handles++;
 	conn_watch(c);
 }

@@ -218,8 +218,10 @@ void pending_ask(struct resolver *r, struct tenant *t, const struct dns_client *
 	for (w = p ? p->waiters : NULL; w; w = w->next)
 		if (same_waiter(w, t, c, q))
 			return; /* the client repeats itself; one answer will do */
+	/* The fewer places are left, the fewer one sandbox may hold: many that wait for resolvers
+	 * which never answer cannot take the last place from one that asks its first question. */
 	if (t->outstanding >= RESOLVER_WAITING_MAX ||
-		(!p && r->n_pending >= RESOLVER_PENDING_MAX)) {
+		(!p && t->outstanding >= (RESOLVER_PENDING_MAX - r->n_pending) / 4)) {
 		r->stats.overload++;
 		reply_empty(r, c, q, DNS_SERVFAIL, DNS_EDE_OTHER,
 			STR("too many queries in flight"));

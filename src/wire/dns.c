@@ -4,6 +4,7 @@
 #define LABEL_MAX  63u
 #define POINTER	   0xc0u
 #define OPT_DO	   0x8000u
+#define JUMPS_MAX  64u /* pointers in one name: more than any label count honest senders nest */
 #define SOA_NUMBERS 20u /* bytes behind the two names */
 
 /* --- names --- */
@@ -14,6 +15,7 @@ int dns_name_read(struct rd *rd, struct dns_name *ret)
 	size_t limit = rd_pos(rd); /* pointers must aim below this, ever lower */
 	struct rd at = *rd;
 	bool jumped = false;
+	unsigned int jumps = 0;
 	size_t n = 0;
 
 	for (;;) {
@@ -24,7 +26,7 @@ int dns_name_read(struct rd *rd, struct dns_name *ret)
 		if ((len & POINTER) == POINTER) {
 			size_t target = (size_t)(len & ~POINTER) << 8 | rd_u8(&at);
 
-			if (rd_failed(&at) || target >= limit)
+			if (rd_failed(&at) || target >= limit || ++jumps > JUMPS_MAX)
 				break;
 			if (!jumped)
 				*rd = at;

@@ -7,8 +7,8 @@
  *
  * Reading is a walk: dns_query_read() takes a client's query apart and refuses what a forwarder
  * has no business with; dns_walk_next() hands out the records of any message one by one.
- * Compression pointers may only point backwards, and each one further back than the last, so
- * reading a name always ends. Writing appends to a struct buf and never compresses except
+ * Compression pointers may only point backwards, each one further back than the last, and few
+ * follow each other, so reading a name ends, and soon. Writing appends to a struct buf and never compresses except
  * against a given offset.
  */
 #pragma once

@@ -361,6 +361,41 @@ static void servfail_tries_each_once(void **state)
 	play_free(p);
 }
 
+/* A resolver that the sandbox runs itself makes every record as dear as it can; one answer may not
+ * hold up the neighbours. */
+static void dear_answers(void **state)
+{
+	struct play *p = world("9.9.9.9", "allow:");
+	auto_buf struct buf msg = BUF_MAX(DNS_MSG_MAX);
+	uint64_t start;
+
+	play_ask_at(p, 1, "198.51.100.53", "h.test", DNS_A);
+	play_answer_build(p, 0, DNS_NOERROR, "h.test TXT 60 x", &msg);
+	/* A TXT record of nothing but pointers, each to the one before, then records named so. */
+	dns_store16(msg.p + 6, 0);
+	msg.n = DNS_HEADER + 8 + 4;
+	buf_add(&msg, "\300\14\0\20\0\1\0\0\0\0\0\0", 12);
+	size_t rdata = msg.n, last = DNS_HEADER;
+	while (msg.n < 0x3ff0) {
+		size_t here = msg.n;
+
+		buf_be16(&msg, (uint16_t)(0xc000 | last));
+		last = here;
+	}
+	dns_store16(msg.p + rdata - 2, (uint16_t)(msg.n - rdata));
+	uint16_t n = 1;
+	for (; msg.n + 12 < DNS_MSG_MAX; n++) {
+		buf_be16(&msg, (uint16_t)(0xc000 | last));
+		buf_add(&msg, "\0\1\0\1\0\0\0\74\0\0", 10);
+	}
+	dns_store16(msg.p + 6, n);
+	start = clock_mono_ns();
+	resolver_answer(p->r, p->sent[0].sock, buf_str(&msg), p->now);
+	assert_true(clock_mono_ns() - start < 20 * NS_PER_MS);
+	assert_string_equal(play_reply(p), "SERVFAIL");
+	play_free(p);
+}
+
 static void time_to_live_runs_down(void **state)
 {
 	struct play *p = world("9.9.9.9", "deny: allow h.test");
@@ -393,6 +428,7 @@ int main(void)
 		cmocka_unit_test(silence_goes_to_the_next),
 		cmocka_unit_test(a_dead_upstream_is_asked_last),
 		cmocka_unit_test(servfail_tries_each_once),
+		cmocka_unit_test(dear_answers),
 		cmocka_unit_test(time_to_live_runs_down),
 	};
 

@@ -60,6 +60,24 @@ static void names_that_never_end(void **state)
 	}
 }
 
+/* Whoever answers may write pointers to pointers to pointers, thousands for every record. */
+static void pointers_to_pointers(void **state)
+{
+	uint8_t msg[1 + 2 * 65];
+	struct dns_name name;
+	struct rd rd;
+
+	msg[0] = 0;
+	for (size_t i = 0; i < 65; i++) {
+		msg[1 + 2 * i] = 0xc0;
+		msg[2 + 2 * i] = (uint8_t)(i ? 2 * i - 1 : 0);
+	}
+	rd = at(str_n(msg, sizeof(msg)), 1 + 2 * 63);
+	assert_int_equal(dns_name_read(&rd, &name), 0); /* 64 of them */
+	rd = at(str_n(msg, sizeof(msg)), 1 + 2 * 64);
+	assert_int_equal(dns_name_read(&rd, &name), -EBADMSG);
+}
+
 static void name_lengths(void **state)
 {
 	char text[300];
@@ -214,6 +232,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names),
 		cmocka_unit_test(names_that_never_end),
+		cmocka_unit_test(pointers_to_pointers),
 		cmocka_unit_test(name_lengths),
 		cmocka_unit_test(names_without_text),
 		cmocka_unit_test(queries),
