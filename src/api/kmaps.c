@@ -7,13 +7,12 @@
  * offset) and its bytes, rounded up to 8. The map's descriptor polls readable.
  */
 #include <fcntl.h>
-#include <linux/bpf.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include "api/denials.h"
 #include "api/kmaps.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "bpf/map.h"
 
 /* --- counters --- */
 
@@ -73,15 +72,10 @@ void counters_free(struct counters *c)
 
 int counters_read(const struct counters *c, uint32_t slot, struct weir_counters *ret)
 {
-	union bpf_attr attr = { 0 };
+	int r = c ? map_get(c->fd, &slot, (void *)c->per_cpu) : -ENODATA;
 
-	if (!c)
-		return -ENODATA;
-	attr.map_fd = (uint32_t)c->fd;
-	attr.key = (uintptr_t)&slot;
-	attr.value = (uintptr_t)c->per_cpu;
-	if (syscall(SYS_bpf, BPF_MAP_LOOKUP_ELEM, &attr, sizeof(attr)) < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	*ret = (struct weir_counters){ 0 };
 	for (unsigned int cpu = 0; cpu < c->cpus; cpu++) {
 		const __u64 *from = (const __u64 *)&c->per_cpu[cpu];

@@ -1,5 +1,5 @@
 /* Pins: see the header. Each call is one system call per key; a pin has a handful. */
-#include <bpf/bpf.h>
+#include "bpf/map.h"
 #include "datapath/keys.h"
 #include "datapath/pins.h"
 
@@ -9,17 +9,17 @@ int pin_set(const struct pins *m, uint32_t policy, struct ip ip, const struct we
 	struct weir_pin_key key = key_pin(policy, ip);
 	struct weir_pin pin = { .last_used = now }, old;
 
-	if (bpf_map_lookup_elem(m->pins_fd, &key, &old) == 0)
+	if (map_get(m->pins_fd, &key, &old) == 0)
 		pin.last_used = old.last_used;
 	pin.decision = *d;
-	return bpf_map_update_elem(m->pins_fd, &key, &pin, BPF_ANY) < 0 ? -errno : 0;
+	return map_set(m->pins_fd, &key, &pin);
 }
 
 void pin_delete(const struct pins *m, uint32_t policy, struct ip ip)
 {
 	struct weir_pin_key key = key_pin(policy, ip);
 
-	bpf_map_delete_elem(m->pins_fd, &key);
+	map_delete(m->pins_fd, &key);
 }
 
 uint64_t pin_last_used(const struct pins *m, uint32_t policy, struct ip ip)
@@ -27,7 +27,7 @@ uint64_t pin_last_used(const struct pins *m, uint32_t policy, struct ip ip)
 	struct weir_pin_key key = key_pin(policy, ip);
 	struct weir_pin pin;
 
-	return bpf_map_lookup_elem(m->pins_fd, &key, &pin) < 0 ? 0 : pin.last_used;
+	return map_get(m->pins_fd, &key, &pin) < 0 ? 0 : pin.last_used;
 }
 
 int pin_ports_add(const struct pins *m, uint32_t policy, const struct policy_port_entry *p,
@@ -36,9 +36,9 @@ int pin_ports_add(const struct pins *m, uint32_t policy, const struct policy_por
 	for (size_t i = 0; i < n; i++) {
 		struct weir_port_key key = key_port(policy, &p[i]);
 
-		if (bpf_map_update_elem(m->ports_fd, &key, &p[i].value, BPF_ANY) < 0) {
-			int r = -errno;
+		int r = map_set(m->ports_fd, &key, &p[i].value);
 
+		if (r < 0) {
 			pin_ports_delete(m, policy, p, i);
 			return r;
 		}
@@ -52,7 +52,7 @@ void pin_ports_delete(const struct pins *m, uint32_t policy, const struct policy
 	for (size_t i = 0; i < n; i++) {
 		struct weir_port_key key = key_port(policy, &p[i]);
 
-		bpf_map_delete_elem(m->ports_fd, &key);
+		map_delete(m->ports_fd, &key);
 	}
 }
 

@@ -1,5 +1,5 @@
 /* Pins in the kernel's maps: see the header. */
-#include <bpf/bpf.h>
+#include "bpf/map.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "datapath/keys.h"
@@ -122,12 +122,12 @@ static void collect_ports(struct pinner_kernel *k)
 {
 	for (unsigned int i = 0; i < PINNER_COLLECT_KEYS; i++) {
 		struct weir_port_key next;
-		bool end = bpf_map_get_next_key(k->maps.ports_fd,
+		bool end = map_next(k->maps.ports_fd,
 			k->ports_walking ? &k->ports_at : NULL, &next) != 0;
 
 		/* Only now: after a deleted key the walk would start anew. */
 		if (k->ports_walking && is_orphaned_port(k, &k->ports_at))
-			bpf_map_delete_elem(k->maps.ports_fd, &k->ports_at);
+			map_delete(k->maps.ports_fd, &k->ports_at);
 		k->ports_walking = !end;
 		if (end) {
 			k->n_orphans = 0;
@@ -149,24 +149,24 @@ void pinner_kernel_collect(struct pinner_kernel *k, struct resolver *r, bool syn
 		struct weir_pin_key next, old = k->at;
 		struct weir_pin pin;
 
-		if (bpf_map_get_next_key(k->maps.pins_fd, k->walking ? &k->at : NULL, &next) != 0) {
+		if (map_next(k->maps.pins_fd, k->walking ? &k->at : NULL, &next) != 0) {
 			k->walking = false;
 			if (gone)
-				bpf_map_delete_elem(k->maps.pins_fd, &old);
+				map_delete(k->maps.pins_fd, &old);
 			return;
 		}
 		if (gone)
-			bpf_map_delete_elem(k->maps.pins_fd, &old);
+			map_delete(k->maps.pins_fd, &old);
 		k->at = next;
 		k->walking = true;
-		gone = bpf_map_lookup_elem(k->maps.pins_fd, &next, &pin) == 0 &&
+		gone = map_get(k->maps.pins_fd, &next, &pin) == 0 &&
 			is_orphan(k, r, &next, &pin, synced, now);
 		if (gone && pin.decision.has_ports)
 			k->orphans[k->n_orphans++] = (struct orphan_table){ next.scope >> 1,
 				pin.decision.table };
 	}
 	if (gone) /* the walk starts over; what it has passed is decided by then */
-		bpf_map_delete_elem(k->maps.pins_fd, &k->at);
+		map_delete(k->maps.pins_fd, &k->at);
 	k->walking = k->walking && !gone;
 }
 
@@ -174,8 +174,9 @@ enum weir_floor floor_kernel(int floor_fd, struct ip ip)
 {
 	struct weir_floor_key key = key_floor((struct prefix){ ip, ip_bits(ip.family) });
 	uint32_t floor;
+	int r = map_get(floor_fd, &key, &floor);
 
-	if (bpf_map_lookup_elem(floor_fd, &key, &floor) == 0)
+	if (r == 0)
 		return (enum weir_floor)floor;
-	return errno == ENOENT ? WEIR_FLOOR_NONE : WEIR_FLOOR_OPERATOR;
+	return r == -ENOENT ? WEIR_FLOOR_NONE : WEIR_FLOOR_OPERATOR;
 }

@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include "base/clock.h"
 #include "datapath/datapath.h"
-#include "datapath/events.h"
+#include "ring.h"
 #include "datapath/pins.h"
 #include "policy/createos.h"
 

@@ -6,7 +6,7 @@
 #include <netinet/in.h>
 #include "base/clock.h"
 #include "datapath/datapath.h"
-#include "datapath/events.h"
+#include "ring.h"
 #include "datapath/pins.h"
 #include "policy/createos.h"
 #include "../unit.h"

@@ -1,6 +1,6 @@
 /* Denial events: see the header. libbpf maps the ring and keeps its positions. */
 #include <bpf/libbpf.h>
-#include "datapath/events.h"
+#include "ring.h"
 
 struct events_ring {
 	struct ring_buffer *ring;

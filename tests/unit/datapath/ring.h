@@ -1,6 +1,6 @@
 /*
- * Denial events from the ring buffer, read by a role that was given its descriptor and has no
- * privileges. Poll events_fd() for reading, then call events_read().
+ * Denial events from the ring buffer, for tests: through libbpf, where the api role reads the same
+ * memory by itself (api/kmaps.c).
  */
 #pragma once
 #include "base/err.h"
