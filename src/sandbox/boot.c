@@ -1,11 +1,13 @@
 /* Boot descriptors: see the header. */
 #include <fcntl.h>
-#include <sys/stat.h>
+#include <linux/bpf.h>
+#include <sys/syscall.h>
 #include "base/fd.h"
 #include "datapath/datapath.h"
 #include "sandbox/boot.h"
 #include "sandbox/daemon.h"
 #include "sandbox/listen.h"
+#include "sandbox/net.h"
 
 int boot_fd(struct chan *c, const char *name, int fd)
 {
@@ -48,6 +50,19 @@ static int boot_map(struct daemon *d, struct chan *c, const char *map)
 	return boot_fd(c, full, datapath_fd(d->dp, map));
 }
 
+/* A descriptor that can look up and not update. */
+static int boot_map_to_read(struct daemon *d, struct chan *c, const char *map)
+{
+	char full[IPC_NAME_LEN], pin[160];
+	union bpf_attr attr = { .pathname = (uint64_t)(uintptr_t)pin, .file_flags = BPF_F_RDONLY };
+	auto_fd int fd = -EBADF;
+
+	snprintf(full, sizeof(full), "map.%s", map);
+	snprintf(pin, sizeof(pin), BPFFS "/%s/%s", d->cfg.daemon_name, map);
+	fd = (int)syscall(SYS_bpf, BPF_OBJ_GET, &attr, sizeof(attr));
+	return fd < 0 ? -errno : boot_fd(c, full, fd);
+}
+
 static int boot_done(struct daemon *d, struct chan *c, uint32_t worker)
 {
 	struct ipc_boot_done m = { .version = IPC_VERSION, .worker = worker, .boot_id = d->boot };
@@ -65,7 +80,7 @@ int boot_api(struct daemon *d, struct chan *c, const int *peers, struct err *err
 	for (unsigned int i = 0; i < d->cfg.n_api_listen && r == 0; i++)
 		r = boot_numbered(c, "listen.api", i, listeners_fd(d->listeners, i));
 	if (r == 0)
-		r = boot_map(d, c, "weir_counters");
+		r = boot_map_to_read(d, c, "weir_counters");
 	if (r == 0)
 		r = boot_fd(c, "events", datapath_fd(d->dp, "weir_events"));
 	for (uint32_t i = 0; i < d->cfg.edge_workers && r == 0; i++)
@@ -109,7 +124,7 @@ int boot_edge(struct daemon *d, struct chan *c, uint32_t worker, int peer, struc
 		(r = boot_numbered(c, "dns.tcp4", worker, s->tcp4)) < 0 ||
 		(r = boot_numbered(c, "dns.tcp6", worker, s->tcp6)) < 0 ||
 		(r = boot_map(d, c, "weir_pins")) < 0 || (r = boot_map(d, c, "weir_ports")) < 0 ||
-		(r = boot_map(d, c, "weir_floor")) < 0 ||
+		(r = boot_map_to_read(d, c, "weir_floor")) < 0 ||
 		(r = boot_fd(c, "peer.api", peer)) < 0 || (r = boot_upstreams(d, c)) < 0 ||
 		(r = boot_done(d, c, worker)) < 0)
 		return err_sys(err, r, "boot descriptors of edge worker %u", worker);

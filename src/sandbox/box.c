@@ -278,27 +278,26 @@ static int spawn_in_slot(struct box *x, struct slot *slot, const struct ipc_spaw
 		return r;
 	/* A crash before this line leaves a sandbox without a record: the next start sweeps it, and
 	 * the api role has not been told of it. */
-	r = save(x, err);
-	if (r == 0)
-		r = watch(x, err);
-	return r;
+	r = watch(x, err);
+	return r < 0 ? r : save(x, err);
 }
 
 static void undo_spawn(struct box *x, const struct slot *slot)
 {
 	struct daemon *d = x->in->d;
 
-	if (x->rt) {
-		/* Made, but not to be watched or recorded: out of descriptors or space. Its end is a
-		 * destroy that nobody waits for; if even the pidfd cannot be watched, here and now. */
-		x->destroying = true;
-		x->state = BOX_ENDING;
+	if (x->watch) {
+		/* It lives, and only its record could not be written: a destroy that nobody waits for. */
+		box_destroy(x, false, NULL, NULL);
+		return;
+	}
+	if (x->rt) { /* it lives, and cannot be watched: out of descriptors or memory */
 		d->rt_ops->kill(x->rt);
-		if (x->watch)
-			return;
 		d->rt_ops->cleanup(take_ptr(x->rt), false, &x->rec.exit_status, &(bool){ false }, NULL);
 	}
-	slots_drop(d->slots, slot->number, slot->net.ifindex, false, link_gone, x);
+	record_remove(d->records_dir, x->rec.id);
+	box_free(x);
+	slots_drop(d->slots, slot->number, slot->net.ifindex, false, NULL, NULL);
 }
 
 int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, struct err *err)

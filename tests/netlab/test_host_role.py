@@ -227,7 +227,7 @@ def host():
     try:
         yield h.start()
     finally:
-        print(h.log()) # pytest shows it if the test failed
+        print(h.log())  # pytest shows it if the test failed
         h.close()
 
 
