@@ -16,7 +16,7 @@ int path_in_root(int root, const char *path, int flags, unsigned int mode)
 
 int path_on_mount(int mnt, const char *path)
 {
-	return sys_openat2(mnt, path, O_PATH | O_NOFOLLOW, 0,
+	return sys_openat2(mnt, path, O_PATH, 0,
 		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
 }
 

@@ -57,13 +57,17 @@ def agent():
 
 
 class Driver:
-    def __init__(self, lift=(), backend="auto", state=None, cgroup=None, uid_base=None):
+    def __init__(self, lift=(), backend="auto", state=None, cgroup=None, uid_base=None,
+                 hide_v2=False):
         self.state = state or tempfile.mkdtemp(prefix="weir-rt-", dir="/var/tmp")
         self.cgroup = cgroup or f"weir-rt-{os.getpid()}-{random.randrange(1 << 32):08x}"
         # Ranges of parallel test runs need not differ, but a leak should be told from a neighbour's.
         self.uid_base = uid_base or random.randrange(100, 30000) << 16
         self.lift = sum(LIFT[name] for name in lift)
         self.backend = backend
+        # On a hybrid host, a mount namespace without the v2 tree is a v1 host.
+        self.wrap = ["unshare", "-m", "--propagation", "private", "sh", "-c",
+                     'umount -a -t cgroup2 && exec "$@"', "sh"] if hide_v2 else []
         self.agent = agent()
         if not state:
             self.image("bb:1")
@@ -98,7 +102,7 @@ class Driver:
 
     def start(self, extra_fds=()):
         self.p = subprocess.Popen(
-            [PROGRAM, self.state, self.agent, f"lift={self.lift}", f"backend={self.backend}",
+            [*self.wrap, PROGRAM, self.state, self.agent, f"lift={self.lift}", f"backend={self.backend}",
              f"cgroup={self.cgroup}", f"uid_base={self.uid_base}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=extra_fds)
         self._reply()

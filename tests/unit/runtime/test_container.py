@@ -125,6 +125,28 @@ def test_freeze(driver):
     gone(driver)
 
 
+def test_control_groups_v1():
+    with open("/proc/self/mounts") as f:
+        if " cgroup rw" not in f.read():
+            pytest.skip("this machine has no v1 control groups")
+    with Driver(hide_v2=True) as d:
+        d.spawn(pids=20)
+        d("freeze", "sb-1")
+        assert d("frozen", "sb-1") == "1"
+        d("thaw", "sb-1")
+        assert "cpu=" in d("stats", "sb-1")
+        assert d.run("sb-1", "probe forks 100")[1] != 0
+        d("freeze", "sb-1")
+        assert d.end("sb-1") == (9, 0)
+        d.spawn("sb-2", slot=2)
+        d("freeze", "sb-2")
+        d.crash()
+        d.start()
+        d("sweep")
+        d("drop", "sb-2")
+        gone(d)
+
+
 def test_exit_status_and_oom(driver):
     driver.spawn()
     driver.run("sb-1", "kill -9 -1; kill -9 1")
