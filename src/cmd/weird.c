@@ -74,6 +74,23 @@ static int read_config(const char *path, bool named, struct config *c)
 	return r;
 }
 
+/* --set, then what only all keys together show. */
+static int settle(struct config *c, const char *const *sets, unsigned int n)
+{
+	auto_buf struct buf complaints = BUF_MAX(CONFIG_MAX);
+	struct err err;
+
+	for (unsigned int i = 0; i < n; i++)
+		if (config_set(c, str_c(sets[i]), &err) < 0) {
+			complain(&err);
+			return -EINVAL;
+		}
+	if (config_finish(c, &complaints) == 0)
+		return 0;
+	fprintf(stderr, STR_FMT, STR_ARG(buf_str(&complaints)));
+	return -EINVAL;
+}
+
 static int print_config(const struct config *c)
 {
 	auto_buf struct buf out = BUF_MAX(CONFIG_MAX);
@@ -151,7 +168,6 @@ int main(int argc, char **argv)
 	enum action action = RUN;
 	bool named = false;
 	struct config c;
-	struct err err;
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -179,9 +195,8 @@ int main(int argc, char **argv)
 	}
 	if (read_config(path, named, &c) < 0)
 		return 1;
-	for (unsigned int i = 0; i < n_sets; i++)
-		if (config_set(&c, str_c(sets[i]), &err) < 0)
-			return complain(&err);
+	if (settle(&c, sets, n_sets) < 0)
+		return 1;
 	switch (action) {
 	case CHECK:
 		return 0;

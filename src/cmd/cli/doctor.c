@@ -3,11 +3,10 @@
  * exit status is 0 only if nothing is wrong. Where weird is installed and we are root, its own
  * probe of the machine comes first.
  */
+#include <limits.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include "cmd/cli/cli.h"
-
-static const char *const weird_paths[] = { "/usr/sbin/weird", "/usr/local/sbin/weird",
-	"/usr/bin/weird", "/usr/local/bin/weird" };
 
 struct findings {
 	struct cli *c;
@@ -45,17 +44,33 @@ static void found(struct findings *f, enum finding what, const char *step, const
 	print_flush(&out, STDOUT_FILENO);
 }
 
+/* The weird that came with us: beside us in a build tree, in sbin when installed; or any other. */
+static bool find_weird(char path[PATH_MAX])
+{
+	static const char *const places[] = { "weird", "../sbin/weird", "/usr/local/sbin/weird",
+		"/usr/sbin/weird" };
+	char dir[PATH_MAX], place[PATH_MAX + 32];
+	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
+
+	while (n > 0 && dir[n - 1] != '/')
+		n--;
+	dir[n > 0 ? n : 0] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		snprintf(place, sizeof(place), "%s%s", places[i][0] == '/' ? "" : dir, places[i]);
+		if (access(place, X_OK) == 0 && realpath(place, path))
+			return true;
+	}
+	return false;
+}
+
 /* The daemon's own look at this machine, its lines passed on. */
 static void probe(struct findings *f)
 {
-	const char *path = NULL;
+	char path[PATH_MAX];
 	int status;
 	pid_t pid;
 
-	for (size_t i = 0; i < ARRAY_SIZE(weird_paths) && !path; i++)
-		if (access(weird_paths[i], X_OK) == 0)
-			path = weird_paths[i];
-	if (!path)
+	if (!find_weird(path))
 		return; /* the daemon may well be on another machine */
 	if (geteuid() != 0) {
 		found(f, FOUND_WARN, "machine", "run \"sudo weir doctor\" to have it checked",
