@@ -12,6 +12,7 @@
 #include "sandbox/box.h"
 #include "sandbox/broker.h"
 #include "sandbox/builds.h"
+#include "sandbox/burst.h"
 #include "sandbox/daemon.h"
 #include "sandbox/slots.h"
 
@@ -132,16 +133,12 @@ static int do_reserve(const struct ask *a, struct err *err)
 static int do_spawn(const struct ask *a, struct err *err)
 {
 	const struct ipc_spawn *q = (const void *)a->m->payload.p;
-	struct ipc_sandbox s;
-	struct box *x;
 	int r;
 
 	if ((r = TEXT_OK(q->id, err)) < 0 || (r = TEXT_OK(q->hostname, err)) < 0 ||
-		(r = TEXT_OK(q->image, err)) < 0 || (r = TEXT_OK(q->runtime, err)) < 0 ||
-		(r = box_spawn(a->d->boxes, q, &x, err)) < 0)
+		(r = TEXT_OK(q->image, err)) < 0 || (r = TEXT_OK(q->runtime, err)) < 0)
 		return r;
-	box_describe(x, &s);
-	return answer(a, &s, sizeof(s), NULL, 0);
+	return burst_add(a->d->burst, q, a->who->life, a->m->serial, err);
 }
 
 static int do_commit(const struct ask *a, struct err *err)

@@ -11,6 +11,7 @@
 #include "sandbox/adopt.h"
 #include "sandbox/box.h"
 #include "sandbox/builds.h"
+#include "sandbox/burst.h"
 #include "sandbox/daemon.h"
 #include "sandbox/listen.h"
 #include "sandbox/net.h"
@@ -153,6 +154,7 @@ int daemon_open(struct daemon *d, const struct config *c, struct err *err)
 		(r = daemon_runtime(d, err)) < 0 ||
 		(r = reaper_new(&d->loop, d->router_ns, &d->reaper, err)) < 0 ||
 		(r = slots_new(d, &d->slots, err)) < 0 || (r = boxes_new(d, &d->boxes, err)) < 0 ||
+		(r = burst_new(d, &d->burst, err)) < 0 ||
 		(r = builds_new(d, &d->builds, err)) < 0 || (r = adopt_all(d, err)) < 0)
 		return r;
 	return 0;
@@ -240,6 +242,7 @@ void daemon_close(struct daemon *d)
 	slots_close(d->slots);
 	reaper_free(take_ptr(d->reaper)); /* finishes the deletions, whose callbacks need the slots */
 	slots_free(take_ptr(d->slots));
+	burst_free(take_ptr(d->burst));
 	boxes_free(take_ptr(d->boxes));
 	roles_free(take_ptr(d->roles));
 	builds_free(take_ptr(d->builds));

@@ -57,6 +57,7 @@ struct daemon {
 	struct reaper *reaper;
 	struct slots *slots;
 	struct boxes *boxes;
+	struct burst *burst;
 	struct listeners *listeners;
 	struct roles *roles;
 	struct builds *builds;

@@ -437,3 +437,41 @@ def test_missing_user():
         assert "useradd --system" in done.stdout
     finally:
         h.close()
+
+
+def test_ipv6(host):
+    """A host with IPv6: links get it too, and what was changed for it goes back."""
+    host.stop()
+    assert host.action("--down") == (0, "")
+    host.run("ip", "addr", "add", "2001:db8::2/64", "dev", "out", "nodad")
+    keys = ("net/ipv6/conf/all/forwarding", "net/ipv6/conf/out/accept_ra",
+            "net/ipv6/conf/out/force_forwarding")
+
+    def values():
+        return [host.run("cat", "/proc/sys/" + k, check=False) for k in keys]
+
+    before = values()
+    host.start()
+    assert host.api.ok("info")[2] == "1"
+    id_ = new_id()
+    slot, link, *_ = host.api.ok("spawn", id_, IMAGE)
+    assert f"fd77:6569:7200::{int(slot):x} via fe80::77:2 dev {link}" in \
+        host.router("ip", "-6", "route")
+    assert values() != before
+    host.stop(signal.SIGINT)
+    assert values() == before
+
+
+def test_burst(host):
+    """Creates that come at once are all answered, and each has its own slot."""
+    ids = [new_id() for _ in range(24)]
+    for id_ in ids:
+        host.api.raw(f"spawn {id_} {IMAGE}")
+    answers = [host.api.read() for _ in ids]
+    assert all(a[0] == "ok" for a in answers), answers
+    assert len({a[1] for a in answers}) == len(ids)
+    assert set(host.api.list()) == set(ids)
+    for id_ in ids:
+        host.api.raw(f"destroy {id_}")
+    assert all(host.api.read()[0] == "ok" for _ in ids)
+    assert host.api.list() == {}
