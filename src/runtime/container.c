@@ -13,6 +13,7 @@
  * The pool holds parked starters (starter.h) made for the disk size that was asked for last: sizes
  * come from few shapes. A start that finds none of its size forks one and waits for it.
  */
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -65,25 +66,24 @@ unsigned int lifted;
 
 static int need_kernel(struct err *err)
 {
-	auto_fd int self = -EBADF, userns = -EBADF, net = -EBADF;
-	int fd;
+	const uint32_t answer_errno = SECCOMP_RET_ERRNO;
+	auto_fd int self = -EBADF, userns = -EBADF, overlay = -EBADF;
 
-	fd = sys_openat2(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_MAGICLINKS);
-	if (fd < 0)
-		return err_set(err, fd, ERR_UNSUPPORTED,
+	self = sys_openat2(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_MAGICLINKS);
+	if (self < 0)
+		return err_set(err, self, ERR_UNSUPPORTED,
 			"the kernel lacks openat2, or /proc is not mounted (Linux 5.12 or later)");
-	self = fd;
 	userns = openat(self, "ns/user", O_RDONLY | O_CLOEXEC);
 	if (userns < 0)
 		return err_set(err, -errno, ERR_UNSUPPORTED, "the kernel lacks user namespaces");
-	net = fsopen("overlay", FSOPEN_CLOEXEC);
-	if (net < 0)
+	overlay = fsopen("overlay", FSOPEN_CLOEXEC);
+	if (overlay < 0)
 		return err_set(err, -errno, ERR_UNSUPPORTED,
 			"the kernel lacks overlayfs or the mount API of Linux 5.2: modprobe overlay");
 	if (mount_setattr(-1, "", 0, NULL, 0) < 0 && errno == ENOSYS)
 		return err_set(err, -ENOSYS, ERR_UNSUPPORTED,
 			"the kernel lacks id-mapped mounts (Linux 5.12 or later)");
-	if (syscall(SYS_seccomp, 2 /* GET_ACTION_AVAIL */, 0, &(uint32_t){ 0x00050000u }) < 0)
+	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &answer_errno) < 0)
 		return err_set(err, -errno, ERR_UNSUPPORTED,
 			"the kernel lacks seccomp filters (CONFIG_SECCOMP_FILTER)");
 	return 0;

@@ -180,18 +180,15 @@ class Driver:
         loops = subprocess.run(["losetup", "-O", "NAME,BACK-FILE", "-n"], stdout=subprocess.PIPE)
         found += [f"loop {line}" for line in loops.stdout.decode().splitlines()
                   if self.state in line and "/layers/volume" not in line]
-        ours = range(self.uid_base, self.uid_base + (1 << 28))
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                uid = os.stat(f"/proc/{pid}").st_uid
                 with open(f"/proc/{pid}/cgroup") as f:
                     grouped = f"/{self.cgroup}/" in f.read()
                 with open(f"/proc/{pid}/status") as f:
                     zombie = "State:\tZ" in f.read()
             except OSError:
                 continue
-            if not zombie and (grouped or uid in ours and uid >= self.uid_base + 65536
-                               and uid < self.uid_base + 65536 * 64):
+            if grouped and not zombie:
                 found.append(f"process {pid}")
         layers = os.path.join(self.state, "layers")
         found += [f"layer {d}" for d in os.listdir(layers)

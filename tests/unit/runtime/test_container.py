@@ -30,7 +30,10 @@ def until(condition, seconds=10):
 
 
 def gone(d):
-    until(lambda: d.leaks() == [])
+    end = time.monotonic() + 10
+    while d.leaks() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert d.leaks() == []
 
 
 def process_is(pid, name="weir-agent"):
