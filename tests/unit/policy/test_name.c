@@ -19,7 +19,7 @@ static void canonical(void **state)
 static void refused(void **state)
 {
 	static const char *const bad[] = { "", ".", "..", ".a", "a..b", "a b", "a/b", "a@b", "a:1",
-		"b\xc3\xbc" "cher.example", "*", "*.a", "a.*", "2130706433", "0x7f000001", "127.1",
+		("b\xc3\xbc" "cher.example"), "*", "*.a", "a.*", "2130706433", "0x7f000001", "127.1",
 		"0177.0.0.1", "a.1", "a.0x", "a.0xff.", "1.2.3.4", "a\rb", "a%00b" };
 	const char *why = NULL;
 	struct name name;
