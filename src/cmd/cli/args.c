@@ -198,8 +198,12 @@ int cli_parse(struct cli *c, int argc, char **argv, struct err *err)
 	r = take_options(c, COMMON, argc, argv, &at, err);
 	if (r < 0)
 		return r;
-	if (at < argc && (strcmp(argv[at], "sandbox") == 0 || strcmp(argv[at], "sb") == 0))
+	if (at < argc && (strcmp(argv[at], "sandbox") == 0 || strcmp(argv[at], "sb") == 0)) {
 		at++;
+		r = take_options(c, COMMON, argc, argv, &at, err);
+		if (r < 0)
+			return r;
+	}
 	if (at < argc && strcmp(argv[at], "help") == 0) {
 		c->opt.help = true;
 		at++;
