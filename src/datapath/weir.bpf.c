@@ -212,15 +212,16 @@ static __noinline int steer_udp(struct __sk_buff *skb, __u32 slot)
 	return r;
 }
 
-/* Hand a query to a worker of the edge role. 0: done. */
-static __noinline int steer(struct __sk_buff *skb, const struct packet *p)
+/* Hand a query to a worker of the edge role: one and the same for a sandbox, because what a worker
+ * learned of names it keeps to itself. 0: done. */
+static __noinline int steer(struct __sk_buff *skb, const struct packet *p, __u32 slot)
 {
 	struct weir_config *c = config_get();
 	__u32 socket;
 
 	if (!c || c->dns_workers == 0)
 		return -1;
-	socket = bpf_get_hash_recalc(skb) % c->dns_workers * 2 + (p->family == 6);
+	socket = slot % c->dns_workers * 2 + (p->family == 6);
 	skb->mark = WEIR_MARK_DNS;
 	if (p->proto == IPPROTO_UDP)
 		return steer_udp(skb, socket);
@@ -284,7 +285,7 @@ int weir_from_sandbox(struct __sk_buff *skb)
 	case COURSE_ROUTER:
 		return TC_ACT_OK;
 	case COURSE_DNS:
-		if (steer(skb, &p) < 0) {
+		if (steer(skb, &p, w.slot) < 0) {
 			refuse(&v, WEIR_R_GATEWAY, 0);
 			tell_denied(w.slot, w.s, &p, &v, 0);
 			return TC_ACT_SHOT;

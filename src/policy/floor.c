@@ -26,8 +26,10 @@ static const struct {
 	{ "ff00::/8", WEIR_FLOOR_MULTICAST },
 };
 
-static const char *const private_prefixes[] = { "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
-	"100.64.0.0/10", "198.18.0.0/15", "fc00::/7" };
+static const struct prefix private_prefixes[] = { /* read once per address of every answer */
+	{ { 4, { 10 } }, 8 }, { { 4, { 172, 16 } }, 12 }, { { 4, { 192, 168 } }, 16 },
+	{ { 4, { 100, 64 } }, 10 }, { { 4, { 198, 18 } }, 15 }, { { 6, { 0xfc } }, 7 },
+};
 
 static const uint8_t nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
 
@@ -144,12 +146,10 @@ enum weir_floor policy_floor_covers(const struct policy_floor *f, struct prefix 
 
 bool policy_is_private(struct ip addr)
 {
-	struct prefix p;
-
 	if (addr.family == 6 && memcmp(addr.a, nat64, sizeof(nat64)) == 0)
 		addr = ip_raw(4, addr.a + sizeof(nat64));
 	for (size_t i = 0; i < ARRAY_SIZE(private_prefixes); i++)
-		if (prefix_from(str_c(private_prefixes[i]), true, &p) == 0 && prefix_has(p, addr))
+		if (prefix_has(private_prefixes[i], addr))
 			return true;
 	return false;
 }

@@ -89,6 +89,12 @@ int name_pattern_from(struct str text, bool apex_too, struct name_pattern *ret, 
 	r = name_from(text, &pattern.name, why);
 	if (r < 0)
 		return r;
+	/* DNS knows such labels and a query may carry them; in a rule they are a slip. */
+	for (struct str rest = name_str(&pattern.name), label; rest.p;) {
+		label = str_cut(&rest, '.');
+		if (label.p[0] == '-' || label.p[label.n - 1] == '-')
+			return refuse(why, "a label must not begin or end with a hyphen");
+	}
 	*ret = pattern;
 	return 0;
 }

@@ -82,6 +82,8 @@ static void refusals(void **state)
 				     "address is link-local or serves metadata" },
 		{ "10.60.3.0/24:80", "egress[1] \"10.60.3.0/24:80\" cannot be opened by a rule: the "
 				     "address belongs to the sandboxes' own range" },
+		{ "-x.test", "egress[1] \"-x.test\": a label must not begin or end with a hyphen" },
+		{ "*.x-.test", "egress[1] \"*.x-.test\": a label must not begin or end with a hyphen" },
 		{ "a\nb", "egress[1] \"a?b\": names consist of letters, digits, hyphens, underscores "
 			  "and dots" },
 	};
