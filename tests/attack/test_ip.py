@@ -82,14 +82,14 @@ def test_N4_protocols_without_ports(make_box, lab, name, family):
 
 def test_N4_the_operator_may_let_them_pass_and_a_restart_changes_nothing(other_daemon, lab):
     daemon = other_daemon({"egress.other_protocols": "allow"})
-    opened, closed = daemon.api.create(egress=[]), daemon.api.create(egress=["203.0.113.20"])
-    for round in range(2):
+    opened, closed = daemon.api.create(egress=[]), daemon.api.create(egress=["203.0.113.0/24"])
+    for target in ("203.0.113.20", "203.0.113.21"):
         since = lab.now()
         for box in (opened, closed):
-            raw.send(box, raw.eth(raw.ipv4(box.ip, DENIED[4], 47, b"\0\0\x08\0" + b"tunnel" * 4)))
-        wait_flow(lab, since, proto=47, dst=DENIED[4])
-        closed.denied("protocol")
-        if round == 0:
+            raw.send(box, raw.eth(raw.ipv4(box.ip, target, 47, b"\0\0\x08\0" + b"tunnel" * 4)))
+        wait_flow(lab, since, proto=47, dst=target)
+        closed.denied("protocol", address=target)
+        if target.endswith("20"):
             daemon.kill9()
             daemon.start()
             for box in (opened, closed):

@@ -71,10 +71,10 @@ test(`catalogue, ${variant}`, opts, async (t) => {
       assert.equal(again.data.ssh_pubkeys.length, 1);
       assert.equal(JSON.stringify(again.data).includes("hello world"), false);
       const r = await box.runCommand("sh", ["-c", "echo \"$GREETING\"; hostname; cat /root/.ssh/authorized_keys"]);
-      const [greeting, hostname, authorized] = r.result.stdout.split("\n");
+      const [greeting, hostname, ...authorized] = r.result.stdout.split("\n");
       assert.equal(greeting, "hello world");
       assert.equal(hostname, name);
-      assert.ok(authorized.startsWith("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB6v"));
+      assert.ok(authorized.some((l) => l.startsWith("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB6v")));
     });
   });
 
@@ -130,11 +130,10 @@ test(`a list of more than 500 rows, ${variant}`, async () => {
     }
   };
   await Promise.all(Array.from({ length: 8 }, worker));
+  // Newest first: what others create meanwhile moves rows to later pages, so one may come twice,
+  // but none may be left out.
   const seen = new Set();
-  for await (const box of client.iterateSandboxes()) {
-    assert.equal(seen.has(box.id), false, "a row came twice");
-    seen.add(box.id);
-  }
+  for await (const box of client.iterateSandboxes()) seen.add(box.id);
   for (const id of mine) assert.ok(seen.has(id), `${id} is missing`);
   const page = await client.http.request("GET", "/v1/sandboxes", { query: { limit: 500, offset: 0 } });
   assert.equal(page.data.length, 500);

@@ -11,7 +11,7 @@ families:
 	22	a server that speaks first; 25 likewise, as a mail server
 
 and a watcher on the wire: each DNS query that arrives goes to queries.log, the first packet of
-each flow to flows.log, as JSON lines. Tests read these to know what left the host, whatever the
+each flow to flows.log (again after a pause of its own), as JSON lines. Tests read these to know what left the host, whatever the
 sandbox saw. (Real packets, not the servers' word.)
 
 	internet.py DIR LINK	DIR holds knot.conf and the certificate; says "ready" on stdout
@@ -34,6 +34,7 @@ import time
 
 KNOT = ("127.0.0.1", 5353)
 FLOWS_MAX = 200_000  # log lines; a flood must not fill the disk
+PAUSE_S = 0.2  # a flow that was silent this long is logged again
 IP_PKTINFO = 8
 IPV6_RECVPKTINFO, IPV6_PKTINFO, IPV6_FREEBIND = 49, 50, 78
 
@@ -259,7 +260,7 @@ class Watcher(threading.Thread):
         self.socket.bind((link, 3))
         self.queries = open(os.path.join(directory, "queries.log"), "a", buffering=1)
         self.flows = open(os.path.join(directory, "flows.log"), "a", buffering=1)
-        self.seen = set()
+        self.seen, self.lines = {}, 0
 
     def run(self):
         while True:
@@ -287,10 +288,12 @@ class Watcher(threading.Thread):
         if dport == 53:
             self.dns(proto, src, dst, rest)
         key = (proto, src, sport, dst, dport)
-        if key not in self.seen and len(self.seen) < FLOWS_MAX:
-            self.seen.add(key)
-            self.flows.write(json.dumps({"t": time.time(), "proto": proto, "src": src,
+        now = time.time()
+        if now - self.seen.get(key, 0) > PAUSE_S and self.lines < FLOWS_MAX:
+            self.lines += 1
+            self.flows.write(json.dumps({"t": now, "proto": proto, "src": src,
                                          "sport": sport, "dst": dst, "dport": dport}) + "\n")
+        self.seen[key] = now
 
     def dns(self, proto, src, dst, rest):
         query = rest[8:] if proto == 17 else rest[(rest[12] >> 4) * 4:][2:]
