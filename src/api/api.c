@@ -43,14 +43,35 @@ static void sweep(void *arg)
 
 /* --- start --- */
 
+/* Rules are checked against the floor as it was when the host role last told its addresses; the
+ * kernel's own is always current. */
+static int build_floor(struct api *a, struct err *err)
+{
+	struct prefix host[IPC_HOST_ADDRS];
+	struct policy_floor_spec spec = { .range4 = a->config.net_range4,
+		.range6 = a->config.net_range6,
+		.overlay4 = a->config.net_overlay4,
+		.host = host,
+		.deny = a->config.floor_deny.p,
+		.n_deny = a->config.floor_deny.n,
+		.allow = a->config.floor_allow.p,
+		.n_allow = a->config.floor_allow.n };
+
+	for (uint32_t i = 0; i < MIN(a->info.n_host, (uint32_t)IPC_HOST_ADDRS); i++)
+		host[spec.n_host++] = prefix_of(a->info.host[i], ip_bits(a->info.host[i].family));
+	return policy_floor_build(&spec, &a->floor, err);
+}
+
 static void on_info(struct chan_msg *m, const struct err *err, void *arg)
 {
 	struct api *a = arg;
+	struct err floor;
 
 	if (!err && m->payload.n == sizeof(a->info)) {
 		memcpy(&a->info, m->payload.p, sizeof(a->info));
 		if (ipc_text_ok(a->info.hostname, sizeof(a->info.hostname)) &&
-			ipc_text_ok(a->info.runtimes, sizeof(a->info.runtimes)))
+			ipc_text_ok(a->info.runtimes, sizeof(a->info.runtimes)) &&
+			build_floor(a, &floor) == 0)
 			return;
 	}
 	log_event(LOG_WARN, "api.host_info", "text=%s",
@@ -100,19 +121,6 @@ static int open_state(struct api *a, struct api_spec *spec, struct err *err)
 		log_event(LOG_INFO, "api.admin_key", "path=%.*s/admin.key", (int)MAX(n, 0), path);
 	}
 	return r;
-}
-
-static int build_floor(struct api *a, struct err *err)
-{
-	struct policy_floor_spec spec = { .range4 = a->config.net_range4,
-		.range6 = a->config.net_range6,
-		.overlay4 = a->config.net_overlay4,
-		.deny = a->config.floor_deny.p,
-		.n_deny = a->config.floor_deny.n,
-		.allow = a->config.floor_allow.p,
-		.n_allow = a->config.floor_allow.n };
-
-	return policy_floor_build(&spec, &a->floor, err);
 }
 
 static int open_listeners(struct api *a, struct api_spec *spec, struct err *err)

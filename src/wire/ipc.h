@@ -28,6 +28,7 @@
 #define IPC_FDS_MAX  4
 #define IPC_ID_LEN   32	 /* "sb-" + ULID + NUL, rounded up */
 #define IPC_NAME_LEN 64
+#define IPC_HOST_ADDRS 64 /* told to the api role; the kernel's floor holds all of them */
 
 enum ipc_type {
 	IPC_NONE = 0,
@@ -158,6 +159,8 @@ struct ipc_host_info {
 	uint32_t slots_max, slots_used, has_ipv6, version;
 	char hostname[IPC_NAME_LEN];
 	char runtimes[IPC_NAME_LEN]; /* "container" or "container vm" */
+	uint32_t n_host;
+	struct ip host[IPC_HOST_ADDRS]; /* its own addresses: rules inside them are refused */
 };
 struct ipc_edge_set {
 	char id[IPC_ID_LEN];
