@@ -190,7 +190,8 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind < argc) {
-		fprintf(stderr, "weird: unexpected argument \"%s\"; try weird --help\n", argv[optind]);
+		fprintf(stderr, "weird: unexpected argument \"%s\"; try weird --help\n",
+			argv[optind]);
 		return 2;
 	}
 	if (read_config(path, named, &c) < 0)

@@ -6,7 +6,7 @@
 #pragma once
 #include "host/link.h"
 
-#define ADDRS_MAX 512 /* half of what the floor holds; start-up refuses more, a later excess is logged */
+#define ADDRS_MAX 512 /* half of what the floor holds; a start refuses more */
 
 struct addrs {
 	unsigned int n;

@@ -29,7 +29,8 @@ int link_veth(struct rtnl *n, struct link_end here, struct link_end there, int t
 	uint32_t mtu, struct err *err)
 {
 	struct ifinfomsg *ifi;
-	struct nlmsghdr *h = rtnl_new(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(*ifi), &ifi);
+	struct nlmsghdr *h = rtnl_new(
+		n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(*ifi), &ifi);
 	struct nlattr *info, *data, *peer;
 
 	ifi->ifi_family = AF_UNSPEC;
@@ -56,7 +57,8 @@ static int parse_link(const struct nlmsghdr *h, struct link_info *ret)
 	if (h->nlmsg_type != RTM_NEWLINK)
 		return -EBADMSG;
 	*ret = (struct link_info){ .ifindex = (uint32_t)ifi->ifi_index };
-	mnl_attr_for_each(a, h, sizeof(*ifi)) {
+	mnl_attr_for_each(a, h, sizeof(*ifi))
+	{
 		if (mnl_attr_get_type(a) == IFLA_IFNAME)
 			snprintf(ret->name, sizeof(ret->name), "%s", mnl_attr_get_str(a));
 		else if (mnl_attr_get_type(a) == IFLA_MTU)
@@ -150,11 +152,12 @@ int link_each(struct rtnl *n, link_fn fn, void *arg)
 	return rtnl_dump(n, h, each_link, &e);
 }
 
-int link_addr(struct rtnl *n, uint32_t ifindex, struct ip ip, uint8_t len, bool no_route,
-	struct err *err)
+int link_addr(
+	struct rtnl *n, uint32_t ifindex, struct ip ip, uint8_t len, bool no_route, struct err *err)
 {
 	struct ifaddrmsg *ifa;
-	struct nlmsghdr *h = rtnl_new(n, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*ifa), &ifa);
+	struct nlmsghdr *h = rtnl_new(
+		n, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*ifa), &ifa);
 	uint32_t flags = IFA_F_PERMANENT | (no_route ? IFA_F_NOPREFIXROUTE : 0);
 	int r;
 
@@ -173,17 +176,19 @@ int link_addr(struct rtnl *n, uint32_t ifindex, struct ip ip, uint8_t len, bool 
 static int each_addr(const struct nlmsghdr *h, void *arg)
 {
 	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(h);
-	struct link_addr_info i = { .ifindex = ifa->ifa_index,
-		.len = ifa->ifa_prefixlen,
-		.scope = ifa->ifa_scope };
+	struct link_addr_info i = {
+		.ifindex = ifa->ifa_index, .len = ifa->ifa_prefixlen, .scope = ifa->ifa_scope
+	};
 	struct each *e = arg;
 	const struct nlattr *a;
 	uint8_t family = ifa->ifa_family == AF_INET ? 4 : 6;
 	bool local = false;
 
-	if (h->nlmsg_type != RTM_NEWADDR || (ifa->ifa_family != AF_INET && ifa->ifa_family != AF_INET6))
+	if (h->nlmsg_type != RTM_NEWADDR ||
+		(ifa->ifa_family != AF_INET && ifa->ifa_family != AF_INET6))
 		return 0;
-	mnl_attr_for_each(a, h, sizeof(*ifa)) {
+	mnl_attr_for_each(a, h, sizeof(*ifa))
+	{
 		uint16_t type = mnl_attr_get_type(a);
 
 		if (type != IFA_LOCAL && (type != IFA_ADDRESS || local))
@@ -210,16 +215,17 @@ int link_route(struct rtnl *n, const struct link_route *route, struct err *err)
 {
 	uint32_t table = route->table ? route->table : RT_TABLE_MAIN;
 	struct rtmsg *rt;
-	struct nlmsghdr *h = rtnl_new(n, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*rt), &rt);
+	struct nlmsghdr *h = rtnl_new(
+		n, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*rt), &rt);
 
 	rt->rtm_family = af(route->to.ip.family);
 	rt->rtm_dst_len = route->to.len;
 	rt->rtm_table = table < 256 ? (uint8_t)table : RT_TABLE_UNSPEC;
 	rt->rtm_protocol = RTPROT_STATIC;
 	rt->rtm_type = route->local ? RTN_LOCAL : RTN_UNICAST;
-	rt->rtm_scope = route->local ? RT_SCOPE_HOST :
-			route->via.family ? RT_SCOPE_UNIVERSE :
-					    RT_SCOPE_LINK;
+	rt->rtm_scope = route->local	    ? RT_SCOPE_HOST
+			: route->via.family ? RT_SCOPE_UNIVERSE
+					    : RT_SCOPE_LINK;
 	if (route->via.family)
 		rt->rtm_flags = RTNH_F_ONLINK;
 	if (route->to.len)
@@ -233,11 +239,12 @@ int link_route(struct rtnl *n, const struct link_route *route, struct err *err)
 	return rtnl_do(n, h, err);
 }
 
-int link_neigh(struct rtnl *n, uint32_t ifindex, struct ip ip, const uint8_t mac[6],
-	struct err *err)
+int link_neigh(
+	struct rtnl *n, uint32_t ifindex, struct ip ip, const uint8_t mac[6], struct err *err)
 {
 	struct ndmsg *nd;
-	struct nlmsghdr *h = rtnl_new(n, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*nd), &nd);
+	struct nlmsghdr *h = rtnl_new(
+		n, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*nd), &nd);
 
 	nd->ndm_family = af(ip.family);
 	nd->ndm_ifindex = (int)ifindex;
@@ -251,7 +258,8 @@ int link_rule_mark(struct rtnl *n, uint8_t family, uint32_t mark, uint32_t table
 	struct err *err)
 {
 	struct fib_rule_hdr *rule;
-	struct nlmsghdr *h = rtnl_new(n, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, sizeof(*rule), &rule);
+	struct nlmsghdr *h = rtnl_new(
+		n, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, sizeof(*rule), &rule);
 	int r;
 
 	rule->family = af(family);
@@ -286,14 +294,16 @@ static int each_default(const struct nlmsghdr *h, void *arg)
 	if (h->nlmsg_type != RTM_NEWROUTE || rt->rtm_dst_len || rt->rtm_table != RT_TABLE_MAIN ||
 		rt->rtm_type != RTN_UNICAST)
 		return 0;
-	mnl_attr_for_each(a, h, sizeof(*rt)) {
+	mnl_attr_for_each(a, h, sizeof(*rt))
+	{
 		if (mnl_attr_get_type(a) == RTA_OIF)
 			note_default(arg, mnl_attr_get_u32(a));
 		else if (mnl_attr_get_type(a) == RTA_MULTIPATH) {
 			const struct rtnexthop *nh = mnl_attr_get_payload(a);
 			int left = mnl_attr_get_payload_len(a);
 
-			for (; RTNH_OK(nh, left); left -= NLMSG_ALIGN(nh->rtnh_len), nh = RTNH_NEXT(nh))
+			for (; RTNH_OK(nh, left);
+				left -= NLMSG_ALIGN(nh->rtnh_len), nh = RTNH_NEXT(nh))
 				note_default(arg, (uint32_t)nh->rtnh_ifindex);
 		}
 	}

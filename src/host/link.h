@@ -28,8 +28,8 @@ struct link_info {
 typedef int (*link_fn)(const struct link_info *l, void *arg);
 int link_each(struct rtnl *n, link_fn fn, void *arg);
 
-/* Address of this length, usable at once (no duplicate detection), without the kernel's own route to
- * the prefix when `no_route`. Present already: 0. */
+/* Address of this length, usable at once (no duplicate detection), without the kernel's own route
+ * to the prefix when `no_route`. Present already: 0. */
 int link_addr(struct rtnl *n, uint32_t ifindex, struct ip ip, uint8_t len, bool no_route,
 	struct err *err);
 /* All addresses of the namespace. */

@@ -8,8 +8,15 @@ static void masquerade(struct buf *out, const char *family, struct prefix range,
 		uplink);
 }
 
+static void open_up(struct buf *out, const struct prefix *allow, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		buf_fmt(out, "\t\t%s daddr %s accept\n", allow[i].ip.family == 4 ? "ip" : "ip6",
+			prefix_text(allow[i]).s);
+}
+
 int nft_script(const char *table, const char *uplink, struct prefix range4, struct prefix range6,
-	struct buf *out)
+	const struct prefix *allow, size_t n_allow, struct buf *out)
 {
 	buf_fmt(out, "table inet %s\ndelete table inet %s\ntable inet %s {\n", table, table, table);
 	buf_add_c(out, "\tchain postrouting {\n"
@@ -29,10 +36,10 @@ int nft_script(const char *table, const char *uplink, struct prefix range4, stru
 		"\t\ttype filter hook input priority filter; policy accept;\n"
 		"\t\tiifname != \"%s\" accept\n"
 		"\t\tct state established,related accept\n"
-		"\t\tmeta l4proto { icmp, ipv6-icmp } accept\n"
-		"\t\tdrop\n"
-		"\t}\n}\n",
+		"\t\tmeta l4proto { icmp, ipv6-icmp } accept\n",
 		uplink);
+	open_up(out, allow, n_allow);
+	buf_add_c(out, "\t\tdrop\n\t}\n}\n");
 	return buf_failed(out);
 }
 
@@ -76,7 +83,7 @@ int nft_foreign_drops(struct str listing, const char *table, struct buf *out)
 			in_chain = str_skip(line, 6);
 			in_chain = str_cut(&in_chain, ' ');
 		} else if (str_starts(line, STR("type filter hook forward ")) &&
-			str_ends(line, STR("policy drop;")) && !str_eq_c(in_table, own)) {
+			   str_ends(line, STR("policy drop;")) && !str_eq_c(in_table, own)) {
 			buf_fmt(out, "table " STR_FMT " chain " STR_FMT "\n", STR_ARG(in_table),
 				STR_ARG(in_chain));
 		}

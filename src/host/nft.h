@@ -3,7 +3,8 @@
  *
  *	masquerade   what leaves the ranges for anywhere but the uplink
  *	forward      what the uplink sends; towards it only answers
- *	input        from the uplink nothing but answers and ICMP reaches the host itself
+ *	input        from the uplink nothing reaches the host itself but answers, ICMP, and what
+ *	             floor.allow opens
  *
  * The last two are a second wall behind the tc programs, and what keeps strangers on the host's
  * network from opening a conversation with the router namespace. Nothing per sandbox is ever here.
@@ -15,14 +16,14 @@
 
 /* The script: pure, for tests and people. range6.family 0: no IPv6. */
 int nft_script(const char *table, const char *uplink, struct prefix range4, struct prefix range6,
-	struct buf *out);
+	const struct prefix *allow, size_t n_allow, struct buf *out);
 /* Load it, in place of an older one, in one transaction. */
 int nft_load(struct str script, struct err *err);
 int nft_remove(const char *table, struct err *err); /* 0 also when it is not there */
 bool nft_present(const char *table);
 
-/* Forward chains that are not ours and drop by policy: one line each, "table ip filter chain FORWARD",
- * found in the output of `nft list chains`. Pure. */
+/* Forward chains that are not ours and drop by policy: one line each, such as
+ * "table ip filter chain FORWARD", found in the output of `nft list chains`. Pure. */
 int nft_foreign_drops(struct str listing, const char *table, struct buf *out);
 /* The same of the running system; -ENOENT without nft. */
 int nft_find_drops(const char *table, struct buf *out, struct err *err);

@@ -14,7 +14,8 @@
 static int check_root(const struct probe_env *env, struct err *err)
 {
 	if (geteuid() != 0)
-		return err_set(err, -EPERM, ERR_INVALID, "weird runs as root; you are user %u", geteuid());
+		return err_set(
+			err, -EPERM, ERR_INVALID, "weird runs as root; you are user %u", geteuid());
 	return 0;
 }
 
@@ -24,12 +25,16 @@ static int check_user(const struct probe_env *env, struct err *err)
 
 	if (!pw)
 		return err_set(err, -ENOENT, ERR_INVALID,
-			"there is no user \"%s\" (daemon.user); create it: useradd --system --no-create-home "
-			"--shell /usr/sbin/nologin %s", env->user, env->user);
+			"there is no user \"%s\" (daemon.user); create it: useradd --system "
+			"--no-create-home "
+			"--shell /usr/sbin/nologin %s",
+			env->user, env->user);
 	if (pw->pw_uid == 0)
 		return err_set(err, -EINVAL, ERR_INVALID,
-			"daemon.user is \"%s\", which is root: the api and edge roles need a user without "
-			"rights", env->user);
+			"daemon.user is \"%s\", which is root: the api and edge roles need a user "
+			"without "
+			"rights",
+			env->user);
 	return 0;
 }
 
@@ -43,8 +48,8 @@ static int check_files(const struct probe_env *env, struct err *err)
 	if (rl.rlim_max < want)
 		return err_set(err, -EMFILE, ERR_INVALID,
 			"the limit of open files is %llu, and %llu are needed: set LimitNOFILE= in "
-			"weird.service, or ulimit -Hn", (unsigned long long)rl.rlim_max,
-			(unsigned long long)want);
+			"weird.service, or ulimit -Hn",
+			(unsigned long long)rl.rlim_max, (unsigned long long)want);
 	rl.rlim_cur = rl.rlim_max;
 	return setrlimit(RLIMIT_NOFILE, &rl) < 0 ? err_sys(err, -errno, "limit of open files") : 0;
 }
@@ -60,12 +65,15 @@ static int check_links(const struct probe_env *env, struct err *err)
 		r = netns_visit_new(&v2, &b);
 	if (r < 0)
 		return err_sys(err, r,
-			"cannot make a network namespace (CAP_SYS_ADMIN, and a kernel with CONFIG_NET_NS)");
+			"cannot make a network namespace (CAP_SYS_ADMIN, and a kernel with "
+			"CONFIG_NET_NS)");
 	r = rtnl_open(&n);
 	if (r == 0)
-		r = link_veth(&n, (struct link_end){ "a", NULL }, (struct link_end){ "b", NULL }, a, 0, err);
+		r = link_veth(&n, (struct link_end){ "a", NULL }, (struct link_end){ "b", NULL }, a,
+			0, err);
 	return r < 0 ? err_wrap(err, r,
-			       "cannot make a veth pair (CAP_NET_ADMIN, CONFIG_VETH; modprobe veth)")
+			       "cannot make a veth pair (CAP_NET_ADMIN, CONFIG_VETH; modprobe "
+			       "veth)")
 		     : 0;
 }
 
@@ -100,7 +108,8 @@ static int check_steering(const struct probe_env *env, struct err *err)
 	r = steer_routes(&n, ipv6, err);
 	if (r < 0)
 		return err_wrap(err, r,
-			"the kernel lacks policy routing (CONFIG_IP_MULTIPLE_TABLES, and the IPv6 one)");
+			"the kernel lacks policy routing (CONFIG_IP_MULTIPLE_TABLES, and the IPv6 "
+			"one)");
 	r = steer_open(ipv6, &s, err);
 	steer_close(&s);
 	return r < 0 ? err_wrap(err, r, "cannot make transparent sockets (CAP_NET_ADMIN)") : 0;
@@ -116,11 +125,12 @@ static int check_nft(const struct probe_env *env, struct err *err)
 
 	if (r < 0)
 		return err_sys(err, r, "network namespace");
-	r = nft_script("probe", "uplink", range, (struct prefix){ .len = 0 }, &script);
+	r = nft_script("probe", "uplink", range, (struct prefix){ .len = 0 }, NULL, 0, &script);
 	if (r == 0)
 		r = nft_load(buf_str(&script), err);
 	return r < 0 ? err_wrap(err, r,
-			       "masquerading needs the package nftables and a kernel with nf_tables, "
+			       "masquerading needs the package nftables and a kernel with "
+			       "nf_tables, "
 			       "nft_masq and nft_ct")
 		     : 0;
 }
@@ -138,7 +148,8 @@ static int note_ksm(const struct probe_env *env, struct err *err)
 	if (!sysfs_on("/sys/kernel/mm/ksm/run"))
 		return 0;
 	return err_set(err, -EPERM, ERR_INVALID,
-		"kernel samepage merging is on: sandboxes can learn from its timing what others hold in "
+		"kernel samepage merging is on: sandboxes can learn from its timing what others "
+		"hold in "
 		"memory; echo 2 > /sys/kernel/mm/ksm/run");
 }
 
@@ -147,7 +158,8 @@ static int note_smt(const struct probe_env *env, struct err *err)
 	if (!sysfs_on("/sys/devices/system/cpu/smt/active"))
 		return 0;
 	return err_set(err, -EPERM, ERR_INVALID,
-		"SMT is on: sandboxes of different users may share a core's caches; where that matters, "
+		"SMT is on: sandboxes of different users may share a core's caches; where that "
+		"matters, "
 		"boot with nosmt");
 }
 
@@ -164,8 +176,8 @@ const struct probe_check probe_checks[] = {
 };
 const size_t probe_n_checks = ARRAY_SIZE(probe_checks);
 
-int probe_run(const struct probe_check *checks, size_t n, const struct probe_env *env, struct buf *out,
-	struct err *err)
+int probe_run(const struct probe_check *checks, size_t n, const struct probe_env *env,
+	struct buf *out, struct err *err)
 {
 	int failed = 0;
 
@@ -174,7 +186,10 @@ int probe_run(const struct probe_check *checks, size_t n, const struct probe_env
 		int r = checks[i].fn(env, &e);
 
 		if (out)
-			buf_fmt(out, "%-4s  %s%s%s\n", r == 0 ? "ok" : checks[i].note ? "note" : "FAIL",
+			buf_fmt(out, "%-4s  %s%s%s\n",
+				r == 0		 ? "ok"
+				: checks[i].note ? "note"
+						 : "FAIL",
 				checks[i].name, e.text[0] ? ": " : "", e.text);
 		if (r == 0 || checks[i].note || failed)
 			continue;

@@ -1,7 +1,7 @@
 /*
- * Does this machine have what Weir needs? Each check tries the thing itself, in a scratch namespace,
- * and answers in a sentence that says what is missing and what to do. A missing feature that is
- * required refuses the start: Weir never degrades to open. Notes are advice.
+ * Does this machine have what Weir needs? Each check tries the thing itself, in a scratch
+ * namespace, and answers in a sentence that says what is missing and what to do. A missing feature
+ * that is required refuses the start: Weir never degrades to open. Notes are advice.
  */
 #pragma once
 #include "base/buf.h"
@@ -25,8 +25,8 @@ extern const size_t probe_n_checks;
 
 /* Run them. out (may be NULL): a table for people, a line each. Returns the first failure that is
  * not a note, with its sentence. */
-int probe_run(const struct probe_check *checks, size_t n, const struct probe_env *env, struct buf *out,
-	struct err *err);
+int probe_run(const struct probe_check *checks, size_t n, const struct probe_env *env,
+	struct buf *out, struct err *err);
 
 /* Send a packet from the router namespace through the uplink to a scratch namespace beyond the host
  * and back. When it is lost, the sentence names the chains that drop by policy and the rules to

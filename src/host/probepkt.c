@@ -17,20 +17,22 @@
 #include "host/probe.h"
 #include "host/sysctl.h"
 
-#define PROBE_PORT 33434
-#define PROBE_WAIT 400 /* ms per try; a veth delivers in microseconds, a lost first ARP in none */
+#define PROBE_PORT  33434
+#define PROBE_WAIT  400 /* ms per try; a veth delivers in microseconds, a lost first ARP in none */
 #define PROBE_TRIES 3
 
 static const struct prefix all4 = { .ip = { .family = 4 } };
 
 static struct sockaddr_in sin_of(struct ip ip)
 {
-	return (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(PROBE_PORT),
+	return (struct sockaddr_in){ .sin_family = AF_INET,
+		.sin_port = htons(PROBE_PORT),
 		.sin_addr.s_addr = htonl(ip_v4_u32(ip)) };
 }
 
 /* The scratch namespace: its end of the link, a way back, and a bound socket. */
-static int scratch(const struct uplink *u, const char *link, int host_ns, int *ret_sock, struct err *err)
+static int scratch(
+	const struct uplink *u, const char *link, int host_ns, int *ret_sock, struct err *err)
 {
 	auto_netns struct netns_visit v = NETNS_HOME;
 	auto_fd int ns = -EBADF, sock = -EBADF;
@@ -42,7 +44,8 @@ static int scratch(const struct uplink *u, const char *link, int host_ns, int *r
 		r = rtnl_open(&n);
 	if (r < 0)
 		return err_sys(err, r, "scratch namespace");
-	r = link_veth(&n, (struct link_end){ "p0", NULL }, (struct link_end){ link, NULL }, host_ns, 0, err);
+	r = link_veth(&n, (struct link_end){ "p0", NULL }, (struct link_end){ link, NULL }, host_ns,
+		0, err);
 	if (r < 0)
 		return r;
 	i = link_index(&n, "p0");
@@ -50,8 +53,10 @@ static int scratch(const struct uplink *u, const char *link, int host_ns, int *r
 		return err_sys(err, i, "find p0");
 	if ((r = link_addr(&n, (uint32_t)i, u->probe4_peer, 30, false, err)) < 0 ||
 		(r = link_up(&n, (uint32_t)i, err)) < 0 ||
-		(r = link_route(&n, &(struct link_route){ .to = all4, .ifindex = (uint32_t)i,
-						.via = u->probe4 }, err)) < 0)
+		(r = link_route(&n,
+			 &(struct link_route){
+				 .to = all4, .ifindex = (uint32_t)i, .via = u->probe4 },
+			 err)) < 0)
 		return r;
 	sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (sock < 0 || bind(sock, (struct sockaddr *)&sin, sizeof(sin)) < 0)
@@ -108,8 +113,10 @@ static int say_why(const struct uplink *u, const char *table, struct err *err)
 
 	if (nft_find_drops(table, &drops, NULL) < 0 || !drops.n)
 		return err_set(err, -EHOSTUNREACH, ERR_INVALID,
-			"a packet sent through the uplink %s was lost in the host's network, and no nft chain "
-			"drops by policy: look for a firewall outside of nft (iptables-legacy -S FORWARD)",
+			"a packet sent through the uplink %s was lost in the host's network, and "
+			"no nft chain "
+			"drops by policy: look for a firewall outside of nft (iptables-legacy -S "
+			"FORWARD)",
 			u->name);
 	all = buf_str(&drops);
 	line = str_cut(&all, '\n');
@@ -122,10 +129,11 @@ static int say_why(const struct uplink *u, const char *table, struct err *err)
 			t.n = i;
 		}
 	return err_set(err, -EHOSTUNREACH, ERR_INVALID,
-		"a packet sent through the uplink was lost: " STR_FMT " drops by policy; add: nft insert rule "
-		STR_FMT " " STR_FMT " iifname %s accept; nft insert rule " STR_FMT " " STR_FMT
-		" oifname %s accept", STR_ARG(line), STR_ARG(t), STR_ARG(chain), u->name, STR_ARG(t),
-		STR_ARG(chain), u->name);
+		"a packet sent through the uplink was lost: " STR_FMT
+		" drops by policy; add: nft insert rule " STR_FMT " " STR_FMT
+		" iifname %s accept; nft insert rule " STR_FMT " " STR_FMT " oifname %s accept",
+		STR_ARG(line), STR_ARG(t), STR_ARG(chain), u->name, STR_ARG(t), STR_ARG(chain),
+		u->name);
 }
 
 static int host_end(const struct uplink *u, const char *link, struct rtnl *host, struct err *err)

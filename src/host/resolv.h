@@ -1,17 +1,17 @@
 /*
  * Which resolvers the DNS proxy asks, and the sockets it cannot make itself.
  *
- * They come from dns.upstream, or else from the host's /etc/resolv.conf. A resolver on loopback or on
- * an address of the host's own is reachable from the host's namespace only (a socket stays where it
- * was made), so the edge gets connected sockets towards it; others it reaches by the uplink. The text
- * that tells the edge is described in event/role.h, "resolv".
+ * They come from dns.upstream, or else from the host's /etc/resolv.conf. A resolver on loopback or
+ * on an address of the host's own is reachable from the host's namespace only (a socket stays
+ * where it was made), so the edge gets connected sockets towards it; others it reaches by the
+ * uplink. The text that tells the edge is described in event/role.h, "resolv".
  */
 #pragma once
 #include "base/buf.h"
 #include "host/link.h"
 
 #define RESOLV_MAX 8
-#define RESOLV_POOL 16 /* UDP sockets given at start: as many unanswered questions as source ports */
+#define RESOLV_POOL 16 /* UDP sockets given at start: as many source ports to guess from */
 
 struct resolver {
 	struct ip ip;

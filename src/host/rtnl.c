@@ -33,8 +33,8 @@ void rtnl_done(struct rtnl *n)
 	n->nl = NULL;
 }
 
-struct nlmsghdr *rtnl_new(struct rtnl *n, uint16_t type, uint16_t flags, size_t extra,
-	void *ret_header)
+struct nlmsghdr *rtnl_new(
+	struct rtnl *n, uint16_t type, uint16_t flags, size_t extra, void *ret_header)
 {
 	struct nlmsghdr *h = mnl_nlmsg_put_header(n->buf);
 
@@ -55,8 +55,11 @@ static void kernel_sentence(const struct nlmsghdr *h, struct err *err, int code)
 	if (!err || !(h->nlmsg_flags & NLM_F_ACK_TLVS))
 		return;
 	if (!(h->nlmsg_flags & NLM_F_CAPPED))
-		skip += mnl_nlmsg_get_payload_len(h) > sizeof(*e) ? e->msg.nlmsg_len - sizeof(e->msg) : 0;
-	mnl_attr_for_each(attr, h, MNL_ALIGN(skip)) {
+		skip += mnl_nlmsg_get_payload_len(h) > sizeof(*e)
+				? e->msg.nlmsg_len - sizeof(e->msg)
+				: 0;
+	mnl_attr_for_each(attr, h, MNL_ALIGN(skip))
+	{
 		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG &&
 			mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
 			err_sys(err, code, "rtnetlink: %s", mnl_attr_get_str(attr));

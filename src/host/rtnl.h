@@ -22,12 +22,12 @@ struct rtnl {
 
 int rtnl_open(struct rtnl *n); /* in the calling thread's namespace */
 void rtnl_done(struct rtnl *n);
-#define RTNL_NONE  ((struct rtnl){ .nl = NULL })
+#define RTNL_NONE ((struct rtnl){ .nl = NULL })
 #define auto_rtnl _cleanup_(rtnl_done)
 
 /* Begin a request with `extra` zeroed bytes of family header; flags beside NLM_F_REQUEST. */
-struct nlmsghdr *rtnl_new(struct rtnl *n, uint16_t type, uint16_t flags, size_t extra,
-	void *ret_header);
+struct nlmsghdr *rtnl_new(
+	struct rtnl *n, uint16_t type, uint16_t flags, size_t extra, void *ret_header);
 int rtnl_do(struct rtnl *n, struct nlmsghdr *h, struct err *err);
 /* Dump: each answer goes to fn, which returns 0 to go on or a negative errno. */
 typedef int (*rtnl_fn)(const struct nlmsghdr *h, void *arg);

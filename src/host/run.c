@@ -9,7 +9,8 @@
 
 static int find_program(const char *name, char *ret, size_t size)
 {
-	static const char *const dirs[] = { "/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin" };
+	static const char *const dirs[] = { "/usr/sbin", "/sbin", "/usr/bin", "/bin",
+		"/usr/local/sbin" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
 		snprintf(ret, size, "%s/%s", dirs[i], name);
@@ -21,8 +22,8 @@ static int find_program(const char *name, char *ret, size_t size)
 
 static _noreturn_ void child(const char *path, const char *const *argv, int in, int out, int err)
 {
-	static char *const env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C",
-		NULL };
+	static char *const env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+		(char *)"LC_ALL=C", NULL };
 
 	if (dup2(in, 0) >= 0 && dup2(out, 1) >= 0 && dup2(err, 2) >= 0)
 		execve(path, (char *const *)argv, env);
@@ -32,7 +33,8 @@ static _noreturn_ void child(const char *path, const char *const *argv, int in, 
 /* Read both outputs until both end; what does not fit is dropped. */
 static void drain(int out_fd, struct buf *out, int err_fd, struct buf *err)
 {
-	struct pollfd p[2] = { { .fd = out_fd, .events = POLLIN }, { .fd = err_fd, .events = POLLIN } };
+	struct pollfd p[2] = { { .fd = out_fd, .events = POLLIN },
+		{ .fd = err_fd, .events = POLLIN } };
 	struct buf *to[2] = { out, err };
 	char chunk[4096];
 
@@ -97,5 +99,6 @@ int run_program(const char *const *argv, struct str in, struct buf *out, struct 
 	for (size_t i = 0; i < said.n; i++)
 		if (said.p[i] == '\n')
 			said.p[i] = ' ';
-	return err_set(err, -EIO, ERR_INTERNAL, "%s failed: " STR_FMT, argv[0], STR_ARG(buf_str(&said)));
+	return err_set(
+		err, -EIO, ERR_INTERNAL, "%s failed: " STR_FMT, argv[0], STR_ARG(buf_str(&said)));
 }

@@ -67,7 +67,9 @@ static int outside(struct rtnl *n, const struct slotnet_plan *p, uint32_t ifinde
 		(r = link_neigh(n, ifindex, peer, mac_sandbox, err)) < 0 ||
 		(r = link_route(n, &to_own, err)) < 0 || !p->ip6.family)
 		return r;
-	to_own = (struct link_route){ .to = prefix_of(p->ip6, 128), .ifindex = ifindex, .via = peer6 };
+	to_own = (struct link_route){
+		.to = prefix_of(p->ip6, 128), .ifindex = ifindex, .via = peer6
+	};
 	if ((r = link_addr(n, ifindex, link_local6(1), 64, false, err)) < 0 ||
 		(r = link_neigh(n, ifindex, peer6, mac_sandbox, err)) < 0)
 		return r;
@@ -90,8 +92,8 @@ static int agent_listener(struct err *err)
 }
 
 /* Everything that happens inside: on return the thread is home again. */
-static int make_inside(int router_ns, const struct slotnet_plan *p, int *ret_ns, int *ret_agent,
-	struct err *err)
+static int make_inside(
+	int router_ns, const struct slotnet_plan *p, int *ret_ns, int *ret_agent, struct err *err)
 {
 	auto_netns struct netns_visit v = NETNS_HOME;
 	auto_rtnl struct rtnl n = RTNL_NONE;
@@ -118,8 +120,8 @@ static int make_inside(int router_ns, const struct slotnet_plan *p, int *ret_ns,
 	return MIN(r, 0);
 }
 
-/* The end that came up first has a carrier only once the kernel's link watch has run, and drops what
- * it sends until then. Asking for its state runs the watch now. */
+/* The end that came up first has a carrier only once the kernel's link watch has run, and drops
+ * what it sends until then. Asking for its state runs the watch now. */
 static int settle(int slot_socket, struct err *err)
 {
 	struct ethtool_value v = { .cmd = ETHTOOL_GLINK };
@@ -148,6 +150,8 @@ int slotnet_make(struct rtnl *router, int router_ns, const struct slotnet_plan *
 		link_del(router, p->link, NULL);
 		return err_wrap(err, r, "outside %s", p->link);
 	}
-	*ret = (struct slotnet){ .ns = take_fd(ns), .agent_fd = take_fd(agent), .ifindex = (uint32_t)ifindex };
+	*ret = (struct slotnet){
+		.ns = take_fd(ns), .agent_fd = take_fd(agent), .ifindex = (uint32_t)ifindex
+	};
 	return 0;
 }

@@ -10,8 +10,8 @@
  * link is made inside the two namespaces directly: no daemon of the host ever sees it. It comes up
  * with nothing attached; the caller attaches the tc programs before anything else may live here.
  *
- * The agent's listening socket is made here too, bound to eth0: a connection from inside the sandbox
- * arrives by loopback and finds nobody.
+ * The agent's listening socket is made here too, bound to eth0: a connection from inside the
+ * sandbox arrives by loopback and finds nobody.
  */
 #pragma once
 #include "host/link.h"

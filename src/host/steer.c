@@ -22,7 +22,9 @@ int steer_routes(struct rtnl *router, bool ipv6, struct err *err)
 		if (r == 0)
 			r = link_route(router,
 				&(struct link_route){ .to = { .ip = { .family = family } },
-					.ifindex = (uint32_t)lo, .table = WEIR_TABLE_DNS, .local = true },
+					.ifindex = (uint32_t)lo,
+					.table = WEIR_TABLE_DNS,
+					.local = true },
 				err);
 	}
 	return r < 0 ? err_wrap(err, r, "steering of port 53") : 0;

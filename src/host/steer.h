@@ -1,9 +1,10 @@
 /*
  * Steering of port 53: what makes a packet that the tc program marked arrive at a socket here.
  *
- * In the router namespace a rule sends WEIR_MARK_DNS to a table whose only route says "local", so the
- * packet is delivered whatever its destination; the program has assigned it a socket already. Without
- * the rule it would be forwarded, without a socket the program drops it: nothing here can fail open.
+ * In the router namespace a rule sends WEIR_MARK_DNS to a table whose only route says "local", so
+ * the packet is delivered whatever its destination; the program has assigned it a socket already.
+ * Without the rule it would be forwarded, without a socket the program drops it: nothing here can
+ * fail open.
  *
  * The sockets are made by the host role, which keeps them: a socket that closes leaves the sockmap,
  * a kept one holds its backlog while an edge worker restarts. SO_REUSEPORT is never set (the kernel

@@ -14,7 +14,8 @@ int uplink_plan(const char *name, struct prefix range4, struct prefix range6, st
 		return err_field(err, -EINVAL, ERR_INVALID, "net.range4",
 			"expected an IPv4 prefix of /12 to /24");
 	if ((size_t)snprintf(ret->name, sizeof(ret->name), "%s0", name) >= sizeof(ret->name))
-		return err_field(err, -EINVAL, ERR_INVALID, "daemon.name", "too long for a link's name");
+		return err_field(
+			err, -EINVAL, ERR_INVALID, "daemon.name", "too long for a link's name");
 	size = 1u << (32 - range4.len);
 	last = size - 4; /* the last /30; the one before it is the probe's */
 	ret->host4 = ip_plus(range4.ip, last + 1);
@@ -119,7 +120,8 @@ static int forward6(const struct uplink *u, const char *memo, struct err *err)
 	if (sysctl_exists(key)) {
 		r = sysctl_set(key, "1", err);
 		for (unsigned int i = 0; i < u->n_outside && r == 0; i++) {
-			snprintf(key, sizeof(key), "net/ipv6/conf/%s/force_forwarding", u->outside[i]);
+			snprintf(key, sizeof(key), "net/ipv6/conf/%s/force_forwarding",
+				u->outside[i]);
 			r = sysctl_borrow(memo, key, "1", err);
 		}
 		return r;
@@ -154,15 +156,18 @@ static const struct prefix all4 = { .ip = { .family = 4 } }, all6 = { .ip = { .f
 static int router_end(const struct uplink *u, struct rtnl *router, struct err *err)
 {
 	int i = link_index(router, "uplink"), r;
-	struct link_route out = { .to = all4, .ifindex = (uint32_t)i, .via = u->host4,
-		.src = u->router4 };
+	struct link_route out = {
+		.to = all4, .ifindex = (uint32_t)i, .via = u->host4, .src = u->router4
+	};
 	struct ip local;
 
 	if (i < 0)
 		return err_sys(err, i, "find the router's end of %s", u->name);
 	if ((r = link_addr(router, out.ifindex, u->router4, 30, false, err)) < 0 ||
-		(u->ipv6 && (r = link_addr(router, out.ifindex, u->router6, 126, false, err)) < 0) ||
-		(r = link_up(router, out.ifindex, err)) < 0 || (r = link_route(router, &out, err)) < 0)
+		(u->ipv6 &&
+			(r = link_addr(router, out.ifindex, u->router6, 126, false, err)) < 0) ||
+		(r = link_up(router, out.ifindex, err)) < 0 ||
+		(r = link_route(router, &out, err)) < 0)
 		return r;
 	if (!u->ipv6)
 		return 0;
@@ -171,7 +176,9 @@ static int router_end(const struct uplink *u, struct rtnl *router, struct err *e
 	if ((r = ip_from(STR("fe80::77:3"), &local)) < 0 ||
 		(r = link_addr(router, out.ifindex, local, 64, false, err)) < 0)
 		return r;
-	out = (struct link_route){ .to = all6, .ifindex = (uint32_t)i, .via = u->host6, .src = u->router6 };
+	out = (struct link_route){
+		.to = all6, .ifindex = (uint32_t)i, .via = u->host6, .src = u->router6
+	};
 	return link_route(router, &out, err);
 }
 

@@ -5,9 +5,9 @@
  *
  * `outside` is the set of the host's interfaces that lead on: those of its default routes, or,
  * without any, those that carry a global address. Forwarding is turned on for the uplink and for
- * them, and what was changed is noted in <run>/sysctl (host/sysctl.h). IPv6 counts as present when an
- * outside interface carries an address of global scope or an IPv6 default route; it is looked at
- * once, at start.
+ * them, and what was changed is noted in <run>/sysctl (host/sysctl.h). IPv6 counts as present when
+ * an outside interface carries an address of global scope or an IPv6 default route; it is looked
+ * at once, at start.
  */
 #pragma once
 #include "host/link.h"
@@ -17,11 +17,11 @@
 struct uplink {
 	char name[IF_NAMESIZE];
 	bool ipv6;
-	uint32_t mtu;	    /* the least of outside: links get the same, so no path is narrower inside */
+	uint32_t mtu; /* the least of outside: links get the same, so no path is narrower inside */
 	struct ip host4, router4, host6, router6; /* ends of the uplink */
-	struct ip probe4, probe4_peer;		  /* the /30 below: a moment's use at start (probe.h) */
-	uint32_t slots;	    /* addresses that net.range4 leaves for slots: 1..slots */
-	uint32_t ifindex;   /* in the host's namespace */
+	struct ip probe4, probe4_peer; /* the /30 below: a moment's use at start (probe.h) */
+	uint32_t slots;		       /* addresses that net.range4 leaves for slots: 1..slots */
+	uint32_t ifindex;	       /* in the host's namespace */
 	unsigned int n_outside;
 	char outside[UPLINK_OUTSIDE_MAX][IF_NAMESIZE];
 };

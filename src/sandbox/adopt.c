@@ -151,7 +151,8 @@ int adopt_all(struct daemon *d, struct err *err)
 	if (r < 0)
 		return err_sys(err, r, "adopt the sandboxes of the last run");
 	d->rt_ops->sweep(d->rt);
-	log_event(LOG_INFO, "adopt.done", "running=%u dead=%u dropped=%u stray_links=%u stray_slots=%u",
-		a->adopted, a->dead, a->dropped, strays, slots);
+	log_event(LOG_INFO, "adopt.done",
+		"running=%u dead=%u dropped=%u stray_links=%u stray_slots=%u", a->adopted, a->dead,
+		a->dropped, strays, slots);
 	return 0;
 }

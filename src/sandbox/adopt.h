@@ -2,7 +2,7 @@
  * After a restart: which sandboxes still run, and what is nobody's.
  *
  *	record + link in the router namespace + processes	adopted, policy as the kernel has it
- *	record + link, no processes				DEAD: waits for the api role's DESTROY
+ *	record + link, no processes				DEAD: waits for DESTROY
  *	record without its link, of another boot, unreadable	dropped; the rest is swept
  *
  * Then everything that carries the daemon's name and belongs to no adopted sandbox goes: links of

@@ -178,8 +178,10 @@ static void clean_up(struct box *x)
 	struct err err = { .code = 0 };
 
 	unwatch(x);
-	if (d->rt_ops->cleanup(take_ptr(x->rt), by_itself || x->keep_disk, &status, &oom, &err) < 0) {
-		log_event(LOG_ERROR, "sandbox.cleanup", "sandbox=%s error=\"%s\"", x->rec.id, err.text);
+	if (d->rt_ops->cleanup(take_ptr(x->rt), by_itself || x->keep_disk, &status, &oom, &err) <
+		0) {
+		log_event(LOG_ERROR, "sandbox.cleanup", "sandbox=%s error=\"%s\"", x->rec.id,
+			err.text);
 		x->failed = err;
 	}
 	x->rec.dead = true;
@@ -189,12 +191,14 @@ static void clean_up(struct box *x)
 	if (by_itself) {
 		x->state = BOX_ENDING;
 		if (save(x, &err) < 0)
-			log_event(LOG_ERROR, "sandbox.record", "sandbox=%s error=\"%s\"", x->rec.id, err.text);
-		log_event(LOG_WARN, "sandbox.exit", "sandbox=%s status=%d oom=%d", x->rec.id, status, oom);
+			log_event(LOG_ERROR, "sandbox.record", "sandbox=%s error=\"%s\"", x->rec.id,
+				err.text);
+		log_event(LOG_WARN, "sandbox.exit", "sandbox=%s status=%d oom=%d", x->rec.id,
+			status, oom);
 		event_exited(d, x->rec.id, status, oom);
 	}
-	slots_drop(d->slots, x->rec.slot, x->rec.ifindex, by_itself, by_itself ? dead_link_gone : link_gone,
-		x);
+	slots_drop(d->slots, x->rec.slot, x->rec.ifindex, by_itself,
+		by_itself ? dead_link_gone : link_gone, x);
 }
 
 static void on_pidfd(uv_poll_t *poll, int status, int events)
@@ -256,13 +260,23 @@ void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)
 
 /* --- the beginning --- */
 
-static int spawn_in_slot(struct box *x, struct slot *slot, const struct ipc_spawn *req, struct err *err)
+static int spawn_in_slot(
+	struct box *x, struct slot *slot, const struct ipc_spawn *req, struct err *err)
 {
 	struct daemon *d = x->in->d;
-	struct runtime_spec spec = { .id = req->id, .hostname = req->hostname, .image = req->image,
-		.slot = slot->number, .netns = slot->net.ns, .agent_fd = slot->net.agent_fd,
-		.vcpu_milli = req->vcpu_milli, .mem_mib = req->mem_mib, .disk_mib = req->disk_mib,
-		.pids = req->pids, .revive = req->revive, .ip4 = slot->ip4, .ip6 = slot->ip6 };
+	struct runtime_spec spec = { .id = req->id,
+		.hostname = req->hostname,
+		.image = req->image,
+		.slot = slot->number,
+		.netns = slot->net.ns,
+		.agent_fd = slot->net.agent_fd,
+		.vcpu_milli = req->vcpu_milli,
+		.mem_mib = req->mem_mib,
+		.disk_mib = req->disk_mib,
+		.pids = req->pids,
+		.revive = req->revive,
+		.ip4 = slot->ip4,
+		.ip6 = slot->ip6 };
 	struct record *rec = &x->rec;
 	int r;
 
@@ -287,13 +301,14 @@ static void undo_spawn(struct box *x, const struct slot *slot)
 	struct daemon *d = x->in->d;
 
 	if (x->watch) {
-		/* It lives, and only its record could not be written: a destroy that nobody waits for. */
+		/* It lives, but has no record: a destroy that nobody waits for. */
 		box_destroy(x, false, NULL, NULL);
 		return;
 	}
 	if (x->rt) { /* it lives, and cannot be watched: out of descriptors or memory */
 		d->rt_ops->kill(x->rt);
-		d->rt_ops->cleanup(take_ptr(x->rt), false, &x->rec.exit_status, &(bool){ false }, NULL);
+		d->rt_ops->cleanup(
+			take_ptr(x->rt), false, &x->rec.exit_status, &(bool){ false }, NULL);
 	}
 	record_remove(d->records_dir, x->rec.id);
 	box_free(x);
@@ -310,8 +325,8 @@ int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, st
 	if (!record_id_ok(req->id))
 		return err_field(err, -EINVAL, ERR_INVALID, "id", "not the id of a sandbox");
 	if (req->runtime[0] && strcmp(req->runtime, b->d->rt_ops->name) != 0)
-		return err_field(err, -ENOSYS, ERR_UNSUPPORTED, "runtime", "there is no runtime \"%s\" here",
-			req->runtime);
+		return err_field(err, -ENOSYS, ERR_UNSUPPORTED, "runtime",
+			"there is no runtime \"%s\" here", req->runtime);
 	if (box_find(b, req->id))
 		return err_set(err, -EEXIST, ERR_CONFLICT, "%s exists already", req->id);
 	r = slots_take(b->d->slots, req->slot, &slot, err);
@@ -356,7 +371,9 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err)
 	if (r < 0 && r != -ESRCH)
 		log_event(LOG_WARN, "adopt.failed", "sandbox=%s error=\"%s\"", rec->id, err->text);
 	if (r == 0) {
-		struct slot slot = { .number = rec->slot, .ip4 = rec->ip4, .ip6 = rec->ip6,
+		struct slot slot = { .number = rec->slot,
+			.ip4 = rec->ip4,
+			.ip6 = rec->ip6,
 			.net.ifindex = rec->ifindex };
 
 		x->state = d->rt_ops->frozen(x->rt) ? BOX_FROZEN : BOX_RUNNING;
@@ -366,7 +383,8 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err)
 		return r < 0 ? r : save(x, err);
 	}
 	if (x->rt)
-		d->rt_ops->cleanup(take_ptr(x->rt), true, &x->rec.exit_status, &(bool){ false }, err);
+		d->rt_ops->cleanup(
+			take_ptr(x->rt), true, &x->rec.exit_status, &(bool){ false }, err);
 	x->rec.dead = true;
 	x->rec.rt[0] = '\0';
 	slots_keep(d->slots, rec->slot);
@@ -441,13 +459,18 @@ void box_describe(const struct box *x, struct ipc_sandbox *ret)
 {
 	const struct record *rec = &x->rec;
 
-	*ret = (struct ipc_sandbox){ .slot = rec->slot, .ifindex = rec->ifindex, .policy = x->policy,
-		.ip4 = rec->ip4, .ip6 = rec->ip6, .spawn_us = x->spawn_us, .exit_status = -1 };
+	*ret = (struct ipc_sandbox){ .slot = rec->slot,
+		.ifindex = rec->ifindex,
+		.policy = x->policy,
+		.ip4 = rec->ip4,
+		.ip6 = rec->ip6,
+		.spawn_us = x->spawn_us,
+		.exit_status = -1 };
 	memcpy(ret->id, rec->id, sizeof(ret->id));
 	memcpy(ret->link, rec->link, sizeof(ret->link));
-	ret->state = x->state == BOX_RUNNING ? IPC_RUN_RUNNING :
-		     x->state == BOX_FROZEN  ? IPC_RUN_FROZEN :
-					       IPC_RUN_DEAD;
+	ret->state = x->state == BOX_RUNNING  ? IPC_RUN_RUNNING
+		     : x->state == BOX_FROZEN ? IPC_RUN_FROZEN
+					      : IPC_RUN_DEAD;
 	if (rec->dead)
 		ret->exit_status = rec->exit_status;
 }

@@ -14,6 +14,7 @@
 #include "sandbox/builds.h"
 #include "sandbox/burst.h"
 #include "sandbox/daemon.h"
+#include "sandbox/net.h"
 #include "sandbox/slots.h"
 
 #define IMAGES_MAX 200 /* what one message holds; a catalogue has a handful */
@@ -24,14 +25,16 @@ struct ask {
 	struct chan_msg *m;
 };
 
-static int answer(const struct ask *a, const void *payload, size_t n, const int *fds, unsigned int n_fds)
+static int answer(
+	const struct ask *a, const void *payload, size_t n, const int *fds, unsigned int n_fds)
 {
 	return chan_reply(a->who->chan, a->m->serial, 0, payload, n, fds, n_fds);
 }
 
 static int text_ok(const char *text, size_t size, struct err *err)
 {
-	return ipc_text_ok(text, size) ? 0 : err_set(err, -EPROTO, ERR_INTERNAL, "unterminated text");
+	return ipc_text_ok(text, size) ? 0
+				       : err_set(err, -EPROTO, ERR_INTERNAL, "unterminated text");
 }
 #define TEXT_OK(array, err) text_ok(array, sizeof(array), err)
 
@@ -105,8 +108,10 @@ static int do_images(const struct ask *a, struct err *err)
 
 static int do_info(const struct ask *a, struct err *err)
 {
-	struct ipc_host_info info = { .version = IPC_VERSION, .has_ipv6 = a->d->uplink.ipv6,
-		.slots_max = a->d->uplink.slots, .slots_used = slots_used(a->d->slots) };
+	struct ipc_host_info info = { .version = IPC_VERSION,
+		.has_ipv6 = a->d->uplink.ipv6,
+		.slots_max = a->d->uplink.slots,
+		.slots_used = slots_used(a->d->slots) };
 	struct sysinfo s;
 
 	if (sysinfo(&s) == 0) {
@@ -115,6 +120,7 @@ static int do_info(const struct ask *a, struct err *err)
 	}
 	gethostname(info.hostname, sizeof(info.hostname) - 1);
 	snprintf(info.runtimes, sizeof(info.runtimes), "%s", a->d->rt_ops->name);
+	info.n_host = net_host_addresses(a->d, info.host, IPC_HOST_ADDRS);
 	return answer(a, &info, sizeof(info), NULL, 0);
 }
 
@@ -213,7 +219,8 @@ static int do_destroy(const struct ask *a, struct err *err)
 	if (!x) {
 		/* Paused on disk, or from before a reboot: its layer is all there is. */
 		if (!record_id_ok(q->id))
-			return err_field(err, -EINVAL, ERR_INVALID, "id", "not the id of a sandbox");
+			return err_field(
+				err, -EINVAL, ERR_INVALID, "id", "not the id of a sandbox");
 		if (!q->keep_disk)
 			r = a->d->rt_ops->drop_layer(a->d->rt, q->id, err);
 		return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
@@ -279,7 +286,8 @@ static int do_upstream(const struct ask *a, struct err *err)
 		if (r >= 0)
 			fds[n++] = r;
 	}
-	r = r < 0 ? err_sys(err, r, "socket towards %s", ip_text(q->addr).s) : answer(a, NULL, 0, fds, n);
+	r = r < 0 ? err_sys(err, r, "socket towards %s", ip_text(q->addr).s)
+		  : answer(a, NULL, 0, fds, n);
 	while (n)
 		fd_close(fds[--n]);
 	return r;
@@ -287,8 +295,11 @@ static int do_upstream(const struct ask *a, struct err *err)
 
 /* --- the table --- */
 
-#define BIT(kind) (1u << (kind))
+#define FROM_API  (1u << ROLE_API)
+#define FROM_EDGE (1u << ROLE_EDGE)
+#define SERVING	  DAEMON_SERVING
 
+/* clang-format off */
 static const struct broker_op {
 	uint16_t type;
 	unsigned int from; /* bits of enum role_kind */
@@ -296,23 +307,23 @@ static const struct broker_op {
 	size_t size;
 	unsigned int fds;
 	int (*fn)(const struct ask *a, struct err *err);
-	const char *name;
 } ops[] = {
-	/* request		from		during		payload			   fds handler */
-	{ IPC_HOST_LIST,	BIT(ROLE_API),	DAEMON_SERVING, 0,			   0, do_list, "list" },
-	{ IPC_HOST_RESERVE,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_reserve), 0, do_reserve, "reserve" },
-	{ IPC_HOST_SPAWN,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_spawn),   0, do_spawn, "spawn" },
-	{ IPC_HOST_COMMIT,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_commit),  1, do_commit, "commit" },
-	{ IPC_HOST_FREEZE,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_id),	   0, do_freeze, "freeze" },
-	{ IPC_HOST_THAW,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_id),	   0, do_thaw, "thaw" },
-	{ IPC_HOST_DESTROY,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_destroy), 0, do_destroy, "destroy" },
-	{ IPC_HOST_STATS,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_id),	   0, do_stats, "stats" },
-	{ IPC_HOST_GROW,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_grow),   0, do_grow, "grow" },
-	{ IPC_HOST_IMAGES,	BIT(ROLE_API),	DAEMON_SERVING, 0,			   0, do_images, "images" },
-	{ IPC_HOST_BUILD,	BIT(ROLE_API),	DAEMON_SERVING, sizeof(struct ipc_build),  0, do_build, "build" },
-	{ IPC_HOST_INFO,	BIT(ROLE_API),	DAEMON_SERVING, 0,			   0, do_info, "info" },
-	{ IPC_HOST_UPSTREAM,	BIT(ROLE_EDGE), DAEMON_SERVING, sizeof(struct ipc_upstream), 0, do_upstream, "upstream" },
+	/* request, from, during, payload, descriptors, handler */
+	{ IPC_HOST_LIST,     FROM_API, SERVING, 0,                           0, do_list },
+	{ IPC_HOST_RESERVE,  FROM_API, SERVING, sizeof(struct ipc_reserve),  0, do_reserve },
+	{ IPC_HOST_SPAWN,    FROM_API, SERVING, sizeof(struct ipc_spawn),    0, do_spawn },
+	{ IPC_HOST_COMMIT,   FROM_API, SERVING, sizeof(struct ipc_commit),   1, do_commit },
+	{ IPC_HOST_FREEZE,   FROM_API, SERVING, sizeof(struct ipc_id),       0, do_freeze },
+	{ IPC_HOST_THAW,     FROM_API, SERVING, sizeof(struct ipc_id),       0, do_thaw },
+	{ IPC_HOST_DESTROY,  FROM_API, SERVING, sizeof(struct ipc_destroy),  0, do_destroy },
+	{ IPC_HOST_STATS,    FROM_API, SERVING, sizeof(struct ipc_id),       0, do_stats },
+	{ IPC_HOST_GROW,     FROM_API, SERVING, sizeof(struct ipc_grow),     0, do_grow },
+	{ IPC_HOST_IMAGES,   FROM_API, SERVING, 0,                           0, do_images },
+	{ IPC_HOST_BUILD,    FROM_API, SERVING, sizeof(struct ipc_build),    0, do_build },
+	{ IPC_HOST_INFO,     FROM_API, SERVING, 0,                           0, do_info },
+	{ IPC_HOST_UPSTREAM, FROM_EDGE, SERVING, sizeof(struct ipc_upstream), 0, do_upstream },
 }; /* anything else: logged, refused, peer dropped */
+/* clang-format on */
 
 static const struct broker_op *op_of(uint16_t type)
 {
@@ -326,9 +337,10 @@ static int refuse(const struct ask *a, const char *why)
 {
 	struct err err;
 
-	log_event(LOG_ERROR, "broker.refused", "role=%s worker=%u type=%u bytes=%zu fds=%u why=\"%s\"",
-		a->who->kind == ROLE_API ? "api" : "edge", a->who->worker, a->m->type, a->m->payload.n,
-		a->m->n_fds, why);
+	log_event(LOG_ERROR, "broker.refused",
+		"role=%s worker=%u type=%u bytes=%zu fds=%u why=\"%s\"",
+		a->who->kind == ROLE_API ? "api" : "edge", a->who->worker, a->m->type,
+		a->m->payload.n, a->m->n_fds, why);
 	err_set(&err, -EPROTO, ERR_INTERNAL, "%s", why);
 	if (a->m->serial)
 		chan_reply_err(a->who->chan, a->m->serial, &err);
@@ -344,7 +356,7 @@ int broker_msg(struct daemon *d, const struct role_peer *who, struct chan_msg *m
 
 	if (!op || !m->serial)
 		return refuse(&a, "no such request");
-	if (!(op->from & BIT(who->kind)))
+	if (!(op->from & 1u << who->kind))
 		return refuse(&a, "not this role's to ask");
 	if (m->payload.n != op->size || m->n_fds != op->fds)
 		return refuse(&a, "malformed request");
@@ -358,8 +370,8 @@ int broker_msg(struct daemon *d, const struct role_peer *who, struct chan_msg *m
 		return refuse(&a, err.text);
 	if (r < 0) {
 		if (!err.code)
-			err_sys(&err, r, "%s", op->name);
-		log_event(LOG_WARN, "broker.failed", "request=%s error=\"%s\"", op->name, err.text);
+			err_sys(&err, r, "request %u", op->type);
+		log_event(LOG_WARN, "broker.failed", "request=%u error=\"%s\"", op->type, err.text);
 		chan_reply_err(who->chan, m->serial, &err);
 	}
 	return 0;

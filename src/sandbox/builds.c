@@ -58,24 +58,32 @@ int builds_start(struct builds *b, const char *name, int *ret_log, struct err *e
 	pid_t pid;
 
 	if (!name_ok(name))
-		return err_field(err, -EINVAL, ERR_INVALID, "name", "not a name of the image catalogue");
+		return err_field(
+			err, -EINVAL, ERR_INVALID, "name", "not a name of the image catalogue");
 	for (unsigned int i = 0; i < BUILDS_MAX; i++) {
 		if (b->build[i].child && strcmp(b->build[i].name, name) == 0)
-			return err_set(err, -EBUSY, ERR_CONFLICT, "%s is being built already", name);
+			return err_set(
+				err, -EBUSY, ERR_CONFLICT, "%s is being built already", name);
 		if (!b->build[i].child)
 			x = &b->build[i];
 	}
 	if (!x)
-		return err_set(err, -EBUSY, ERR_CAPACITY, "%d images are being built already", BUILDS_MAX);
+		return err_set(
+			err, -EBUSY, ERR_CAPACITY, "%d images are being built already", BUILDS_MAX);
 	r = daemon_program("weir-build", path, sizeof(path));
 	if (r < 0)
 		return err_sys(err, r, "find weir-build");
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return err_sys(err, -errno, "pipe");
 	auto_fd int log_r = p[0], log_w = p[1];
-	pid = spawn_program(&(struct spawn_as){ .path = path, .argv = argv,
-				    .daemon = d->cfg.daemon_name, .netns = -1, .chan = -1,
-				    .output = log_w, .pass_env = "WEIR_RECIPES" }, err);
+	pid = spawn_program(&(struct spawn_as){ .path = path,
+				    .argv = argv,
+				    .daemon = d->cfg.daemon_name,
+				    .netns = -1,
+				    .chan = -1,
+				    .output = log_w,
+				    .pass_env = "WEIR_RECIPES" },
+		err);
 	if (pid < 0)
 		return pid;
 	x->in = b;

@@ -36,7 +36,8 @@ static void spawn_one(struct daemon *d, const struct waiting *w)
 		chan_reply(api, w->serial, 0, &s, sizeof(s), NULL, 0);
 		return;
 	}
-	log_event(LOG_WARN, "sandbox.refused", "sandbox=%s error=\"%s\"", log_q(str_c(w->req.id)), err.text);
+	log_event(LOG_WARN, "sandbox.refused", "sandbox=%s error=\"%s\"", log_q(str_c(w->req.id)),
+		err.text);
 	chan_reply_err(api, w->serial, &err);
 }
 

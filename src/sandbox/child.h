@@ -1,5 +1,6 @@
 /*
- * A child process watched through its pidfd: no signal handler, no waiting for pids that others own.
+ * A child process watched through its pidfd: no signal handler, no waiting for pids that others
+ * own.
  */
 #pragma once
 #include <uv.h>

@@ -86,7 +86,8 @@ static int make_network(struct daemon *d, struct err *err)
 	r = uplink_make(&d->uplink, &d->host, &d->router, d->router_ns, c->net_range4, range6,
 		d->path.sysctl_memo, err);
 	if (r == 0)
-		r = nft_script(c->daemon_name, d->uplink.name, c->net_range4, range6, &script);
+		r = nft_script(c->daemon_name, d->uplink.name, c->net_range4, range6,
+			c->floor_allow.p, c->floor_allow.n, &script);
 	if (r == 0)
 		r = nft_load(buf_str(&script), err);
 	if (r == 0)
@@ -96,11 +97,11 @@ static int make_network(struct daemon *d, struct err *err)
 	/* Lost packets are no danger, only no use: say it, and go on. */
 	if (probe_packet(&d->uplink, c->daemon_name, &d->host, d->router_ns, &lost) < 0)
 		log_event(LOG_ERROR, "uplink.blocked", "%s", lost.text);
-	r = resolv_find(c->dns_upstream.ip, c->dns_upstream.n, c->dns_upstream_port, RESOLV_CONF, &d->host,
-		&d->resolv, err);
+	r = resolv_find(c->dns_upstream.ip, c->dns_upstream.n, c->dns_upstream_port, RESOLV_CONF,
+		&d->host, &d->resolv, err);
 	if (r == 0 && !d->resolv.n)
-		log_event(LOG_WARN, "resolv.none", "no resolver in dns.upstream or %s: names will not resolve",
-			RESOLV_CONF);
+		log_event(LOG_WARN, "resolv.none",
+			"no resolver in dns.upstream or %s: names will not resolve", RESOLV_CONF);
 	return r;
 }
 
@@ -108,10 +109,14 @@ int daemon_runtime(struct daemon *d, struct err *err)
 {
 	const struct config *c = &d->cfg;
 	char agent[600];
-	struct runtime_env env = { .name = c->daemon_name, .state_dir = d->path.state,
-		.run_dir = d->path.run, .image_dir = d->path.images, .agent_path = agent,
+	struct runtime_env env = { .name = c->daemon_name,
+		.state_dir = d->path.state,
+		.run_dir = d->path.run,
+		.image_dir = d->path.images,
+		.agent_path = agent,
 		.cgroup_root = c->cgroup_root[0] ? c->cgroup_root : c->daemon_name,
-		.disk_backend = c->disk_backend, .uid_base = c->uid_base };
+		.disk_backend = c->disk_backend,
+		.uid_base = c->uid_base };
 
 	daemon_program("weir-agent", agent, sizeof(agent)); /* absent: the runtime says so */
 	d->rt_ops = &runtime_container;
@@ -120,17 +125,21 @@ int daemon_runtime(struct daemon *d, struct err *err)
 
 static int need_limits(const struct config *c, struct err *err)
 {
-	struct probe_env env = { .name = c->daemon_name, .user = c->daemon_user,
-		.sandboxes = c->pool_slots, .ipv6 = c->net_ipv6 };
+	struct probe_env env = { .name = c->daemon_name,
+		.user = c->daemon_user,
+		.sandboxes = c->pool_slots,
+		.ipv6 = c->net_ipv6 };
 	static const char *const programs[] = { "weir-api", "weir-edge", "weir-agent" };
 	char path[600];
 
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++)
 		if (daemon_program(programs[i], path, sizeof(path)) < 0)
-			return err_set(err, -ENOENT, ERR_INTERNAL, "%s is not installed: not beside weird, and not %s",
-				programs[i], path);
+			return err_set(err, -ENOENT, ERR_INTERNAL,
+				"%s is not installed: not beside weird, and not %s", programs[i],
+				path);
 	if (c->edge_workers > DAEMON_WORKERS_MAX)
-		return err_field(err, -EINVAL, ERR_INVALID, "edge.workers", "at most %d", DAEMON_WORKERS_MAX);
+		return err_field(err, -EINVAL, ERR_INVALID, "edge.workers", "at most %d",
+			DAEMON_WORKERS_MAX);
 	return probe_run(probe_checks, probe_n_checks, &env, NULL, err);
 }
 
@@ -216,8 +225,8 @@ int daemon_run(struct daemon *d, struct err *err)
 	if (r < 0)
 		return r;
 	slots_serve(d->slots);
-	log_event(LOG_INFO, "daemon.ready", "name=%s version=%s sandboxes=%u ipv6=%d", d->cfg.daemon_name,
-		WEIR_VERSION, boxes_count(d->boxes), d->uplink.ipv6);
+	log_event(LOG_INFO, "daemon.ready", "name=%s version=%s sandboxes=%u ipv6=%d",
+		d->cfg.daemon_name, WEIR_VERSION, boxes_count(d->boxes), d->uplink.ipv6);
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	return 0;
 }
@@ -240,7 +249,8 @@ static void close_all_handles(struct daemon *d)
 void daemon_close(struct daemon *d)
 {
 	slots_close(d->slots);
-	reaper_free(take_ptr(d->reaper)); /* finishes the deletions, whose callbacks need the slots */
+	reaper_free(
+		take_ptr(d->reaper)); /* finishes the deletions, whose callbacks need the slots */
 	slots_free(take_ptr(d->slots));
 	burst_free(take_ptr(d->burst));
 	boxes_free(take_ptr(d->boxes));

@@ -39,7 +39,7 @@ struct daemon {
 	enum daemon_phase phase;
 	bool take_all; /* STOPPING: sandboxes go too */
 	uint64_t boot;
-	uid_t uid;     /* of daemon.user */
+	uid_t uid; /* of daemon.user */
 	gid_t gid;
 	int lock_fd, records_dir;
 

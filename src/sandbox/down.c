@@ -45,7 +45,8 @@ static int stop_running(struct daemon *d, struct err *err)
 
 	if (pidfd >= 0 && syscall(SYS_pidfd_send_signal, pidfd, SIGINT, NULL, 0) == 0 &&
 		poll(&p, 1, STOP_LIMIT_MS) != 1)
-		return err_set(err, -ETIMEDOUT, ERR_TIMEOUT, "weird, process %d, does not end", (int)pid);
+		return err_set(
+			err, -ETIMEDOUT, ERR_TIMEOUT, "weird, process %d, does not end", (int)pid);
 	return daemon_lock(d, &pid, err);
 }
 
@@ -75,7 +76,8 @@ static int end_one(const char *id, void *arg)
 			poll(&p, 1, KILL_LIMIT_MS); /* what is left after that, cleanup reports */
 		}
 		if (box)
-			note(ops->cleanup(box, false, &rec->exit_status, &(bool){ false }, &err), &err, e->first);
+			note(ops->cleanup(box, false, &rec->exit_status, &(bool){ false }, &err),
+				&err, e->first);
 	} else {
 		ops->drop_layer(e->d->rt, id, &err);
 	}

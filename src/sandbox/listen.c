@@ -36,8 +36,10 @@ static int open_one(const struct config_listen *l, uint16_t *ret_port)
 		memcpy(&a.in6.sin6_addr, l->ip.a, 16);
 	}
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-		(l->ip.family == 6 && setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0) ||
-		bind(fd, &a.sa, len) < 0 || listen(fd, BACKLOG) < 0 || getsockname(fd, &a.sa, &len) < 0)
+		(l->ip.family == 6 &&
+			setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0) ||
+		bind(fd, &a.sa, len) < 0 || listen(fd, BACKLOG) < 0 ||
+		getsockname(fd, &a.sa, &len) < 0)
 		return -errno;
 	*ret_port = ntohs(l->ip.family == 4 ? a.in.sin_port : a.in6.sin6_port);
 	return take_fd(fd);
@@ -57,15 +59,17 @@ int listeners_open(struct daemon *d, struct listeners **ret, struct err *err)
 
 		r = open_one(c, &port);
 		if (r < 0) {
-			err_sys(err, r, "listen on %s port %u (api.listen)", ip_text(c->ip).s, c->port);
+			err_sys(err, r, "listen on %s port %u (api.listen)", ip_text(c->ip).s,
+				c->port);
 			listeners_close(l);
 			return r;
 		}
 		l->fd[l->n++] = r;
 		buf_fmt(&addr, c->ip.family == 4 ? "%s:%u\n" : "[%s]:%u\n", ip_text(c->ip).s, port);
 	}
-	r = buf_failed(&addr) ? buf_failed(&addr)
-			      : file_replace(AT_FDCWD, d->path.api_addr, buf_str(&addr), 0644, false);
+	r = buf_failed(&addr)
+		    ? buf_failed(&addr)
+		    : file_replace(AT_FDCWD, d->path.api_addr, buf_str(&addr), 0644, false);
 	if (r < 0) {
 		listeners_close(l);
 		return err_sys(err, r, "write %s", d->path.api_addr);

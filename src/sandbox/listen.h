@@ -11,4 +11,4 @@ struct listeners;
 
 int listeners_open(struct daemon *d, struct listeners **ret, struct err *err);
 int listeners_fd(const struct listeners *l, unsigned int n); /* borrowed */
-void listeners_close(struct listeners *l);		      /* NULL is fine */
+void listeners_close(struct listeners *l);		     /* NULL is fine */

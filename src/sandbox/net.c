@@ -31,9 +31,14 @@ static int floor_write(struct floorkeeper *f, struct err *err)
 	const struct config *c = &d->cfg;
 	struct prefix own[ADDRS_MAX + 2];
 	size_t n = 0;
-	struct policy_floor_spec spec = { .range4 = c->net_range4, .range6 = c->net_range6,
-		.overlay4 = c->net_overlay4, .host = own, .deny = c->floor_deny.p, .n_deny = c->floor_deny.n,
-		.allow = c->floor_allow.p, .n_allow = c->floor_allow.n };
+	struct policy_floor_spec spec = { .range4 = c->net_range4,
+		.range6 = c->net_range6,
+		.overlay4 = c->net_overlay4,
+		.host = own,
+		.deny = c->floor_deny.p,
+		.n_deny = c->floor_deny.n,
+		.allow = c->floor_allow.p,
+		.n_allow = c->floor_allow.n };
 	int r;
 
 	for (unsigned int i = 0; i < f->now.n; i++)
@@ -109,6 +114,15 @@ static int floor_open(struct daemon *d, struct err *err)
 	return 0;
 }
 
+uint32_t net_host_addresses(const struct daemon *d, struct ip *ret, uint32_t max)
+{
+	const struct addrs *a = &d->floor->now;
+	uint32_t n = MIN(a->n, max);
+
+	memcpy(ret, a->ip, n * sizeof(*ret));
+	return n;
+}
+
 static void floor_closed(uv_handle_t *h)
 {
 	struct floorkeeper *f = h->data;
@@ -128,7 +142,8 @@ int net_need_bpffs(struct err *err)
 		return 0;
 	if (mount("bpf", BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=700") < 0)
 		return err_sys(err, -errno,
-			"no BPF file system at %s, and it cannot be mounted (CONFIG_BPF_SYSCALL)", BPFFS);
+			"no BPF file system at %s, and it cannot be mounted (CONFIG_BPF_SYSCALL)",
+			BPFFS);
 	return 0;
 }
 
@@ -212,8 +227,9 @@ static int attach(struct daemon *d, uint32_t ifindex, struct err *err)
 
 int net_attach(struct daemon *d, const struct slot *s, struct err *err)
 {
-	struct datapath_slot ds = { .slot = s->number, .ifindex = s->net.ifindex, .ip4 = s->ip4,
-		.ip6 = s->ip6 };
+	struct datapath_slot ds = {
+		.slot = s->number, .ifindex = s->net.ifindex, .ip4 = s->ip4, .ip6 = s->ip6
+	};
 	int r = datapath_slot_set(d->dp, &ds, err);
 
 	return r < 0 ? r : attach(d, s->net.ifindex, err);
@@ -237,10 +253,12 @@ void net_detach(struct daemon *d, uint32_t number)
 	datapath_slot_clear(d->dp, number);
 }
 
-int net_commit(struct daemon *d, uint32_t number, uint32_t id, const struct policy *p, struct err *err)
+int net_commit(
+	struct daemon *d, uint32_t number, uint32_t id, const struct policy *p, struct err *err)
 {
 	struct policy_knobs knobs = { .smtp = d->cfg.egress_smtp,
-		.other_protocols = d->cfg.egress_other_protocols, .reject = d->cfg.egress_reject };
+		.other_protocols = d->cfg.egress_other_protocols,
+		.reject = d->cfg.egress_reject };
 
 	return datapath_commit(d->dp, number, id, p, &knobs, err);
 }

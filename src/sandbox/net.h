@@ -12,10 +12,13 @@ struct daemon;
 
 /* A BPF file system at BPFFS: mounted if it is not. */
 int net_need_bpffs(struct err *err);
-/* Open the kernel program and its maps (pinned under the daemon's name), write the floor and keep it
- * current, open the DNS proxy's sockets and put them in place. */
+/* Open the kernel program and its maps (pinned under the daemon's name), write the floor and keep
+ * it current, open the DNS proxy's sockets and put them in place. */
 int net_open(struct daemon *d, struct err *err);
 void net_close(struct daemon *d); /* also after a failed net_open; pins stay */
+
+/* The host's own addresses, at most max of them, as the floor has them now. Returns how many. */
+uint32_t net_host_addresses(const struct daemon *d, struct ip *ret, uint32_t max);
 
 /* A new link: quarantined in the slot table first, then the programs attached. */
 int net_attach(struct daemon *d, const struct slot *s, struct err *err);
@@ -24,7 +27,8 @@ int net_attach(struct daemon *d, const struct slot *s, struct err *err);
 int net_adopt(struct daemon *d, const struct slot *s, uint32_t *policy, struct err *err);
 /* No packet passes from here on; the policy's keys go too. */
 void net_detach(struct daemon *d, uint32_t number);
-int net_commit(struct daemon *d, uint32_t number, uint32_t id, const struct policy *p, struct err *err);
+int net_commit(
+	struct daemon *d, uint32_t number, uint32_t id, const struct policy *p, struct err *err);
 /* After adoption: clear every slot that is not owned, and keys that no slot uses. Returns how many
  * slots. */
 unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *arg), void *arg);

@@ -33,9 +33,9 @@ int daemon_program(const char *name, char *ret, size_t size)
 		*slash = '\0';
 	/* Beside our own program; in a build directory; where they are installed. */
 	for (int i = 0; i < 3; i++) {
-		int k = i == 0	 ? snprintf(ret, size, "%s/%s", self, name) :
-			i == 1 ? snprintf(ret, size, "%s/../agent/%s", self, name) :
-				 snprintf(ret, size, "%s/%s", WEIR_LIBEXECDIR, name);
+		int k = i == 0	 ? snprintf(ret, size, "%s/%s", self, name)
+			: i == 1 ? snprintf(ret, size, "%s/../agent/%s", self, name)
+				 : snprintf(ret, size, "%s/%s", WEIR_LIBEXECDIR, name);
 
 		if (k > 0 && (size_t)k < size && access(ret, X_OK) == 0)
 			return 0;
@@ -50,8 +50,10 @@ int daemon_paths(struct daemon *d, const struct config *c, struct err *err)
 	d->cfg = *c;
 	d->lock_fd = d->records_dir = d->host_ns = d->router_ns = -EBADF;
 	if (PATH_OF(p->run, "%s", c->run_dir) || PATH_OF(p->state, "%s", c->state_dir) ||
-		PATH_OF(p->router_ns, "%s/router.ns", p->run) || PATH_OF(p->lock, "%s/lock", p->run) ||
-		PATH_OF(p->sysctl_memo, "%s/sysctl", p->run) || PATH_OF(p->links, "%s/links", p->run) ||
+		PATH_OF(p->router_ns, "%s/router.ns", p->run) ||
+		PATH_OF(p->lock, "%s/lock", p->run) ||
+		PATH_OF(p->sysctl_memo, "%s/sysctl", p->run) ||
+		PATH_OF(p->links, "%s/links", p->run) ||
 		PATH_OF(p->sandboxes, "%s/sandboxes", p->run) ||
 		PATH_OF(p->api_addr, "%s/api.addr", p->run) ||
 		PATH_OF(p->state_api, "%s/api", p->state) ||
@@ -77,9 +79,12 @@ int daemon_lock(struct daemon *d, pid_t *ret_pid, struct err *err)
 		ssize_t n = pread(fd, pid, sizeof(pid), 0);
 		uint64_t v = 0;
 
-		*ret_pid = n > 1 && str_u64(str_n(pid, (size_t)n - 1), INT32_MAX, &v) == 0 ? (pid_t)v : 0;
+		*ret_pid = n > 1 && str_u64(str_n(pid, (size_t)n - 1), INT32_MAX, &v) == 0
+				   ? (pid_t)v
+				   : 0;
 		return err_set(err, -EBUSY, ERR_CONFLICT,
-			"another weird (process %d) uses the run directory %s", (int)*ret_pid, d->path.run);
+			"another weird (process %d) uses the run directory %s", (int)*ret_pid,
+			d->path.run);
 	}
 	r = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)r, 0) != r)
@@ -98,7 +103,8 @@ int daemon_directories(struct daemon *d, struct err *err)
 		{ d->path.state_api, 0700 } };
 
 	if (!pw)
-		return err_set(err, -ENOENT, ERR_INVALID, "there is no user \"%s\"", d->cfg.daemon_user);
+		return err_set(
+			err, -ENOENT, ERR_INVALID, "there is no user \"%s\"", d->cfg.daemon_user);
 	d->uid = pw->pw_uid;
 	d->gid = pw->pw_gid;
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {

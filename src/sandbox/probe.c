@@ -25,10 +25,11 @@ static int probe_datapath(const struct probe_env *env, struct err *err)
 	r = datapath_open(BPFFS, name, &dp, err);
 	if (r == 0)
 		r = netns_visit_new(&v, &ns) < 0 ? err_sys(err, -errno, "network namespace")
-						  : datapath_attach(dp, 1, err); /* its loopback */
+						 : datapath_attach(dp, 1, err); /* its loopback */
 	datapath_unpin(BPFFS, name, NULL);
 	return r < 0 ? err_wrap(err, r,
-			       "the packet programs do not load (Linux 6.1 or later with CONFIG_BPF_JIT, "
+			       "the packet programs do not load (Linux 6.1 or later with "
+			       "CONFIG_BPF_JIT, "
 			       "CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)")
 		     : 0;
 }
@@ -68,8 +69,10 @@ int daemon_probe(const struct config *c, struct buf *out, struct err *err)
 		{ "packet programs", probe_datapath, false },
 		{ "container runtime", probe_runtime, false },
 	};
-	struct probe_env env = { .name = c->daemon_name, .user = c->daemon_user,
-		.sandboxes = c->pool_slots, .ipv6 = c->net_ipv6 };
+	struct probe_env env = { .name = c->daemon_name,
+		.user = c->daemon_user,
+		.sandboxes = c->pool_slots,
+		.ipv6 = c->net_ipv6 };
 	struct err second = { .code = 0 };
 	int r = probe_run(probe_checks, probe_n_checks, &env, out, err), r2;
 

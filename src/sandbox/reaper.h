@@ -1,7 +1,8 @@
 /*
- * Deleting links, off the loop. A deletion waits 15 to 30 ms for RCU however many links it takes, so a
- * thread in the router namespace collects what is queued meanwhile, puts it all into one link group,
- * and deletes the group with one request. Each link's callback runs on the loop when it is gone.
+ * Deleting links, off the loop. A deletion waits 15 to 30 ms for RCU however many links it takes,
+ * so a thread in the router namespace collects what is queued meanwhile, puts it all into one link
+ * group, and deletes the group with one request. Each link's callback runs on the loop when it is
+ * gone.
  */
 #pragma once
 #include <uv.h>

@@ -35,8 +35,7 @@ int record_encode(const struct record *r, struct buf *out)
 {
 	struct str rt = str_c(r->rt);
 
-	buf_fmt(out,
-		"id=%s\nboot=%" PRIu64 "\nslot=%u\nifindex=%u\nlink=%s\nruntime=%s\nip4=%s\n",
+	buf_fmt(out, "id=%s\nboot=%" PRIu64 "\nslot=%u\nifindex=%u\nlink=%s\nruntime=%s\nip4=%s\n",
 		r->id, r->boot, r->slot, r->ifindex, r->link, r->runtime, ip_text(r->ip4).s);
 	if (r->ip6.family)
 		buf_fmt(out, "ip6=%s\n", ip_text(r->ip6).s);
@@ -119,11 +118,11 @@ int record_decode(struct str text, struct record *ret, struct err *err)
 			return err_set(err, -EBADMSG, ERR_INTERNAL, "record: cut short");
 		r = one_line(ret, key, line);
 		if (r < 0)
-			return err_set(err, -EBADMSG, ERR_INTERNAL, "record: bad line \"" STR_FMT "\"",
-				STR_ARG(key));
+			return err_set(err, -EBADMSG, ERR_INTERNAL,
+				"record: bad line \"" STR_FMT "\"", STR_ARG(key));
 	}
-	if (!record_id_ok(ret->id) || !ret->slot || !ret->link[0] || !ret->boot || !ret->ip4.family ||
-		!ret->runtime[0])
+	if (!record_id_ok(ret->id) || !ret->slot || !ret->link[0] || !ret->boot ||
+		!ret->ip4.family || !ret->runtime[0])
 		return err_set(err, -EBADMSG, ERR_INTERNAL, "record: incomplete");
 	return 0;
 }

@@ -1,8 +1,8 @@
 /*
- * What the host role writes down of each sandbox, so that the next host role can adopt it: one small
- * text file per sandbox in <run_dir>/sandboxes, lines "key=value". It is replaced whole at each
- * change and removed when everything of the sandbox is reclaimed; a file without a sandbox is what a
- * crash leaves, and names what is to be swept.
+ * What the host role writes down of each sandbox, so that the next host role can adopt it: one
+ * small text file per sandbox in <run_dir>/sandboxes, lines "key=value". It is replaced whole at
+ * each change and removed when everything of the sandbox is reclaimed; a file without a sandbox is
+ * what a crash leaves, and names what is to be swept.
  *
  * `boot` tells records of this boot from older ones, whose sandboxes died with the machine. Lines
  * that begin with "rt." belong to the runtime, which alone understands them.

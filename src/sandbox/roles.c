@@ -152,11 +152,13 @@ static void on_exit_of(struct child *c, int status, void *arg)
 	x->child = NULL;
 	close_chan(x);
 	if (WIFSIGNALED(status))
-		log_event(x->in->stopping ? LOG_INFO : LOG_ERROR, "role.end", "role=%s worker=%u signal=%d",
-			role_name(x), x->peer.worker, WTERMSIG(status));
+		log_event(x->in->stopping ? LOG_INFO : LOG_ERROR, "role.end",
+			"role=%s worker=%u signal=%d", role_name(x), x->peer.worker,
+			WTERMSIG(status));
 	else
-		log_event(x->in->stopping ? LOG_INFO : LOG_ERROR, "role.end", "role=%s worker=%u status=%d",
-			role_name(x), x->peer.worker, WEXITSTATUS(status));
+		log_event(x->in->stopping ? LOG_INFO : LOG_ERROR, "role.end",
+			"role=%s worker=%u status=%d", role_name(x), x->peer.worker,
+			WEXITSTATUS(status));
 	pause_then_start(x);
 	daemon_check_stopped(d);
 }
@@ -195,9 +197,15 @@ static int run_program_of(struct role *x, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p) < 0)
 		return err_sys(err, -errno, "channel");
 	auto_fd int ours = p[0], theirs = p[1];
-	pid = spawn_program(&(struct spawn_as){ .path = path, .argv = argv,
-				    .daemon = d->cfg.daemon_name, .netns = d->router_ns, .drop = true,
-				    .uid = d->uid, .gid = d->gid, .chan = theirs, .output = -1 },
+	pid = spawn_program(&(struct spawn_as){ .path = path,
+				    .argv = argv,
+				    .daemon = d->cfg.daemon_name,
+				    .netns = d->router_ns,
+				    .drop = true,
+				    .uid = d->uid,
+				    .gid = d->gid,
+				    .chan = theirs,
+				    .output = -1 },
 		err);
 	if (pid < 0)
 		return pid;
@@ -218,8 +226,8 @@ static void start(struct role *x)
 	x->started = clock_mono_ns();
 	x->dropped = false;
 	if (run_program_of(x, &err) == 0) {
-		log_event(LOG_INFO, "role.start", "role=%s worker=%u pid=%d", role_name(x), x->peer.worker,
-			(int)child_pid(x->child));
+		log_event(LOG_INFO, "role.start", "role=%s worker=%u pid=%d", role_name(x),
+			x->peer.worker, (int)child_pid(x->child));
 		return;
 	}
 	log_event(LOG_ERROR, "role.start", "role=%s worker=%u error=\"%s\"", role_name(x),

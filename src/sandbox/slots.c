@@ -9,8 +9,8 @@
 #include "sandbox/reaper.h"
 #include "sandbox/slots.h"
 
-#define REFILL_AFTER_MS 5  /* let the create that emptied the pool go first */
-#define MAKERS_MAX	2  /* at once; more would only queue at the kernel's rtnl lock */
+#define REFILL_AFTER_MS 5 /* let the create that emptied the pool go first */
+#define MAKERS_MAX	2 /* at once; more would only queue at the kernel's rtnl lock */
 #define RETRY_AFTER_MS	1000
 #define NAMES_AHEAD	4096 /* link names reserved in the file at a time */
 
@@ -73,7 +73,8 @@ static int next_name(struct slots *s, char *ret, size_t size)
 {
 	if (s->next_name >= s->names_end) {
 		char text[32];
-		int n = snprintf(text, sizeof(text), "%" PRIu64 "\n", s->next_name + NAMES_AHEAD), r;
+		int n = snprintf(text, sizeof(text), "%" PRIu64 "\n", s->next_name + NAMES_AHEAD),
+		    r;
 
 		r = file_replace(AT_FDCWD, s->d->path.links, str_n(text, (size_t)n), 0600, false);
 		if (r < 0)
@@ -101,8 +102,9 @@ static int plan(struct slots *s, uint32_t number, struct slot *ret, struct err *
 
 static struct slotnet_plan net_plan(const struct slots *s, const struct slot *slot)
 {
-	return (struct slotnet_plan){ .link = slot->link, .ip4 = slot->ip4, .ip6 = slot->ip6,
-		.mtu = s->d->uplink.mtu };
+	return (struct slotnet_plan){
+		.link = slot->link, .ip4 = slot->ip4, .ip6 = slot->ip6, .mtu = s->d->uplink.mtu
+	};
 }
 
 /* --- making --- */
@@ -183,7 +185,8 @@ static void refill(uv_timer_t *t)
 {
 	struct slots *s = t->data;
 
-	while (!s->closing && s->n_ready + s->n_making < s->d->cfg.pool_slots && s->n_making < MAKERS_MAX) {
+	while (!s->closing && s->n_ready + s->n_making < s->d->cfg.pool_slots &&
+		s->n_making < MAKERS_MAX) {
 		uint32_t number = pick_number(s);
 		struct maker *m = number ? calloc(1, sizeof(*m)) : NULL;
 
@@ -237,7 +240,8 @@ int slots_take(struct slots *s, uint32_t number, struct slot *ret, struct err *e
 		if (!number)
 			number = pick_number(s);
 		if (!number)
-			return err_set(err, -ENOSPC, ERR_CAPACITY, "all %u slots are in use", s->max);
+			return err_set(
+				err, -ENOSPC, ERR_CAPACITY, "all %u slots are in use", s->max);
 		r = make_now(s, number, ret, err);
 		if (r < 0)
 			return r;
@@ -266,15 +270,17 @@ static void link_gone(void *arg)
 	free(x);
 }
 
-void slots_drop(struct slots *s, uint32_t number, uint32_t ifindex, bool keep, void (*done)(void *arg),
-	void *arg)
+void slots_drop(struct slots *s, uint32_t number, uint32_t ifindex, bool keep,
+	void (*done)(void *arg), void *arg)
 {
 	struct dying *x = malloc(sizeof(*x));
 
 	net_detach(s->d, number);
 	set_state(s, number, SLOT_DYING);
 	if (x)
-		*x = (struct dying){ .s = s, .number = number, .keep = keep, .done = done, .arg = arg };
+		*x = (struct dying){
+			.s = s, .number = number, .keep = keep, .done = done, .arg = arg
+		};
 	if (x && reaper_add(s->d->reaper, ifindex, link_gone, x) == 0)
 		return;
 	/* Out of memory: the number rests until the next start, whose sweep takes the link. */
@@ -295,7 +301,8 @@ int slots_adopt(struct slots *s, uint32_t number, struct err *err)
 	if (!number || number > s->max)
 		return err_set(err, -EINVAL, ERR_INTERNAL, "slot %u is beyond net.range4", number);
 	if (s->state[number] != SLOT_FREE)
-		return err_set(err, -EBUSY, ERR_INTERNAL, "slot %u belongs to two sandboxes", number);
+		return err_set(
+			err, -EBUSY, ERR_INTERNAL, "slot %u belongs to two sandboxes", number);
 	set_state(s, number, SLOT_TAKEN);
 	return 0;
 }

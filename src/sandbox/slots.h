@@ -5,8 +5,8 @@
  *
  * A slot that is READY has its namespace, its link with the tc programs attached, quarantine in
  * the kernel's slot table and the agent's listening socket; nothing runs in it. It is held by
- * descriptors only, so a crash of the host role frees it. TAKEN, it belongs to a sandbox. DYING, its
- * link is on its way out (reaper.h), and only then may the number be used again.
+ * descriptors only, so a crash of the host role frees it. TAKEN, it belongs to a sandbox. DYING,
+ * its link is on its way out (reaper.h), and only then may the number be used again.
  *
  * Numbers are handed out round, so that an address rests as long as possible before it means
  * another sandbox. A reserved number belongs to a stored sandbox that is not running: only a SPAWN
@@ -41,8 +41,8 @@ int slots_take(struct slots *s, uint32_t number, struct slot *ret, struct err *e
 /* Its sandbox is gone: quarantine at once, delete the link, then the number is free; done (may be
  * NULL) is called then. keep: the number stays out of circulation (its sandbox is dead, not
  * destroyed) until slots_release(). */
-void slots_drop(struct slots *s, uint32_t number, uint32_t ifindex, bool keep, void (*done)(void *arg),
-	void *arg);
+void slots_drop(struct slots *s, uint32_t number, uint32_t ifindex, bool keep,
+	void (*done)(void *arg), void *arg);
 void slots_release(struct slots *s, uint32_t number);
 /* An adopted sandbox has it. */
 int slots_adopt(struct slots *s, uint32_t number, struct err *err);

@@ -58,11 +58,11 @@ static void no_way_back(void)
 		fail("no way back");
 }
 
-static _noreturn_ void child(const struct spawn_as *s, pid_t parent, char *env_daemon,
-	char *env_passed)
+static _noreturn_ void child(
+	const struct spawn_as *s, pid_t parent, char *env_daemon, char *env_passed)
 {
-	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C", env_daemon,
-		env_passed, NULL };
+	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C",
+		env_daemon, env_passed, NULL };
 
 	if (s->netns >= 0 && setns(s->netns, CLONE_NEWNET) < 0)
 		fail("namespace");

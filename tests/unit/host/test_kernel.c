@@ -106,7 +106,7 @@ static void make(struct lab *l)
 	ok(uplink_look(&l->up, &l->on_host, true, &err), &err);
 	ok(uplink_make(&l->up, &l->on_host, &l->router, l->router_ns, l->range4, l->range6, l->memo, &err),
 		&err);
-	assert_int_equal(nft_script("t", l->up.name, l->range4, l->range6, &script), 0);
+	assert_int_equal(nft_script("t", l->up.name, l->range4, l->range6, NULL, 0, &script), 0);
 	ok(nft_load(buf_str(&script), &err), &err);
 }
 

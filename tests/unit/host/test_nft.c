@@ -36,8 +36,9 @@ static void test_script(void **state)
 				   "}\n";
 	auto_buf struct buf b = BUF_MAX(8192);
 
-	assert_int_equal(
-		nft_script("weir", "weir0", prefix("10.60.0.0/16"), prefix("fd77::/64"), &b), 0);
+	assert_int_equal(nft_script("weir", "weir0", prefix("10.60.0.0/16"), prefix("fd77::/64"), NULL, 0,
+				 &b),
+		0);
 	assert_string_equal(buf_cstr(&b), want);
 }
 
