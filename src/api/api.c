@@ -8,6 +8,7 @@
 
 #define POLICY_IDS_AHEAD 1024u /* reserved at once, so that a change need not write the sequence */
 #define SWEEP_MS	 600000u
+#define STOP_MS		 2000u /* for requests under way when the daemon stops */
 
 int api_policy_id(struct api *a, uint32_t *ret, struct err *err)
 {
@@ -190,9 +191,13 @@ static void on_drained(void *arg)
 
 void api_shutdown(struct api *a)
 {
+	if (a->stop_timer)
+		return;
 	log_event(LOG_INFO, "api.shutdown", "sandboxes=%u", HASH_COUNT(a->boxes));
 	a->ready = false;
 	snprintf(a->not_ready, sizeof(a->not_ready), "shutting down");
+	/* Streams may have no end: they are broken off. */
+	a->stop_timer = tick_new(a->loop, STOP_MS, 0, on_drained, a);
 	httpd_shutdown(a->httpd, on_drained, a);
 }
 
@@ -218,6 +223,7 @@ void api_free(struct api *a)
 	}
 	tick_free(a->hold_timer);
 	tick_free(a->sweep_timer);
+	tick_free(a->stop_timer);
 	keyring_free(a->keys);
 	store_close(a->store);
 	counters_free(a->counters);

@@ -51,7 +51,7 @@ struct api {
 	struct box *boxes;  /* by id: all sandboxes that are not destroyed */
 	struct box **by_slot; /* [WEIR_SLOTS_MAX + 1] */
 	struct hold_list holds; /* requests waiting for a state to settle, by deadline */
-	struct tick *hold_timer, *sweep_timer;
+	struct tick *hold_timer, *sweep_timer, *stop_timer;
 	uint32_t policy_next, policy_end; /* reserved policy ids */
 	struct counters *counters;	  /* the kernel's, or NULL: kmaps.h */
 	struct events *events;		  /* the kernel's denials, or NULL */

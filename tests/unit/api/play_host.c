@@ -16,6 +16,7 @@
  *	forget		the machine restarted: no sandbox is left
  *	denied SLOT NAME  the edge refused a name
  *	edge		a new edge worker replaces the old one
+ *	shutdown	ask the role to end; it is started again
  *	quit
  */
 #include <arpa/inet.h>
@@ -323,6 +324,8 @@ static void command(char *line)
 
 			chan_send(api, IPC_EVENT_EDGE, &up, sizeof(up), &fd, 1);
 			close(fd);
+		} else if (!strcmp(line, "shutdown")) {
+			chan_send(api, IPC_SHUTDOWN, NULL, 0, NULL, 0);
 		} else if (!strcmp(line, "quit")) {
 			quitting = true;
 			kill(process.pid, SIGKILL);

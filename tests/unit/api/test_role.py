@@ -736,6 +736,24 @@ def test_everything_survives_a_kill(role):
     assert role.ask("PUT", f"/v1/sandboxes/{running['id']}/egress", {"egress": []}).status == 200
 
 
+def test_an_ordered_end(role):
+    """What is under way is answered; a stream without an end does not hold the end up."""
+    sb = role.create()["id"]
+    stream = role.stream(f"/v1/sandboxes/{sb}/denials?follow=true")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        under_way = pool.submit(role.exec, sb, "nap", "500")
+        until("running", lambda: "weir_exec" in role.get("/metrics").body.decode())
+        time.sleep(0.1)  # on its way to the agent
+        before = time.monotonic()
+        role.host("shutdown")
+        assert under_way.result().status == 200
+    role.started()
+    assert time.monotonic() - before < 5
+    assert b"status 0 signal 0" in open(os.path.join(role.state, "log"), "rb").read()
+    assert role.view(sb)["status"] == "running"
+    stream.close()
+
+
 @pytest.mark.parametrize("step, ends", [("SPAWN", "failed"), ("SET", "failed"), ("COMMIT", "failed")])
 def test_killed_during_create(role, step, ends):
     role.host(f"hold {step}")
@@ -796,7 +814,12 @@ def test_a_new_edge_is_told_everything(role):
     ids = {role.create()["id"] for _ in range(3)}
     role.calls()
     role.host("edge")
-    steps = until("told", lambda: (lambda c: c if c and c[-1][0] == "SYNCED" else None)(role.calls()))
+    steps = []
+
+    def told():
+        steps.extend(role.calls())
+        return steps and steps[-1][0] == "SYNCED"
+    until("told", told)
     assert {c[1] for c in steps if c[0] == "SET"} == ids
 
 
