@@ -138,6 +138,8 @@ def test_empty_body_with_a_json_type(api, make_box):
                          ("POST", f"{box.path}/resume"), ("DELETE", f"{box.path}")):
         r = api.request(method, path, raw=b"", headers={"Content-Type": "application/json"})
         assert r.status in (200, 202), (method, path, r.body)
+        if path.endswith("/pause"):
+            box.wait("paused")
 
 
 @pytest.mark.parametrize("method, path, status", [
@@ -181,7 +183,8 @@ def test_files_need_absolute_paths(api, make_box):
                   "?path=%zz"):
         fail(api.request("PUT", f"{box.path}/files{query}", raw=b"x"), 400, "path")
         fail(api.request("GET", f"{box.path}/files{query}"), 400, "path")
-    fail(api.request("GET", f"{box.path}/files?path=/no/such"), 404, "path", "no such file")
+    text = fail(api.request("GET", f"{box.path}/files?path=/no/such"), 404, "path")
+    assert "no such file" in text.lower()
 
 
 def test_files_chunked_and_parents(api, make_box):
@@ -242,7 +245,8 @@ def test_what_is_not_built_says_so(api, make_box):
                                ("POST", "/v1/templates", {"name": "t", "dockerfile": "FROM x"}),
                                ("POST", "/v1/disks", {"name": "d"})):
         r = api.request(method, path, body)
-        assert r.status in (501, 503), (path, r.status, r.body)
+        # 409 where another runtime would do it, and then the answer names that.
+        assert r.status in (501, 503) or (r.status == 409 and "runtime" in r.says), (path, r.body)
         assert len(fail(r, r.status)) > 10
     for field in ({"networks": [{"id": "n"}]}, {"disks": [{"disk_id": "d", "mount_path": "/m"}]},
                   {"ingress_enabled": True}):
