@@ -8,6 +8,7 @@
 
 struct key {
 	struct key_row row;
+	uint32_t requests; /* under way */
 	UT_hash_handle hh; /* by hash */
 };
 struct keyring {
@@ -105,7 +106,36 @@ int keyring_check(const struct keyring *k, struct str key, struct principal *ret
 	snprintf(ret->key, sizeof(ret->key), "%s", e->row.id);
 	snprintf(ret->user, sizeof(ret->user), "%s", e->row.user);
 	ret->admin = e->row.admin;
+	memcpy(ret->hash, hash, sizeof(ret->hash));
 	return 0;
+}
+
+static struct key *key_of(const struct keyring *k, const struct principal *p)
+{
+	struct key *e;
+
+	HASH_FIND(hh, k->keys, p->hash, sizeof(p->hash), e);
+	return e;
+}
+
+int keyring_enter(struct keyring *k, struct principal *p, uint32_t max)
+{
+	struct key *e = key_of(k, p);
+
+	if (!e || e->requests >= max)
+		return -EBUSY;
+	e->requests++;
+	p->counted = true;
+	return 0;
+}
+
+void keyring_leave(struct keyring *k, struct principal *p)
+{
+	struct key *e = p->counted ? key_of(k, p) : NULL;
+
+	p->counted = false;
+	if (e) /* not revoked meanwhile */
+		e->requests--;
 }
 
 static int add_rows(struct keyring *k, const struct key_row *row, bool new_user, struct err *err)

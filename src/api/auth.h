@@ -10,6 +10,8 @@ struct keyring;
 struct principal {
 	char key[IPC_ID_LEN], user[IPC_ID_LEN];
 	bool admin;
+	uint8_t hash[32];
+	bool counted; /* among the key's requests under way */
 };
 
 /* Reads all keys. If there is none yet, makes a user and an admin key and writes the key to
@@ -19,6 +21,9 @@ int keyring_open(struct store *store, int dir, struct keyring **ret, bool *ret_c
 void keyring_free(struct keyring *k);
 /* 0 or -ENOENT. */
 int keyring_check(const struct keyring *k, struct str key, struct principal *ret);
+/* Requests under way are counted by key. -EBUSY at max; and the end of one that was counted. */
+int keyring_enter(struct keyring *k, struct principal *p, uint32_t max);
+void keyring_leave(struct keyring *k, struct principal *p);
 /* user "": a user of its own. text receives the key, the only time it is seen. */
 #define KEY_TEXT_LEN (5 + 64)
 int keyring_add(struct keyring *k, struct str name, const char *user, bool admin,

@@ -35,6 +35,7 @@ void req_release(struct req *q)
 	struct box *b = q->box;
 
 	hold_stop(q);
+	keyring_leave(q->api->keys, &q->who);
 	http_on_gone(q->h, NULL, NULL);
 	http_on_drain(q->h, NULL, NULL);
 	q->box = NULL;
@@ -264,6 +265,10 @@ static int check_key(struct req *q, struct err *err)
 	if (keyring_check(q->api->keys, http_header(q->h, "x-api-key"), &q->who) < 0)
 		return err_field(err, -EACCES, ERR_UNAUTHORIZED, "auth",
 			"missing or invalid API key");
+	/* Streams and unfinished bodies hold connections: no key may hold them all. */
+	if (keyring_enter(q->api->keys, &q->who, MAX(q->api->config.api_connections_max / 4, 8u)) < 0)
+		return err_field(err, -EBUSY, ERR_RATE, "rate",
+			"too many requests of this key are under way");
 	return 0;
 }
 

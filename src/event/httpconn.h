@@ -27,6 +27,8 @@
 #define LINGER_MAX    (64u << 20)
 #define WRITE_LOW     (HTTPD_WRITE_HIGH / 4)
 #define WRITE_MAX     (16 * HTTPD_WRITE_HIGH) /* a handler that ignores the 0 of http_write() */
+#define BODIES_MAX    (256u << 20) /* whole bodies in memory, of all connections */
+#define BODY_SURE     16384u	/* each may have this much */
 #define EXTRA_HEAD_MAX 16384u
 #define REFUSED_EXTRA 64u	/* connections past the limit that are told so at any time */
 
@@ -37,6 +39,7 @@ struct httpd {
 	const struct httpd_ops *ops;
 	void *arg;
 	uint32_t max, n;	   /* connections allowed, connections there */
+	uint64_t bodies;	   /* bytes of whole bodies in memory */
 	uint64_t idle_ms, head_ms;
 	struct conn *conns;
 	struct listener *listeners;

@@ -259,6 +259,28 @@ static void body_complete(struct http *h)
 		h->on_data(h, STR(""), true, h->body_arg);
 }
 
+/* One more piece of a whole body. The less is left for all bodies, the less one may take: clients
+ * that begin large bodies and do not end them leave room for the small ones of others. */
+static void body_keep(struct conn *c, struct str data)
+{
+	struct http *h = c->h;
+	uint64_t all = MAX((uint64_t)BODIES_MAX, UINT64_C(8) * h->whole_max);
+	uint64_t share = (all - MIN(all, c->d->bodies)) / 4;
+	size_t before = h->whole.cap;
+	int r = h->whole.n + data.n > MAX(share, (uint64_t)BODY_SURE) ? -ENOMEM : 0;
+
+	if (h->whole.n + data.n > h->whole_max)
+		r = -EFBIG;
+	if (r == 0)
+		r = buf_add_str(&h->whole, data);
+	c->d->bodies += h->whole.cap - before;
+	if (r == -EFBIG)
+		conn_refuse(c, 413, ERR_TOO_LARGE, "the body is larger than %zu bytes",
+			h->whole_max);
+	else if (r < 0)
+		conn_refuse(c, 503, ERR_CAPACITY, "out of memory");
+}
+
 static bool step_body(struct conn *c)
 {
 	struct http *h = c->h;
@@ -284,12 +306,7 @@ static bool step_body(struct conn *c)
 	} else if (h->mode == BODY_STREAM) {
 		h->on_data(h, data, false, h->body_arg);
 	} else {
-		r = buf_add_str(&h->whole, data);
-		if (r == -EFBIG)
-			conn_refuse(c, 413, ERR_TOO_LARGE, "the body is larger than %zu bytes",
-				h->whole_max);
-		else if (r < 0)
-			conn_refuse(c, 503, ERR_CAPACITY, "out of memory");
+		body_keep(c, data);
 	}
 	return true;
 }

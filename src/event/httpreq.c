@@ -157,6 +157,7 @@ void http_free(struct http *h)
 		h->arena = a->next;
 		free(a);
 	}
+	h->c->d->bodies -= h->whole.cap;
 	buf_done(&h->whole);
 	buf_done(&h->extra);
 	free(h);

@@ -3,7 +3,8 @@
  *
  * One struct for both forms; they differ in where output goes. Buffered: two buffers, one answer
  * at the end. A command that outlasts Node's wait for headers (300 s) gets its 200 and white space
- * from 240 s on. Streamed: the head at once, a line per piece, a heartbeat every 5 s, and the
+ * from 240 s on. Much output is told in pieces as the client takes them: as JSON it may be six
+ * times as long, and whoever does not read would have us hold all of it. Streamed: the head at once, a line per piece, a heartbeat every 5 s, and the
  * agent's socket is not read while the client's is full.
  *
  * Ends: the command ends; the client leaves (the connection to the agent closes, and the agent
@@ -18,7 +19,9 @@
 
 #define OUTPUT_MAX	(16u << 20)  /* kept per stream of a buffered command */
 #define OUTPUT_ALL_MAX	(256u << 20) /* kept over all buffered commands: bounds this process */
-#define ANSWER_MAX	((size_t)2 * OUTPUT_MAX * 6 + 65536)
+#define OUTPUT_AT_ONCE	65536u	     /* more is told in pieces */
+#define PIECE		16384u
+#define ANSWER_MAX	((size_t)6 * OUTPUT_AT_ONCE + 65536)
 #define HEARTBEAT_MS	5000u
 #define LONG_MS		240000u
 #define LONG_AGAIN_MS	30000u
@@ -28,26 +31,35 @@
 struct exec {
 	struct use use;
 	struct orphan orphan;
-	struct req *q; /* NULL: orphaned */
+	struct box *box; /* a reference: whose output is counted */
+	struct req *q;	 /* NULL: orphaned */
 	struct agent_exec *x;
 	struct tick *tick; /* heartbeat, or the long buffered command's white space */
 	bool stream, started, truncated[2];
 	uint64_t from_ns;
 	struct buf out[2];
 	struct frames_carry carry[2];
+	int telling;	 /* the stream that is told in pieces; 2: none left */
+	size_t told;	 /* of it */
+	struct buf rest; /* the answer behind the output */
 };
+
+static void output_drop(struct exec *e, int i)
+{
+	e->box->api->exec_bytes -= e->out[i].n;
+	e->box->exec_bytes -= e->out[i].n;
+	buf_done(&e->out[i]);
+}
 
 static void exec_free(struct exec *e)
 {
-	struct api *a = e->use.box ? e->use.box->api : NULL;
-
 	agent_exec_free(e->x);
 	tick_free(e->tick);
-	if (a)
-		a->exec_bytes -= e->out[0].n + e->out[1].n;
-	buf_done(&e->out[0]);
-	buf_done(&e->out[1]);
+	output_drop(e, 0);
+	output_drop(e, 1);
+	buf_done(&e->rest);
 	box_unuse(&e->use);
+	box_unref(e->box);
 	free(e);
 }
 
@@ -55,16 +67,20 @@ static void exec_free(struct exec *e)
 
 static void keep_output(struct exec *e, int i, struct str data)
 {
-	struct api *a = e->use.box->api;
-	size_t room = MIN(OUTPUT_MAX - e->out[i].n, OUTPUT_ALL_MAX - a->exec_bytes);
+	struct box *b = e->box;
+	/* The less is left, the less one sandbox may hold: none takes the last of it. */
+	uint64_t share = (OUTPUT_ALL_MAX - b->api->exec_bytes) / 4;
+	size_t room = MIN(OUTPUT_MAX - e->out[i].n, share - MIN(share, b->exec_bytes));
 
 	if (data.n > room)
 		e->truncated[i] = true;
 	data.n = MIN(data.n, room);
-	if (buf_add_str(&e->out[i], data) < 0)
+	if (buf_add_str(&e->out[i], data) < 0) {
 		e->truncated[i] = true;
-	else
-		a->exec_bytes += data.n;
+		return;
+	}
+	b->api->exec_bytes += data.n;
+	b->exec_bytes += data.n;
 }
 
 static void send_output(struct exec *e, int i, struct str data)
@@ -116,20 +132,20 @@ static void on_long(void *arg)
 
 /* --- the end --- */
 
-static void write_result(struct exec *e, const struct agent_exit *exit, const char *error,
-	struct jw *w)
+/* What follows the two streams, up to the end of "data". */
+static void write_exit(struct exec *e, const struct agent_exit *exit, const char *error, struct jw *w)
 {
 	char note[320];
 	size_t n = (size_t)snprintf(note, sizeof(note), "%s", error);
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
+		bool whole = e->out[i].n == OUTPUT_MAX;
+
 		if ((e->truncated[i] || exit->truncated) && n < sizeof(note))
-			n += (size_t)snprintf(note + n, sizeof(note) - n, "%s%s truncated at %u MiB",
-				n ? "; " : "", i ? "stderr" : "stdout", OUTPUT_MAX >> 20);
-	jw_obj(w, "data");
-	jw_obj(w, "result");
-	jw_str(w, "stdout", buf_str(&e->out[0]));
-	jw_str(w, "stderr", buf_str(&e->out[1]));
+			n += (size_t)snprintf(note + n, sizeof(note) - n, "%s%s truncated at %zu %s",
+				n ? "; " : "", i ? "stderr" : "stdout", e->out[i].n >> (whole ? 20 : 0),
+				whole ? "MiB" : "bytes");
+	}
 	jw_i64(w, "exit_code", exit->code);
 	if (n)
 		jw_c(w, "error", note);
@@ -138,16 +154,107 @@ static void write_result(struct exec *e, const struct agent_exit *exit, const ch
 	jw_end(w);
 }
 
+static void write_result(struct exec *e, const struct agent_exit *exit, const char *error,
+	struct jw *w)
+{
+	jw_obj(w, "data");
+	jw_obj(w, "result");
+	jw_str(w, "stdout", buf_str(&e->out[0]));
+	jw_str(w, "stderr", buf_str(&e->out[1]));
+	write_exit(e, exit, error, w);
+}
+
+/* The next piece of the stream as the inside of a JSON string. No character is cut in two. */
+static void piece(struct exec *e, struct buf *out)
+{
+	struct buf *from = &e->out[e->telling];
+	struct str s = str_n(from->p + e->told, MIN(from->n - e->told, (size_t)PIECE));
+	auto_buf struct buf quoted = BUF_MAX((size_t)6 * PIECE + 64);
+	struct jw w = JW(&quoted);
+
+	if (e->told + s.n < from->n)
+		s.n -= frames_unfinished(s);
+	jw_str(&w, NULL, s);
+	if (buf_failed(&quoted))
+		out->failed = buf_failed(&quoted);
+	else
+		buf_add(out, quoted.p + 1, quoted.n - 2);
+	e->told += s.n;
+}
+
+/* Until the client has enough for now, or all. */
+static void tell(struct exec *e)
+{
+	struct req *q = e->q;
+
+	for (;;) {
+		auto_buf struct buf out = BUF_MAX((size_t)6 * PIECE + 8192);
+		int r;
+
+		if (e->told < e->out[e->telling].n) {
+			piece(e, &out);
+		} else {
+			output_drop(e, e->telling++);
+			e->told = 0;
+			if (e->telling == 2)
+				buf_add_str(&out, buf_str(&e->rest));
+			else
+				buf_add_c(&out, "\",\"stderr\":\"");
+		}
+		r = buf_failed(&out) ? buf_failed(&out) : http_write(q->h, buf_str(&out));
+		if (e->telling == 2 || buf_failed(&out)) {
+			q->on_gone = NULL;
+			exec_free(e);
+			if (r < 0)
+				req_abort(q);
+			else
+				req_end(q);
+			return;
+		}
+		if (r <= 0)
+			return; /* more when there is room; lost: exec_gone() follows */
+	}
+}
+
+static void on_tell_drain(struct http *h, void *arg)
+{
+	tell(arg);
+}
+
+/* The command is over, and so is the use of the sandbox: the rest is between the client and us. */
+static void tell_begin(struct exec *e, const struct agent_exit *exit)
+{
+	struct req *q = e->q;
+	struct jw w = JW(&e->rest);
+
+	agent_exec_free(take_ptr(e->x));
+	e->tick = tick_free(e->tick);
+	box_unuse(&e->use);
+	e->rest = BUF_MAX(4096);
+	buf_add_c(&e->rest, "\"");
+	w.comma = true;
+	write_exit(e, exit, exit->error, &w);
+	jw_end(&w);
+	http_on_drain(q->h, on_tell_drain, e);
+	if (!e->started)
+		http_start(q->h, 200, "application/json", -1);
+	http_write(q->h, STR("{\"status\":\"success\",\"data\":{\"result\":{\"stdout\":\""));
+	tell(e);
+}
+
 static void end_buffered(struct exec *e, const struct agent_exit *exit, const struct err *err)
 {
 	static const struct agent_exit lost = { .code = 255 };
 	struct req *q = e->q;
 	struct answer a;
 
+	q->on_gone = NULL;
 	if (err && !e->started) {
 		reply_err(q, err);
 		return;
 	}
+	for (int i = 0; err && i < 2; i++)
+		output_drop(e, i); /* half of an output says less than why it is half */
 	answer_begin(&a, ANSWER_MAX);
 	/* Once the head is out an error can only be told inside. */
 	write_result(e, err ? &lost : exit, err ? err->text : exit->error, &a.w);
@@ -170,6 +277,7 @@ static void end_stream(struct exec *e, const struct agent_exit *exit, const stru
 	auto_buf struct buf lines = BUF_MAX(65536);
 	struct req *q = e->q;
 
+	q->on_gone = NULL;
 	frames_flush(&lines, "stdout", &e->carry[0]);
 	frames_flush(&lines, "stderr", &e->carry[1]);
 	if (err)
@@ -184,15 +292,16 @@ static void end_stream(struct exec *e, const struct agent_exit *exit, const stru
 
 static void finish(struct exec *e, const struct agent_exit *exit, const struct err *err)
 {
-	if (e->q) {
-		e->q->on_gone = NULL;
-		if (e->stream)
-			end_stream(e, exit, err);
-		else
-			end_buffered(e, exit, err);
-	} else {
-		LIST_REMOVE(&e->orphan, next);
+	if (e->q && !e->stream && !err && e->out[0].n + e->out[1].n > OUTPUT_AT_ONCE) {
+		tell_begin(e, exit); /* which frees it in the end */
+		return;
 	}
+	if (!e->q)
+		LIST_REMOVE(&e->orphan, next);
+	else if (e->stream)
+		end_stream(e, exit, err);
+	else
+		end_buffered(e, exit, err);
 	exec_free(e);
 }
 
@@ -232,7 +341,6 @@ static void exec_bounce(struct use *u, const struct err *err)
 	struct exec *e = container_of(u, struct exec, use);
 	struct box *b = u->box;
 
-	e->q->on_gone = NULL;
 	if (e->stream)
 		end_stream(e, NULL, err);
 	else
@@ -243,9 +351,8 @@ static void exec_bounce(struct use *u, const struct err *err)
 		exec_free(e);
 		return;
 	}
-	b->api->exec_bytes -= e->out[0].n + e->out[1].n;
-	buf_done(&e->out[0]);
-	buf_done(&e->out[1]);
+	output_drop(e, 0);
+	output_drop(e, 1);
 	box_unuse(u);
 	e->orphan.drop = orphan_drop;
 	LIST_INSERT_HEAD(&b->orphans, &e->orphan, next);
@@ -352,6 +459,7 @@ void createos_exec(struct req *q)
 		return;
 	}
 	e->q = q;
+	e->box = box_ref(q->box);
 	e->stream = ask.stream;
 	e->from_ns = clock_mono_ns();
 	e->out[0] = e->out[1] = BUF_MAX(OUTPUT_MAX);

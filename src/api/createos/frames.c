@@ -14,8 +14,7 @@ static void line(struct buf *out, const char *member, struct str text)
 	buf_add(out, "\n", 1);
 }
 
-/* Bytes at the end of s that begin a character which may still be completed: 0 to 3. */
-static size_t unfinished(struct str s)
+size_t frames_unfinished(struct str s)
 {
 	for (size_t back = 1; back <= 3 && back <= s.n; back++) {
 		unsigned char c = (unsigned char)s.p[s.n - back];
@@ -38,7 +37,7 @@ void frames_output(struct buf *out, const char *stream, struct frames_carry *c, 
 		memcpy(piece + n, data.p, take);
 		n += take;
 		data = str_skip(data, take);
-		tail = unfinished(str_n(piece, n));
+		tail = frames_unfinished(str_n(piece, n));
 		if (n > tail)
 			line(out, stream, str_n(piece, n - tail));
 		memcpy(c->p, piece + n - tail, tail);

@@ -11,6 +11,8 @@ struct frames_carry { /* the beginning of a character whose end has not come yet
 	char p[4];
 };
 
+/* Bytes at the end of s that begin a character which may still be completed: 0 to 3. */
+size_t frames_unfinished(struct str s);
 /* Append lines for data. */
 void frames_output(struct buf *out, const char *stream, struct frames_carry *c, struct str data);
 /* The stream is over: what is carried is no character. */
