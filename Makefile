@@ -34,7 +34,8 @@ soak: all
 	@python3 bench/soak.py
 
 install: all
-	@meson install -C $(BUILD)
+	@scripts/deps.sh run
+	@meson install -C $(BUILD) --quiet
 
 clean:
 	rm -rf build build-clang build-asan build-fuzz

@@ -177,6 +177,7 @@ static void images(struct findings *f)
 	struct api_req q = { .method = "GET", .path = "/v1/rootfs" };
 	auto_answer struct api_answer a = { 0 };
 	const char *wanted;
+	char todo[300];
 	json_t *name;
 	size_t i;
 
@@ -190,8 +191,8 @@ static void images(struct findings *f)
 			return;
 		}
 	}
-	found(f, FOUND_BAD, "rootfs", "weir rootfs build NAME makes it",
-		"the default, %s, is not built", wanted);
+	snprintf(todo, sizeof(todo), "\"weir rootfs build %.200s\" makes it", wanted);
+	found(f, FOUND_BAD, "rootfs", todo, "the default, %s, is not built", wanted);
 }
 
 int cmd_doctor(struct cli *c)

@@ -4,9 +4,9 @@
  */
 #include "cmd/cli/cli.h"
 
-/* Names that would have been right, in one line. */
+/* Names that would have been right, in one line; or what makes the first of them. */
 static void hint_names(struct cli *c, const char *path, const char *list, const char *key,
-	const char *what)
+	const char *what, const char *first)
 {
 	struct api_req q = { .method = "GET", .path = path };
 	auto_answer struct api_answer a = { 0 };
@@ -26,6 +26,8 @@ static void hint_names(struct cli *c, const char *path, const char *list, const 
 	}
 	if (line.n && buf_cstr(&line))
 		cli_hint("%s: %s", what, buf_cstr(&line));
+	else if (first)
+		cli_hint("%s", first);
 }
 
 static int no_answer(struct cli *c, const struct api_req *q, const struct api_answer *a)
@@ -92,9 +94,10 @@ int hint_failure(struct cli *c, const struct api_req *q, const struct api_answer
 	}
 	cli_say("%s", a->message);
 	if (strcmp(a->field, "shape") == 0)
-		hint_names(c, "/v1/shapes?limit=500", "data", "id", "shapes");
+		hint_names(c, "/v1/shapes?limit=500", "data", "id", "shapes", NULL);
 	else if (strcmp(a->field, "rootfs") == 0)
-		hint_names(c, "/v1/rootfs", "rootfs", NULL, "root file systems");
+		hint_names(c, "/v1/rootfs", "rootfs", NULL, "root file systems",
+			"none is built yet: \"weir rootfs build devbox:1\"");
 	else if (strcmp(a->field, "egress") == 0 || strncmp(a->field, "egress[", 7) == 0)
 		cli_hint("rules look like: example.org, *.example.org:443, 192.0.2.7, 10.0.0.0/8:8080");
 	else if (a->status == 404 && strstr(q->path, "/sandboxes/") && strcmp(a->field, "id") == 0)
