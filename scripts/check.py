@@ -90,12 +90,12 @@ def meson_results(build):
         test = json.loads(line)
         out = test.get("stdout", "") + test.get("stderr", "")
         cases = len(re.findall(r"^\[ +OK +\]", out, re.M))
-        bad = len(set(re.findall(r"^\[ +FAILED +\] (\w+)", out, re.M)))
+        bad = len(set(re.findall(r"^\[ +FAILED +\] ([a-z_]\w*)", out, re.M)))
         if test["result"] == "SKIP":
             reason = (out.strip().splitlines() or ["no reason given"])[-1]
             count.skipped.append(f"{test['name']}: {reason}")
             continue
-        for name in set(re.findall(r"^\[ +SKIPPED +\] (\w+)", out, re.M)):
+        for name in set(re.findall(r"^\[ +SKIPPED +\] ([a-z_]\w*)", out, re.M)):
             why = re.search(rf"skip {name}: (.*)", out)
             count.skipped.append(f"{test['name']}.{name}: " + (why.group(1) if why else
                                                                "see its log"))

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Install the Debian packages that Weir needs. Groups: build, run, test (all by default).
+# Install the Debian packages that Weir needs. Groups: build, run, demo, test; build, run and test by
+# default, and test holds demo.
 #
-#	scripts/deps.sh [build] [run] [test]
+#	scripts/deps.sh [build] [run] [demo] [test]
 #
 # Fast when everything is there: one dpkg-query, no network. Otherwise as root: apt-get, with its
 # progress. Nothing is removed and no source is added.
@@ -13,7 +14,8 @@ build="build-essential clang llvm clang-format libclang-rt-14-dev meson ninja-bu
 	libcmocka-dev musl-tools uthash-dev linux-libc-dev"
 run="iproute2 nftables mmdebstrap e2fsprogs quota procps util-linux openssl ca-certificates curl
 	debian-archive-keyring python3"
-test="python3-pytest bind9-dnsutils knot mandoc tcpdump iputils-ping socat strace gdb iperf3
+demo="knot"
+test="$demo python3-pytest bind9-dnsutils mandoc tcpdump iputils-ping socat strace gdb iperf3
 	qemu-system-x86 busybox-static linux-image-cloud-amd64 cpio kmod zstd runc bubblewrap
 	hyperfine wrk"
 
@@ -23,8 +25,9 @@ for group in $groups; do
 	case $group in
 	build) want="$want $build" ;;
 	run) want="$want $run" ;;
+	demo) want="$want $demo" ;;
 	test) want="$want $test" ;;
-	*) echo "deps: no group called $group (build, run, test)" >&2; exit 2 ;;
+	*) echo "deps: no group called $group (build, run, demo, test)" >&2; exit 2 ;;
 	esac
 done
 
