@@ -93,10 +93,10 @@ static const char *const allowed[] = {
 	"adjtimex", "alarm", "clock_adjtime", "clock_getres", "clock_gettime", "clock_nanosleep",
 	"getitimer", "gettimeofday", "setitimer", "timer_create", "timer_delete",
 	"timer_getoverrun", "timer_gettime", "timer_settime",
-	/* sockets (socket() itself: below) */
+	/* sockets (socket() and socketpair(): below) */
 	"accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt",
 	"listen", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto", "setsockopt",
-	"shutdown", "socketpair",
+	"shutdown",
 	/* System V and POSIX IPC, in an IPC namespace of their own */
 	"mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink",
 	"msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat",
@@ -162,7 +162,8 @@ static int add_namespaces(scmp_filter_ctx ctx)
 /*
  * Unix, IPv4 and IPv6 with the protocols that policies judge, and NETLINK_ROUTE, which libc reads
  * interfaces with. No packet, vsock, crypto or Bluetooth sockets, no protocol that would load a
- * module. MPTCP is refused by name: Go asks for it and falls back to TCP on EPROTONOSUPPORT.
+ * module; pairs are Unix's alone, since the kernel makes both sockets before it finds that their
+ * family has no pairs. MPTCP is refused by name: Go asks for it and falls back to TCP on EPROTONOSUPPORT.
  */
 static int add_sockets(scmp_filter_ctx ctx)
 {
@@ -174,6 +175,9 @@ static int add_sockets(scmp_filter_ctx ctx)
 	struct scmp_arg_cmp two[2];
 	int r = add(ctx, SCMP_ACT_ALLOW, "socket", 1, &one);
 
+	r = r < 0 ? r : add(ctx, SCMP_ACT_ALLOW, "socketpair", 1, &one);
+	one = arg(0, SCMP_CMP_NE, AF_UNIX, 0);
+	r = r < 0 ? r : add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socketpair", 1, &one);
 	for (size_t f = 0; f < ARRAY_SIZE(inet); f++) {
 		two[0] = arg(0, SCMP_CMP_EQ, (uint64_t)inet[f], 0);
 		for (size_t i = 0; r == 0 && i < ARRAY_SIZE(protocols); i++) {
@@ -199,11 +203,12 @@ static int add_sockets(scmp_filter_ctx ctx)
 	return r;
 }
 
-/* Typing into a terminal for its other user (CVE-2017-5226), and the console's own tricks. */
+/* Typing into a terminal for its other user (CVE-2017-5226), the console's own tricks, and line
+ * disciplines, each of which is a module that anybody's terminal would load. */
 static int add_ioctls(scmp_filter_ctx ctx)
 {
-	static const uint64_t refused[] = { TIOCSTI, TIOCLINUX, TIOCCONS };
-	struct scmp_arg_cmp cmp[3];
+	static const uint64_t refused[] = { TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD };
+	struct scmp_arg_cmp cmp[ARRAY_SIZE(refused)];
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {

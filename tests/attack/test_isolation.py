@@ -122,6 +122,13 @@ def test_I10_tioclinux(lifted):
     refused_by_filter(lifted, "tioclinux", "EPERM")
 
 
+@pytest.mark.parametrize("name", ["tiocsetd", "tiocsetd-high"])
+def test_I10_line_discipline(lifted, name):
+    """Each is a module of the host, loaded for whoever has a terminal."""
+    refused_by_filter(lifted, name, "EPERM")
+    assert lifted()("tiocgetd") == "ok"
+
+
 # --- sockets ---
 
 @pytest.mark.parametrize("name,errno", [("packet", "EAFNOSUPPORT"), ("alg", "EAFNOSUPPORT"),
@@ -141,7 +148,16 @@ def test_I10_raw_socket(lifted):
     assert lifted("caps", "userns")("raw") == "ok"
 
 
+@pytest.mark.parametrize("name", ["pair-inet", "pair-high"])
+def test_I10_pairs_of_other_families(lifted, name):
+    """The kernel makes two sockets, and loads their module, before it says that there are no pairs
+    of them."""
+    assert lifted()(name) == "EAFNOSUPPORT"
+    assert lifted("seccomp")(name) == "EOPNOTSUPP"
+
+
 def test_I10_useful_sockets_work(lifted):
+    assert lifted()("pair-unix") == "ok"
     assert lifted()("netlink-route") == "ok"
     assert lifted()("sctp") == "EPROTONOSUPPORT"
 

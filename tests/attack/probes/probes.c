@@ -150,6 +150,26 @@ static long p_tioclinux(void)
 	return r < 0 && errno == ENOTTY ? 0 : r; /* the driver was asked */
 }
 
+/* The discipline it has already: whoever may ask for that may ask for any. */
+static long set_discipline(unsigned long request)
+{
+	int number = 0;
+
+	return syscall(SYS_ioctl, open("/dev/ptmx", O_RDWR | O_NOCTTY), request, &number);
+}
+static long p_tiocsetd(void) { return set_discipline(TIOCSETD); }
+static long p_tiocsetd_high(void) { return set_discipline(TIOCSETD | 1ul << 32); }
+static long p_tiocgetd(void) { return set_discipline(TIOCGETD); }
+
+static long pair(unsigned long family)
+{
+	int p[2];
+
+	return syscall(SYS_socketpair, family, SOCK_STREAM, 0, p);
+}
+static long p_pair_unix(void) { return pair(AF_UNIX); }
+static long p_pair_inet(void) { return pair(AF_INET); }
+static long p_pair_high(void) { return pair(AF_INET | 1ul << 32); }
 static long p_packet(void) { return socket(AF_PACKET, SOCK_RAW, htons(3)); }
 static long p_vsock(void)
 {
@@ -302,6 +322,8 @@ static const struct {
 	{ "bpf", p_bpf }, { "userfaultfd", p_userfaultfd }, { "perf", p_perf },
 	{ "io-uring", p_io_uring }, { "kexec", p_kexec }, { "open-by-handle", p_open_by_handle },
 	{ "tiocsti", p_tiocsti }, { "tiocsti-high", p_tiocsti_high }, { "tioclinux", p_tioclinux },
+	{ "tiocsetd", p_tiocsetd }, { "tiocsetd-high", p_tiocsetd_high }, { "tiocgetd", p_tiocgetd },
+	{ "pair-unix", p_pair_unix }, { "pair-inet", p_pair_inet }, { "pair-high", p_pair_high },
 	{ "packet", p_packet }, { "vsock", p_vsock }, { "alg", p_alg }, { "raw", p_raw },
 	{ "sctp", p_sctp }, { "netlink-nft", p_netlink_nft }, { "netlink-route", p_netlink_route },
 	{ "family-high", p_family_high }, { "ping", p_ping }, { "i386", p_i386 }, { "x32", p_x32 },
