@@ -125,6 +125,43 @@ static int stage_dir(const char *name)
 	return open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* The host's nodes are taken while its /dev is in sight. */
+static int take_devices(struct work *w, dev_t number[DEVS], struct err *err)
+{
+	for (size_t i = 0; i < DEVS; i++) {
+		char path[32];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "/dev/%s", inside_dev_names[i]);
+		w->dev[i] = mount_copy(AT_FDCWD, path);
+		if (w->dev[i] < 0)
+			return err_sys(err, w->dev[i], "take %s", path);
+		if (fstat(w->dev[i], &st) < 0 || !S_ISCHR(st.st_mode))
+			return err_set(err, -ENODEV, ERR_INTERNAL, "%s is not a device", path);
+		number[i] = st.st_rdev;
+	}
+	return 0;
+}
+
+/* Better are nodes of our own: a node is a file, and whoever shares one with its neighbours and the
+ * host can lock it, and watch them use it. Where none may be made the host's remain. */
+static void make_devices(struct work *w, const dev_t number[DEVS])
+{
+	for (size_t i = 0; i < DEVS; i++) {
+		auto_fd int copy = -EBADF;
+		char path[32];
+
+		snprintf(path, sizeof(path), "/dev-%s", inside_dev_names[i]);
+		if (mknod(path, S_IFCHR | 0666, number[i]) < 0 || chmod(path, 0666) < 0)
+			continue;
+		copy = mount_copy(AT_FDCWD, path);
+		if (copy < 0 || mount_attr_clear(copy, MOUNT_ATTR_NODEV) < 0)
+			continue;
+		fd_close(w->dev[i]);
+		w->dev[i] = take_fd(copy);
+	}
+}
+
 /*
  * A mount namespace with a small tmpfs as its root: the host's mounts are not copied into each
  * sandbox's namespace, and nothing a sandbox is made from depends on them. /proc is the host's,
@@ -134,21 +171,14 @@ static int make_stage(struct work *w, struct err *err)
 {
 	const struct mount_opt opts[] = { { "mode", "755" }, { "size", "64k" } };
 	auto_fd int tmp = -EBADF, proc = -EBADF, at = -EBADF;
-	char path[32];
+	dev_t number[DEVS];
 	int r;
 
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys(err, -errno, "make a mount namespace");
-	for (size_t i = 0; i < DEVS; i++) {
-		struct stat st;
-
-		snprintf(path, sizeof(path), "/dev/%s", inside_dev_names[i]);
-		w->dev[i] = mount_copy(AT_FDCWD, path);
-		if (w->dev[i] < 0)
-			return err_sys(err, w->dev[i], "take %s", path);
-		if (fstat(w->dev[i], &st) < 0 || !S_ISCHR(st.st_mode))
-			return err_set(err, -ENODEV, ERR_INTERNAL, "%s is not a device", path);
-	}
+	r = take_devices(w, number, err);
+	if (r < 0)
+		return r;
 	proc = mount_copy(AT_FDCWD, "/proc");
 	tmp = mount_new("tmpfs", opts, ARRAY_SIZE(opts), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 	if (proc < 0 || tmp < 0)
@@ -160,6 +190,7 @@ static int make_stage(struct work *w, struct err *err)
 	if (fchdir(tmp) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
 		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return err_sys(err, -errno, "enter the stage");
+	make_devices(w, number);
 	w->proc = stage_dir("proc");
 	w->lower = stage_dir("lower");
 	w->layer = stage_dir("layer");

@@ -67,6 +67,13 @@ static inline int mount_attr(int mnt, uint64_t set)
 	return mount_setattr(mnt, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno : 0;
 }
 
+static inline int mount_attr_clear(int mnt, uint64_t clear)
+{
+	struct mount_attr attr = { .attr_clr = clear };
+
+	return mount_setattr(mnt, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno : 0;
+}
+
 struct mount_opt {
 	const char *key, *value; /* value NULL: a flag */
 };

@@ -360,6 +360,24 @@ def test_I10_null_device_of_the_image_CVE_2025_31133():
         assert d.run("sb-1", "stat -c %t:%T /dev/null /proc/timer_list")[0] == "1:3\n1:3\n"
 
 
+def test_I10_devices_are_nobody_elses():
+    """A node is a file: who shares it can lock it, and be told when a neighbour opens it."""
+    def nodes(driver, box):
+        return driver.run(box, "stat -L -c '%n %d:%i %t:%T %a' /dev/null /dev/zero /dev/full "
+                               "/dev/random /dev/urandom /dev/tty")[0].splitlines()
+
+    with Driver() as d:
+        d.spawn("sb-1", slot=1)
+        d.spawn("sb-2", slot=2)
+        one, two = nodes(d, "sb-1"), nodes(d, "sb-2")
+        assert [line.split()[2:] for line in one] == [line.split()[2:] for line in two] == [
+            [number, "666"] for number in ("1:3", "1:5", "1:7", "1:8", "1:9", "5:0")]
+        host = [os.stat(line.split()[0]) for line in one]
+        where = [line.split()[1] for line in one + two] + [f"{st.st_dev}:{st.st_ino}" for st in host]
+        assert len(set(where)) == len(where)
+        assert d.run("sb-1", "echo x > /dev/null && head -c 4 /dev/urandom | wc -c")[0] == "4\n"
+
+
 def test_I10_console_of_the_image_CVE_2025_52565():
     def change(root):
         os.symlink("/proc/sysrq-trigger", f"{root}/dev/console")
