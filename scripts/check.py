@@ -185,7 +185,8 @@ def pytest(log, name, *argv, env=None, before=()):
 
 def stage_tree(log):
     "the arrows between rooms, the manual pages, the tools"
-    return pytest(log, "tree", "tests/unit/test_rooms.py", "tests/unit/test_text.py")
+    return pytest(log, "tree", "tests/unit/test_rooms.py", "tests/unit/test_text.py",
+                  "tests/unit/test_conf_manual.py")
 
 
 LAB = ("tools/with-internet", "--", "tools/with-daemon", "--")
