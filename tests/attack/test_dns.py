@@ -270,24 +270,25 @@ def test_D16_a_query_in_anothers_name(make_box, lab):
 
 def test_D16_a_forged_answer(make_box, about, lab):
     """Answers thrown at the proxy's own sockets, by a sandbox, from every likely source."""
-    box = make_box(egress=["allowed.test"])
+    box, liar = make_box(egress=["allowed.test"]), make_box(egress=["allowed.test"])
     network, _, length = about["settings"]["net.range4"].partition("/")
     last = struct.unpack(">I", socket.inet_aton(network))[0] + 2 ** (32 - int(length)) - 1
     uplinks = [socket.inet_ntoa(struct.pack(">I", last - i)) for i in (1, 2)]
     forged = struct.pack(">6H", 77, 0x8180, 1, 1, 0, 0) + query("allowed.test")[12:] + \
         struct.pack(">HHHIH4s", 0xC00C, 1, 1, 3600, 4, socket.inet_aton("203.0.113.66"))
 
-    def throw(src):
+    def throw(box, src):
         """At each place where the proxy's sockets may be, and many of the ports they may have."""
         raw.send(box, *[raw.eth(raw.ipv4(src, dst, 17, raw.udp(src, dst, 53, port, forged)))
                         for dst in uplinks + ["169.254.77.1"] for port in range(32768, 33768, 50)])
 
-    # Events are rate-bounded: each kind is thrown, and seen in the log, by itself.
-    throw(box.ip)
+    # Events are rate-bounded per sandbox: each kind comes from one of its own.
+    throw(box, box.ip)
     end = time.monotonic() + 5
     while not any(d["reason"] in ("floor", "gateway") for d in box.denials()):
         assert time.monotonic() < end, box.denials()
-    throw(lab.resolver4)
-    box.denied("spoof")
-    assert box.dns("allowed.test")["addresses"] == ["203.0.113.10"]
-    assert box.tcp("203.0.113.66", 443) == "refused"
+    throw(liar, lab.resolver4)
+    liar.denied("spoof")
+    for each in (box, liar):
+        assert each.dns("allowed.test")["addresses"] == ["203.0.113.10"]
+        assert each.tcp("203.0.113.66", 443) == "refused"
