@@ -31,12 +31,13 @@ int nft_script(const char *table, const char *uplink, struct prefix range4, stru
 		"\t\toifname \"%s\" ct state established,related accept\n"
 		"\t\toifname \"%s\" drop\n",
 		uplink, uplink, uplink);
+	/* ICMP by number: a minimal Debian has no /etc/protocols to look names up in. */
 	buf_fmt(out,
 		"\t}\n\tchain input {\n"
 		"\t\ttype filter hook input priority filter; policy accept;\n"
 		"\t\tiifname != \"%s\" accept\n"
 		"\t\tct state established,related accept\n"
-		"\t\tmeta l4proto { icmp, ipv6-icmp } accept\n",
+		"\t\tmeta l4proto { 1, 58 } accept\n",
 		uplink);
 	open_up(out, allow, n_allow);
 	buf_add_c(out, "\t\tdrop\n\t}\n}\n");

@@ -30,7 +30,7 @@ static void test_script(void **state)
 				   "\t\ttype filter hook input priority filter; policy accept;\n"
 				   "\t\tiifname != \"weir0\" accept\n"
 				   "\t\tct state established,related accept\n"
-				   "\t\tmeta l4proto { icmp, ipv6-icmp } accept\n"
+				   "\t\tmeta l4proto { 1, 58 } accept\n"
 				   "\t\tdrop\n"
 				   "\t}\n"
 				   "}\n";
