@@ -31,6 +31,8 @@ struct edge {
 	struct chan *chan; /* NULL: none in this place */
 	uint32_t worker;
 	struct api *api;
+	uint32_t tell_next; /* the slot to tell it of next; 0: it has been told all */
+	uint32_t tell_open; /* told, and not answered yet */
 };
 
 TAILQ_HEAD(hold_list, hold);

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 
+#define TELL_AHEAD  64
 #define LEARNED_MAX (1u << 20) /* text of all workers about one sandbox */
 
 /* --- the host role --- */
@@ -244,27 +245,65 @@ static void on_synced(struct chan_msg *m, void *arg)
 	}
 }
 
-static void edge_tell_all(struct api *a, struct edge *e)
+static void tell_more(struct edge *e);
+
+static void on_told(struct chan_msg *m, void *arg)
 {
-	struct box *b, *tmp;
+	struct edge *e = arg;
+
+	on_synced(m, arg);
+	e->tell_open -= e->tell_open > 0;
+	if (m->status != -ECONNRESET && m->status != -ECANCELED)
+		tell_more(e);
+}
+
+/* 0, or why the edge could not be told of this sandbox. */
+static int tell_one(struct edge *e, const struct box *b)
+{
+	struct ipc_edge_set set;
+	auto_fd int fd = -EBADF;
 	struct err err;
+	int r;
 
-	HASH_ITER (hh, a->boxes, b, tmp) {
-		struct ipc_edge_set set;
-		auto_fd int fd = -EBADF;
-
-		if (!b->in_kernel || b->row.state == LIFE_DESTROYING)
-			continue;
-		fd = box_policy_fd(b, &err);
-		if (fd < 0) {
-			log_event(LOG_ERROR, "api.edge_set", "sandbox=%s text=%s", b->row.id,
-				log_q(str_c(err.text)));
-			continue;
-		}
-		box_edge_set(b, &set);
-		chan_call(e->chan, IPC_EDGE_SET, &set, sizeof(set), &fd, 1, on_synced, e);
+	fd = box_policy_fd(b, &err);
+	if (fd < 0) {
+		log_event(LOG_ERROR, "api.edge_set", "sandbox=%s text=%s", b->row.id,
+			log_q(str_c(err.text)));
+		return 0;
 	}
-	chan_call(e->chan, IPC_EDGE_SYNCED, NULL, 0, NULL, 0, on_synced, e);
+	box_edge_set(b, &set);
+	r = chan_call(e->chan, IPC_EDGE_SET, &set, sizeof(set), &fd, 1, on_told, e);
+	e->tell_open += r >= 0;
+	return MIN(r, 0);
+}
+
+/* Slot by slot, a few ahead of the answers: a channel holds some thousand messages and ends with
+ * one more. Who is placed in a slot that was passed is told by its own flow. */
+static void tell_more(struct edge *e)
+{
+	while (e->chan && e->tell_next && e->tell_next <= WEIR_SLOTS_MAX && e->tell_open < TELL_AHEAD) {
+		const struct box *b = e->api->by_slot[e->tell_next++];
+		int r;
+
+		if (!b || !b->in_kernel || b->row.state == LIFE_DESTROYING)
+			continue;
+		r = tell_one(e, b);
+		if (r < 0) { /* without SYNCED it lets go of nobody */
+			log_event(LOG_ERROR, "api.edge_set", "worker=%u error=\"%s\"", e->worker,
+				strerror(-r));
+			e->tell_next = 0;
+		}
+	}
+	if (e->chan && e->tell_next > WEIR_SLOTS_MAX && !e->tell_open) {
+		e->tell_next = 0;
+		chan_call(e->chan, IPC_EDGE_SYNCED, NULL, 0, NULL, 0, on_synced, e);
+	}
+}
+
+static void edge_tell_all(struct edge *e)
+{
+	e->tell_next = 1;
+	tell_more(e);
 }
 
 int edge_up(struct api *a, uint32_t worker, int fd)
@@ -278,6 +317,7 @@ int edge_up(struct api *a, uint32_t worker, int fd)
 	}
 	e = &a->edges[worker];
 	chan_free(take_ptr(e->chan));
+	e->tell_next = e->tell_open = 0;
 	e->api = a;
 	e->worker = worker;
 	r = chan_open(a->loop, fd, "edge", on_edge_msg, on_edge_close, e, &e->chan);
@@ -285,7 +325,7 @@ int edge_up(struct api *a, uint32_t worker, int fd)
 		return r;
 	log_event(LOG_INFO, "api.edge_up", "worker=%u", worker);
 	if (a->ready)
-		edge_tell_all(a, e);
+		edge_tell_all(e);
 	return 0;
 }
 
@@ -293,7 +333,7 @@ void edges_sync(struct api *a)
 {
 	for (unsigned int i = 0; i < EDGES_MAX; i++)
 		if (a->edges[i].chan)
-			edge_tell_all(a, &a->edges[i]);
+			edge_tell_all(&a->edges[i]);
 }
 
 void peers_close(struct api *a)

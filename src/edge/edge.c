@@ -29,6 +29,7 @@
 #define CONFIG_TEXT_MAX (1u << 20)
 #define RESOLV_TEXT_MAX 65536u
 #define LEARNED_MAX	30000u /* bytes of one reply */
+#define EVENTS_QUEUED_MAX (CHAN_QUEUE_MAX / 4)
 #define UDP_SOCKETS	2
 #define SWEEP_MS	RESOLVER_SWEEP_MS
 #define FLOOR_MEMO	1024u
@@ -96,12 +97,13 @@ static void do_close(void *arg, uint64_t sock)
 	net_upstream_close(e->upstream, sock);
 }
 
-static void do_event(void *arg, const struct ipc_event_dns *ev)
+/* An api role that is busy must not lose its edge because sandboxes are refused a lot. */
+static bool do_event(void *arg, const struct ipc_event_dns *ev)
 {
 	struct edge *e = arg;
 
-	if (e->api)
-		chan_send(e->api, IPC_EVENT_DNS, ev, sizeof(*ev), NULL, 0);
+	return e->api && chan_queued(e->api) < EVENTS_QUEUED_MAX &&
+		chan_send(e->api, IPC_EVENT_DNS, ev, sizeof(*ev), NULL, 0) >= 0;
 }
 
 /* Asked for every address of every answer; the map changes rarely and may be a moment behind. */

@@ -73,10 +73,12 @@ void reply_event(struct resolver *r, struct tenant *t, enum weir_reason reason, 
 		return;
 	}
 	ev.suppressed = t->events_suppressed;
-	t->events_suppressed = 0;
 	if (name)
 		memcpy(ev.name, name->s, name->n);
-	r->ops->event(r->arg, &ev);
+	if (r->ops->event(r->arg, &ev))
+		t->events_suppressed = 0;
+	else
+		t->events_suppressed++;
 }
 
 void reply_empty(struct resolver *r, const struct dns_client *c, const struct dns_query *q,

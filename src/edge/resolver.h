@@ -67,7 +67,7 @@ struct resolver_ops {
 	int (*open)(void *arg, const struct server *s, bool tcp, uint64_t *ret_sock);
 	int (*send)(void *arg, uint64_t sock, struct str msg);
 	void (*close)(void *arg, uint64_t sock);
-	void (*event)(void *arg, const struct ipc_event_dns *ev);
+	bool (*event)(void *arg, const struct ipc_event_dns *ev); /* false: not told, count it */
 	enum weir_floor (*floor)(void *arg, struct ip ip);
 	void (*random)(void *arg, void *p, size_t n);
 };

@@ -492,6 +492,11 @@ int chan_reply(struct chan *c, uint32_t serial, int32_t status, const void *payl
 	return n > IPC_MSG_MAX ? -EMSGSIZE : transmit(c, &head, payload, fds, n_fds);
 }
 
+unsigned int chan_queued(const struct chan *c)
+{
+	return c->n_queued;
+}
+
 int chan_reply_err(struct chan *c, uint32_t serial, const struct err *err)
 {
 	struct ipc_error e = { .kind = err->kind };

@@ -47,6 +47,8 @@ int chan_call(struct chan *c, uint16_t type, const void *payload, size_t n, cons
 	unsigned int n_fds, chan_reply_fn on_reply, void *arg);
 int chan_reply(struct chan *c, uint32_t serial, int32_t status, const void *payload, size_t n,
 	const int *fds, unsigned int n_fds);
+/* Messages that wait for the peer to read. What can be left out is not sent behind them. */
+unsigned int chan_queued(const struct chan *c);
 /* Reply with an error: status err->code, payload struct ipc_error. */
 int chan_reply_err(struct chan *c, uint32_t serial, const struct err *err);
 /* From a reply to an error value: code, kind, field and text as the peer said them. */

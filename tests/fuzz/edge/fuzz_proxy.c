@@ -98,9 +98,10 @@ static void do_close(void *arg, uint64_t sock)
 	w->open[sock] = false;
 }
 
-static void do_event(void *arg, const struct ipc_event_dns *ev)
+static bool do_event(void *arg, const struct ipc_event_dns *ev)
 {
 	check(ipc_text_ok(ev->name, sizeof(ev->name)));
+	return true;
 }
 
 static enum weir_floor do_floor(void *arg, struct ip ip)

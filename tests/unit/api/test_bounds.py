@@ -97,3 +97,16 @@ def test_no_key_holds_all_connections(role):
     for r in streams:
         r.close()
         r.connection.close()
+
+
+def test_an_edge_is_told_in_step(role):
+    """SYNCED means that every SET has been taken; a few are under way at a time."""
+    ids = [role.create()["id"] for _ in range(150)]
+    role.calls()
+    role.host("hold SET")
+    role.host("edge")
+    told = []
+    until("all are told", lambda: (told.extend(role.calls()), len(told) >= len(ids))[1])
+    assert sorted(c[1] for c in told) == sorted(ids) and {c[0] for c in told} == {"SET"}
+    role.host("release")
+    until("the edge knows that it has all", lambda: ["SYNCED"] == [c[0] for c in role.calls()])

@@ -53,12 +53,15 @@ static void do_close(void *arg, uint64_t sock)
 	p->sent[sock % PLAY_SENT_MAX].open = false;
 }
 
-static void do_event(void *arg, const struct ipc_event_dns *ev)
+static bool do_event(void *arg, const struct ipc_event_dns *ev)
 {
 	struct play *p = arg;
 
+	if (p->events_lost)
+		return false;
 	p->event = *ev;
 	p->n_events++;
+	return true;
 }
 
 static enum weir_floor do_floor(void *arg, struct ip ip)

@@ -38,6 +38,7 @@ struct play {
 	size_t n_replies;
 	struct ipc_event_dns event; /* the last one */
 	size_t n_events;
+	bool events_lost; /* nobody takes them now */
 	int pin_fails; /* what pin() returns */
 	uint64_t random;
 	bool refuse_open;

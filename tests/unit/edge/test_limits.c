@@ -43,6 +43,12 @@ static void events_are_bounded_and_counted(void **state)
 	p->now += NS_PER_SEC;
 	play_ask(p, 1, "x.test", DNS_A);
 	assert_int_equal(p->event.suppressed, 500 - WEIR_EVENTS_PER_SEC);
+	p->events_lost = true; /* the api role is busy: what it is not told is counted as well */
+	for (int i = 0; i < 3; i++)
+		play_ask(p, 1, "x.test", DNS_A);
+	p->events_lost = false;
+	play_ask(p, 1, "x.test", DNS_A);
+	assert_int_equal(p->event.suppressed, 3);
 	play_free(p);
 }
 
