@@ -25,6 +25,7 @@
 #define LINGER_MS     2000u	/* silence after which a peer that was answered is not waited for */
 #define LINGER_ALL_MS 30000u	/* the same for one that never falls silent */
 #define LINGER_MAX    (64u << 20)
+#define SPARE_PART    36u	/* of idle_ms (5 s): how long a connection is spared when all are taken */
 #define WRITE_LOW     (HTTPD_WRITE_HIGH / 4)
 #define WRITE_MAX     (16 * HTTPD_WRITE_HIGH) /* a handler that ignores the 0 of http_write() */
 #define BODIES_MAX    (256u << 20) /* whole bodies in memory, of all connections */

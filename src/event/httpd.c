@@ -596,6 +596,21 @@ static struct conn *conn_new(struct httpd *d, int tag)
 	return c;
 }
 
+/* At the limit the connection that has waited longest for a request makes room, if it has waited
+ * for a while: whoever opens connections and asks nothing needs no key to do it. */
+static void make_room(struct httpd *d)
+{
+	uint64_t now = uv_now(d->loop), least = d->idle_ms / SPARE_PART;
+	struct conn *oldest = NULL;
+
+	for (struct conn *c = d->conns; c; c = c->next)
+		if (c->state == C_HEAD && !conn_unsent(c) && now - c->since >= least &&
+			(!oldest || c->since < oldest->since))
+			oldest = c;
+	if (oldest)
+		conn_close(oldest);
+}
+
 static void conn_open(struct conn *c)
 {
 	struct httpd *d = c->d;
@@ -610,6 +625,8 @@ static void conn_open(struct conn *c)
 	uv_tcp_keepalive(c->tcp, 1, 60);
 	c->wrote = now_ms(c);
 	conn_await_head(c);
+	if (d->n > d->max)
+		make_room(d);
 	if (d->n > d->max)
 		conn_refuse(c, 503, ERR_CAPACITY,
 			"no capacity: the limit of %u connections is reached", d->max);

@@ -7,6 +7,9 @@
  * when the handler first asks for the body; a `PRI * HTTP/2.0` preface is answered
  * and closed at once. One request at a time per connection; pipelined requests wait.
  *
+ * Past connections_max a new one is told 503, unless another has asked nothing for some seconds:
+ * that one is closed for it.
+ *
  * A request belongs to the server; the handler keeps the pointer until it has called
  * http_end() (or http_reply(), which ends) or its on_gone was called. on_gone is called once
  * if the client goes away first, or if the server had to refuse the body (413, a broken chunk,

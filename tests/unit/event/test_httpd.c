@@ -170,6 +170,11 @@ static int setup_narrow(void **state)
 	return setup_limits(2, 60000, 60);
 }
 
+static int setup_sparing(void **state)
+{
+	return setup_limits(2, 3600, 3600); /* 100 ms are spared */
+}
+
 static int teardown(void **state)
 {
 	httpd_free(t.d);
@@ -891,6 +896,27 @@ static void connection_limit(void **state)
 	client_free(b);
 }
 
+/* Connections that ask nothing do not keep others out; one at work stays. */
+static void idle_ones_make_room(void **state)
+{
+	struct client *busy = client_new(true), *silent = client_new(true), *k;
+	uint64_t until;
+
+	say_c(busy, "GET /pending HTTP/1.1\r\n" HOST END);
+	say_c(silent, "GET /hel"); /* not even whole */
+	WAIT(t.pending && httpd_connections(t.d) == 2);
+	until = uv_now(&t.loop) + 200;
+	WAIT(uv_now(&t.loop) > until);
+	k = client_new(true);
+	say_c(k, "GET /hello HTTP/1.1\r\n" HOST END);
+	WAIT(has(k, "hello") && silent->eof);
+	http_reply(t.pending, 200, NULL, STR("done"));
+	WAIT(has(busy, "done"));
+	client_free(k);
+	client_free(silent);
+	client_free(busy);
+}
+
 /* Out of descriptors the server lives on, and serves again when there are some. */
 static void descriptors_run_out(void **state)
 {
@@ -988,6 +1014,7 @@ int main(void)
 		TEST_WITH(slow_handler, setup_impatient),
 		TEST_WITH(stalled_reader, setup_impatient),
 		TEST_WITH(connection_limit, setup_narrow),
+		TEST_WITH(idle_ones_make_room, setup_sparing),
 		TEST(descriptors_run_out),
 		TEST(stops_gracefully),
 		TEST(freed_while_busy),
