@@ -171,6 +171,8 @@ static void talk_unexpected(struct talk *t, const struct frame *f)
 		return;
 	}
 	text_copy(text, sizeof(text), m.error.text);
+	if (m.error.code == 0 || m.error.code > 4095)
+		m.error.code = EPROTO; /* no number of an error: to us it is one */
 	err_set(&err, -(int)m.error.code, error_kind(m.error.code), "%s", text);
 	talk_fail(t, &err);
 }
@@ -985,7 +987,8 @@ static void watch_end(struct talk *t, const struct err *err)
 {
 	struct watch_talk *k = container_of(t, struct watch_talk, talk);
 
-	log_event(LOG_DEBUG, "agent.watch", "link=%s error=\"%s\"", k->watch->link.link, err->text);
+	log_event(LOG_DEBUG, "agent.watch", "link=%s text=%s", k->watch->link.link,
+		log_q(str_c(err->text)));
 	watch_again(k->watch);
 	talk_free(t);
 }

@@ -163,7 +163,8 @@ static int add_namespaces(scmp_filter_ctx ctx)
  * Unix, IPv4 and IPv6 with the protocols that policies judge, and NETLINK_ROUTE, which libc reads
  * interfaces with. No packet, vsock, crypto or Bluetooth sockets, no protocol that would load a
  * module; pairs are Unix's alone, since the kernel makes both sockets before it finds that their
- * family has no pairs. MPTCP is refused by name: Go asks for it and falls back to TCP on EPROTONOSUPPORT.
+ * family has no pairs. MPTCP is refused by name: Go asks for it and falls back to TCP on
+ * EPROTONOSUPPORT.
  */
 static int add_sockets(scmp_filter_ctx ctx)
 {

@@ -1,11 +1,12 @@
 /*
  * POST …/exec: see the header.
  *
- * One struct for both forms; they differ in where output goes. Buffered: two buffers, one answer
- * at the end. A command that outlasts Node's wait for headers (300 s) gets its 200 and white space
+ * One struct for both forms; they differ in where output goes. Buffered: two buffers, one answer at
+ * the end. A command that outlasts Node's wait for headers (300 s) gets its 200 and white space
  * from 240 s on. Much output is told in pieces as the client takes them: as JSON it may be six
- * times as long, and whoever does not read would have us hold all of it. Streamed: the head at once, a line per piece, a heartbeat every 5 s, and the
- * agent's socket is not read while the client's is full.
+ * times as long, and whoever does not read would have us hold all of it. Streamed: the head at
+ * once, a line per piece, a heartbeat every 5 s, and the agent's socket is not read while the
+ * client's is full.
  *
  * Ends: the command ends; the client leaves (the connection to the agent closes, and the agent
  * kills the process group); the sandbox pauses (the request is bounced, the command stays as an
@@ -133,7 +134,8 @@ static void on_long(void *arg)
 /* --- the end --- */
 
 /* What follows the two streams, up to the end of "data". */
-static void write_exit(struct exec *e, const struct agent_exit *exit, const char *error, struct jw *w)
+static void write_exit(struct exec *e, const struct agent_exit *exit, const char *error,
+	struct jw *w)
 {
 	char note[320];
 	size_t n = (size_t)snprintf(note, sizeof(note), "%s", error);
