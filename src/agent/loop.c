@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include "agent/agent.h"
@@ -144,10 +145,18 @@ static void on_sigchld(struct watch *w, uint32_t events)
 
 void signals_reset(void)
 {
+	/* The kernel's own form: the C library keeps a few numbers to itself, and whoever started the
+	 * daemon may have ignored those too. */
+	const struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		uint64_t mask;
+	} by_default = { SIG_DFL, 0, NULL, 0 };
 	sigset_t none;
 
-	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
+	for (long s = 1; s < NSIG; s++)
+		syscall(SYS_rt_sigaction, s, &by_default, NULL, sizeof(by_default.mask));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

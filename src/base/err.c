@@ -16,7 +16,7 @@ const char *err_kind_name(enum err_kind kind)
 	return kind < ERR_KINDS ? kind_names[kind] : "unknown";
 }
 
-static void fill(struct err *err, int code, enum err_kind kind, const char *field, const char *fmt,
+static void _printf_(5, 0) fill(struct err *err, int code, enum err_kind kind, const char *field, const char *fmt,
 	va_list ap)
 {
 	if (!err)

@@ -29,6 +29,14 @@
 #include "bpf/maps.h"
 #include "event/chan.h"
 
+/* A member of a payload, which lies where it lies. */
+#define FIELD(p, type, member)                                                                     \
+	({                                                                                         \
+		type whole_;                                                                       \
+		memcpy(&whole_, (p), sizeof(whole_));                                              \
+		whole_.member;                                                                     \
+	})
+
 #define BOXES 256
 
 static uv_loop_t *loop;
@@ -110,20 +118,23 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 				buf_add(&out, &boxes[i], sizeof(boxes[i]));
 		chan_reply(c, serial, 0, out.p, out.n, NULL, 0);
 	} else if (type == IPC_HOST_SPAWN) {
-		const struct ipc_spawn *s = (const void *)p.p;
-		unsigned int slot = s->slot;
+		struct ipc_spawn s;
+		unsigned int slot;
+
+		memcpy(&s, p.p, sizeof(s));
+		slot = s.slot;
 
 		for (unsigned int i = 1; i < BOXES && !slot; i++)
 			if (!boxes[i].id[0])
 				slot = i;
 		b = &boxes[slot];
 		*b = (struct ipc_sandbox){ .slot = slot, .ifindex = 100 + slot, .spawn_us = 1500 };
-		memcpy(b->id, s->id, sizeof(b->id));
+		memcpy(b->id, s.id, sizeof(b->id));
 		b->ip4 = ip_v4(0x0a3c0000u + slot);
 		snprintf(b->link, sizeof(b->link), "w%u", slot);
 		chan_reply(c, serial, 0, b, sizeof(*b), NULL, 0);
 	} else if (type == IPC_HOST_COMMIT && b) {
-		b->policy = ((const struct ipc_commit *)p.p)->policy;
+		b->policy = FIELD(p.p, struct ipc_commit, policy);
 		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
 	} else if ((type == IPC_HOST_FREEZE || type == IPC_HOST_THAW) && b) {
 		b->state = type == IPC_HOST_FREEZE ? IPC_RUN_FROZEN : IPC_RUN_RUNNING;
@@ -174,15 +185,15 @@ static void on_msg(struct chan *c, struct chan_msg *m, void *arg)
 	if (m->payload.n >= IPC_ID_LEN && m->type != IPC_HOST_RESERVE)
 		memcpy(id, m->payload.p, IPC_ID_LEN);
 	if (m->type == IPC_HOST_COMMIT)
-		n = ((const struct ipc_commit *)m->payload.p)->policy;
+		n = FIELD(m->payload.p, struct ipc_commit, policy);
 	else if (m->type == IPC_EDGE_SET)
-		n = ((const struct ipc_edge_set *)m->payload.p)->policy;
+		n = FIELD(m->payload.p, struct ipc_edge_set, policy);
 	else if (m->type == IPC_EDGE_RETIRE || m->type == IPC_EDGE_DEL)
-		n = ((const struct ipc_edge_retire *)m->payload.p)->policy;
+		n = FIELD(m->payload.p, struct ipc_edge_retire, policy);
 	else if (m->type == IPC_HOST_SPAWN)
-		n = ((const struct ipc_spawn *)m->payload.p)->revive;
+		n = FIELD(m->payload.p, struct ipc_spawn, revive);
 	else if (m->type == IPC_HOST_DESTROY)
-		n = ((const struct ipc_destroy *)m->payload.p)->keep_disk;
+		n = FIELD(m->payload.p, struct ipc_destroy, keep_disk);
 	buf_fmt(&journal, "%s %.31s %u\n", name_of(m->type), id, n);
 	if (m->type == hold_type && hold_type) {
 		held.serial = m->serial;
