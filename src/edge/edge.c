@@ -13,6 +13,7 @@
  *
  * SIGUSR1 logs the counters.
  */
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include "base/clock.h"
@@ -533,6 +534,9 @@ int edge_run(struct role *role, struct err *err)
 	r = build(e, role, err);
 	role_boot_done(role);
 	tzset(); /* the C library would open the zone's file at the first line it dates */
+	/* The api role has the same user id and may open files: not our memory and descriptors. */
+	if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		r = err_sys(err, -errno, "close our memory to others");
 	if (r == 0)
 		r = role_confine(syscalls, err);
 	if (r < 0)

@@ -17,6 +17,13 @@ def memory(role):
             return int(line.split()[1]) >> 10
 
 
+def kept_within(role, before, mib):
+    """A sanitizer keeps what was freed for a while."""
+    with open(f"/proc/{role.pid}/maps") as f:
+        sanitized = "libasan" in f.read()
+    return memory(role) - before < mib + 768 * sanitized
+
+
 def held(role):
     for line in role.get("/metrics").body.decode().splitlines():
         if line.startswith("weir_exec_held_bytes "):
@@ -61,7 +68,7 @@ def test_answers_that_nobody_reads(role):
     for _ in range(20):
         assert len(role.exec(other, "flood", "4096").data["result"]["stdout"]) == 4 << 20
         assert held(role) <= 64 << 20  # a fifth of all, however many commands one sandbox runs
-        assert memory(role) - before < 150
+        assert kept_within(role, before, 150)
     for s in kept:
         s.close()
     until("let go", lambda: held(role) == 0)
@@ -77,7 +84,7 @@ def test_bodies_that_never_end(role):
         except OSError:
             pass  # refused: no memory for it
     role.create()
-    assert memory(role) - before < 320
+    assert kept_within(role, before, 320)
     for s in kept:
         s.close()
 

@@ -617,6 +617,14 @@ static void host_resolver_and_restart(void **state)
 	assert_true(n_wants >= 2);
 	assert_int_equal(
 		strncmp(ask(0, true, "169.254.77.1", "big.test", DNS_TXT, WAIT_MS), "0 TXT", 5), 0);
+	{ /* its memory is no business of whoever else has its user id */
+		char path[32];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "/proc/%d/mem", edge);
+		assert_int_equal(stat(path, &st), 0);
+		assert_int_equal(st.st_uid, 0);
+	}
 	/* A new api role: its channel replaces the old one. */
 	close(api_end);
 	give("peer.api", api_pair(&api_end));
