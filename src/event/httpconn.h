@@ -29,6 +29,8 @@
 #define WRITE_LOW     (HTTPD_WRITE_HIGH / 4)
 #define WRITE_MAX     (16 * HTTPD_WRITE_HIGH) /* a handler that ignores the 0 of http_write() */
 #define BODIES_MAX    (256u << 20) /* whole bodies in memory, of all connections */
+#define ANSWERS_MAX   (512u << 20) /* answers that were not taken yet, of all connections */
+#define ANSWER_SURE   65536u	/* each may have this much */
 #define BODY_SURE     16384u	/* each may have this much */
 #define EXTRA_HEAD_MAX 16384u
 #define REFUSED_EXTRA 64u	/* connections past the limit that are told so at any time */
@@ -41,6 +43,7 @@ struct httpd {
 	void *arg;
 	uint32_t max, n;	   /* connections allowed, connections there */
 	uint64_t bodies;	   /* bytes of whole bodies in memory */
+	uint64_t queued, queued_max; /* bytes of answers that sockets did not take yet */
 	uint64_t idle_ms, head_ms;
 	struct conn *conns;
 	struct listener *listeners;

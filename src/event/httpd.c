@@ -682,6 +682,7 @@ int httpd_new(uv_loop_t *loop, const struct httpd_ops *ops, void *arg, uint32_t 
 	d->ops = ops;
 	d->arg = arg;
 	d->max = connections_max;
+	d->queued_max = ANSWERS_MAX;
 	d->idle_ms = HTTPD_IDLE_S * 1000;
 	d->head_ms = HTTPD_HEADER_S * 1000;
 	uv_idle_init(loop, &d->idle);
@@ -696,6 +697,11 @@ void httpd_timeouts(struct httpd *d, uint64_t idle_ms, uint64_t head_ms)
 {
 	d->idle_ms = idle_ms;
 	d->head_ms = head_ms;
+}
+
+void httpd_answers_max(struct httpd *d, uint64_t bytes)
+{
+	d->queued_max = bytes;
 }
 
 uint32_t httpd_connections(const struct httpd *d)

@@ -55,6 +55,8 @@ int httpd_listen(struct httpd *d, int fd, int tag);
 int httpd_adopt(struct httpd *d, int fd, int tag);
 /* Instead of HTTPD_IDLE_S and HTTPD_HEADER_S. */
 void httpd_timeouts(struct httpd *d, uint64_t idle_ms, uint64_t head_ms);
+/* How much of answers may wait for clients that do not read; past it http_reply() says 503. */
+void httpd_answers_max(struct httpd *d, uint64_t bytes);
 /* Connections that are open now. */
 uint32_t httpd_connections(const struct httpd *d);
 /* Stop accepting, finish running requests, then call done. */

@@ -22,6 +22,7 @@ static void on_written(uv_write_t *req, int status)
 	struct conn *c = p->c;
 	struct http *h = c->h;
 
+	c->d->queued -= p->n;
 	free(p);
 	if (c->state == C_CLOSED)
 		return;
@@ -78,8 +79,10 @@ int conn_write(struct conn *c, const uv_buf_t *bufs, unsigned int n)
 	rest = uv_buf_init(p->bytes, (unsigned int)p->n);
 	rest.len = p->n;
 	r = uv_write(&p->req, (uv_stream_t *)c->tcp, &rest, 1, on_written);
-	if (r == 0)
+	if (r == 0) {
+		c->d->queued += p->n;
 		return 0;
+	}
 	free(p);
 broken:
 	c->broken = true;
@@ -237,13 +240,31 @@ static int begin(struct http *h, int status, const char *type, int64_t length, s
 	return buf_failed(head);
 }
 
+/* The less is left for all answers, the less one may take: clients that ask for large ones and do
+ * not read them leave room for the small ones of others. */
+static bool may_queue(const struct httpd *d, size_t n)
+{
+	uint64_t share = (d->queued_max - MIN(d->queued_max, d->queued)) / 4;
+
+	return n <= MAX(share, (uint64_t)ANSWER_SURE);
+}
+
 int http_reply(struct http *h, int status, const char *content_type, struct str body)
 {
-	auto_buf struct buf head = BUF_MAX(EXTRA_HEAD_MAX + 4096);
+	auto_buf struct buf head = BUF_MAX(EXTRA_HEAD_MAX + 4096), refusal = BUF_MAX(65536);
 	struct conn *c = h->c;
 	uv_buf_t bufs[2];
+	struct err err;
 	int r;
 
+	if (!may_queue(c->d, body.n) && !h->started) {
+		err_set(&err, -ENOMEM, ERR_CAPACITY, "too many answers wait to be read");
+		status = 503;
+		content_type = "text/plain; charset=utf-8";
+		c->d->ops->on_refuse(status, &err, &refusal, &content_type, c->d->arg);
+		body = buf_str(&refusal);
+		http_add_header(h, "Retry-After", STR("1"));
+	}
 	r = begin(h, status, content_type, (int64_t)body.n, &head);
 	if (r == 0) {
 		bufs[0] = uv_buf_init(head.p, (unsigned int)head.n);

@@ -51,6 +51,7 @@ static void count(struct http *h, struct str data, bool end, void *arg)
 }
 
 static const char filler[65536];
+static const char huge[12u << 20];
 
 static void fill(struct http *h, void *arg)
 {
@@ -77,6 +78,8 @@ static void on_request(struct http *h, void *arg)
 	if (str_eq_c(path, "/hello")) {
 		http_add_header(h, "X-Method", http_method_text(h));
 		http_reply(h, 200, "text/plain", STR("hello"));
+	} else if (str_eq_c(path, "/huge")) {
+		http_reply(h, 200, "text/plain", str_n(huge, sizeof(huge)));
 	} else if (str_eq_c(path, "/echo")) {
 		http_body_whole(h, 1000, echo, NULL);
 	} else if (str_eq_c(path, "/count")) {
@@ -917,6 +920,31 @@ static void idle_ones_make_room(void **state)
 	client_free(busy);
 }
 
+/* Large answers that nobody reads are no burden beyond a bound, and the small ones go on. */
+static void unread_answers(void **state)
+{
+	struct client *silent[12], *k;
+
+	httpd_answers_max(t.d, 64u << 20);
+	for (size_t i = 0; i < ARRAY_SIZE(silent); i++) {
+		silent[i] = client_new(false);
+		say_c(silent[i], "GET /huge HTTP/1.1\r\n" HOST END);
+		WAIT(t.requests == (int)i + 1);
+	}
+	k = client_new(true);
+	say_c(k, "GET /huge HTTP/1.1\r\n" HOST END);
+	WAIT(has(k, "too many answers"));
+	assert_int_equal(status_of(k), 503);
+	say_c(k, "GET /hello HTTP/1.1\r\n" HOST END);
+	WAIT(has(k, "hello"));
+	for (size_t i = 0; i < ARRAY_SIZE(silent); i++)
+		client_free(silent[i]);
+	WAIT(httpd_connections(t.d) == 1);
+	say_c(k, "GET /huge HTTP/1.1\r\n" HOST END);
+	WAIT(k->got.n > sizeof(huge));
+	client_free(k);
+}
+
 /* Out of descriptors the server lives on, and serves again when there are some. */
 static void descriptors_run_out(void **state)
 {
@@ -1015,6 +1043,7 @@ int main(void)
 		TEST_WITH(stalled_reader, setup_impatient),
 		TEST_WITH(connection_limit, setup_narrow),
 		TEST_WITH(idle_ones_make_room, setup_sparing),
+		TEST(unread_answers),
 		TEST(descriptors_run_out),
 		TEST(stops_gracefully),
 		TEST(freed_while_busy),
