@@ -17,6 +17,7 @@
 #include "sandbox/net.h"
 #include "sandbox/slots.h"
 
+#define UPSTREAM_QUEUED_MAX 64
 #define IMAGES_MAX 200 /* what one message holds; a catalogue has a handful */
 
 struct ask {
@@ -281,6 +282,9 @@ static int do_upstream(const struct ask *a, struct err *err)
 			found = &a->d->resolv.r[i];
 	if (!found || q->count < 1 || q->count > IPC_FDS_MAX)
 		return err_set(err, -EINVAL, ERR_INVALID, "not a resolver of the host's namespace");
+	/* What waits to be read holds our descriptors. */
+	if (chan_queued(a->who->chan) >= UPSTREAM_QUEUED_MAX)
+		return err_set(err, -EBUSY, ERR_CAPACITY, "answers wait to be read");
 	while (n < q->count && r >= 0) {
 		r = resolv_socket(found, q->tcp);
 		if (r >= 0)
