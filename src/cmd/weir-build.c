@@ -41,6 +41,7 @@
 
 #define UID_BASE_DEFAULT 4293918720u /* 0xfff00000: above the range of every slot */
 #define UID_COUNT	 65536u
+#define RECIPE_MAX	 (1u << 20)
 #define TREE_DEPTH_MAX	 128u /* deeper than any distribution; keeps the walk's stack small */
 
 struct job {
@@ -319,6 +320,46 @@ static _noreturn_ void recipe_child(const struct job *job, int ready, int mapped
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
+/* Recipes may lie where only root may look (a clone below /root): run copies that their user can
+ * read. All of them, because one calls another. ret_script: the copy of `file`. */
+static int recipes_stage(const struct job *job, const char *file, char *ret_script, size_t size,
+	struct err *err)
+{
+	char to[1024];
+	struct dirent *e;
+	int r = path_fmt(to, sizeof(to), err, "%s/recipes", job->staging);
+	DIR *dir;
+
+	if (r == 0)
+		r = path_fmt(ret_script, size, err, "%s/%s", to, file);
+	if (r < 0)
+		return r;
+	r = path_mkdirs(to, 0755);
+	if (r < 0)
+		return err_sys(err, r, "make %s", to);
+	dir = opendir(job->recipes);
+	if (!dir)
+		return err_sys(err, -errno, "open %s", job->recipes);
+	while (r == 0 && (e = readdir(dir))) {
+		auto_buf struct buf text = BUF_MAX(RECIPE_MAX);
+		char path[1400];
+
+		if (e->d_name[0] == '.' || e->d_type == DT_DIR)
+			continue;
+		r = file_read(dirfd(dir), e->d_name, &text);
+		if (r == 0)
+			r = path_fmt(path, sizeof(path), err, "%s/%s", to, e->d_name);
+		if (r == 0)
+			r = file_replace(AT_FDCWD, path, buf_str(&text), 0755, false);
+		if (r == 0 && chmod(path, 0755) < 0)
+			r = -errno;
+		if (r < 0)
+			err_sys(err, r, "copy the recipe %s", e->d_name);
+	}
+	closedir(dir);
+	return r;
+}
+
 static int recipe_run(const struct job *job, const char *script, const char *rootfs,
 	struct err *err)
 {
@@ -464,7 +505,7 @@ static int store_publish(const struct job *job, const char *hex, uint64_t bytes,
 
 static int build(struct job *job, struct err *err)
 {
-	char script[1100], rootfs[1100], file[128], hex[65];
+	char script[1400], rootfs[1100], file[128], hex[65];
 	auto_fd int lock = -EBADF;
 	uint64_t bytes = 0;
 	int r;
@@ -509,6 +550,9 @@ static int build(struct job *job, struct err *err)
 		r = path_mkdirs(job->cache, 0755);
 	if (r < 0)
 		return err_sys(err, r, "make %s", rootfs);
+	r = recipes_stage(job, file, script, sizeof(script), err);
+	if (r < 0)
+		return r;
 	/* What the recipe's root owns outside: the tree, its working directory, the cache. */
 	if (chown(job->work, job->uid_base, job->uid_base) < 0 ||
 	    chown(rootfs, job->uid_base, job->uid_base) < 0 ||
