@@ -217,9 +217,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
-    kit.build()
-    kit.user()
-    kit.image("devbox:1")
+    kit.prepare()
     print(machine())
     print(f"{'what':38} {'p50 ms':>9} {'p99 ms':>9} {'peer p50':>9}  {'ratio':>7}  peer")
     with kit.Daemon({"pool.slots": "16"}) as d:

@@ -39,9 +39,7 @@ def roles(d):
 def main():
     cycles = int(sys.argv[1]) if len(sys.argv) > 1 else CYCLES
     random.seed(1)
-    kit.build()
-    kit.user()
-    kit.image("devbox:1")
+    kit.prepare()
     start = time.monotonic()
     with kit.Daemon({}) as d:
         api, half = Api(d.url, d.key), {}

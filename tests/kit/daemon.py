@@ -83,6 +83,14 @@ def image(name="devbox:1"):
         raise SystemExit(f"building the image {name} failed")
 
 
+def prepare():
+    """All that a daemon needs and a machine may not have yet: the build, the user, the images."""
+    build()
+    user()
+    for name in os.environ.get("WEIR_IMAGES", "devbox:1").split():
+        image(name)
+
+
 def user(name="weir"):
     try:
         pwd.getpwnam(name)
