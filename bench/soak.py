@@ -15,6 +15,7 @@ from kit import daemon as kit  # noqa: E402
 from kit.api import Api  # noqa: E402
 
 CYCLES = 20000
+ROLES = ("weir-api", "weir-edge")
 GROWTH_KIB = 2048
 RULES = ["example.com", "*.example.org:443", "10.0.0.0/8:8080", "1.1.1.1", "2001:db8::/32", "*"]
 
@@ -26,13 +27,11 @@ def roles(d):
         try:
             with open(f"/proc/{pid}/status") as f:
                 status = dict(line.split(":", 1) for line in f)
-            with open(f"/proc/{pid}/environ", "rb"), open(f"/proc/{pid}/stat") as s:
-                parent = int(s.read().rsplit(")", 1)[1].split()[1])
-        except (OSError, ValueError):
+        except OSError:
             continue
-        if int(pid) == d.process.pid or parent == d.process.pid and \
-                status["Name"].strip().startswith("weird"):
-            found[status["Name"].strip()] = int(status["VmRSS"].split()[0])
+        name, parent = status["Name"].strip(), int(status["PPid"])
+        if int(pid) == d.process.pid or parent == d.process.pid and name in ROLES:
+            found[name] = int(status["VmRSS"].split()[0])
     return found
 
 
