@@ -1,6 +1,7 @@
 """The core in a few tests, with nothing inside the sandbox but a minimal Debian: runs on kernels and
 machines where the full suite would take too long. bash speaks TCP by itself (/dev/tcp)."""
 
+import json
 import os
 
 import pytest
@@ -30,6 +31,15 @@ def test_files(make_box):
     content = os.urandom(1 << 20)
     box.put("/root/data", content)
     assert box.get("/root/data") == content
+
+
+def test_the_layer_is_a_project_quota():
+    """The distribution's kernel has project quotas; then no loop image per sandbox is made."""
+    if not os.uname().release.startswith("6.1."):
+        pytest.skip("only the distribution's kernel is known to have project quotas")
+    with open(os.environ["WEIR_DAEMON"]) as f:
+        layers = os.path.join(json.load(f)["state_dir"], "layers")
+    assert os.path.exists(os.path.join(layers, "volume")), os.listdir(layers)
 
 
 def test_limits_hold(make_box):
