@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 [ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dfuzz=true -Db_lundef=false \
-	-Dvariants=false
+	-Db_sanitize=address,undefined -Dvariants=false
 ninja -C build-fuzz
 mkdir -p build-fuzz/found
 status=0
