@@ -107,6 +107,41 @@ def test_drop(row, family, dropping, lab):
         box.destroy()
 
 
+def test_row12_within_ten_milliseconds(make_box, lab, family):
+    """Bytes that arrive without pause show how soon the cut comes: the median of five is within
+    the promise, counted from the answer to the PUT."""
+    script = (
+        "import socket,time\n"
+        f"f=socket.AF_INET{'6' if family == 6 else ''}\n"
+        "s=socket.create_connection(socket.getaddrinfo('allowed.test',80,f)[0][4][:2],5)\n"
+        "s.sendall(b'GET /bytes?100000000000 HTTP/1.0\\r\\n\\r\\n')\n"
+        "s.settimeout(5); s.recv(1); print('data', flush=True)\n"
+        "try:\n"
+        "  while s.recv(65536): pass\n"
+        "except ConnectionResetError: print('cut', time.time())\n")
+    late = []
+    for _ in range(5):
+        box, text, begun = make_box(egress=["allowed.test"]), [], threading.Event()
+
+        def read(box=box, text=text, begun=begun):
+            for frame in box.api.stream(box.id, "python3", "-c", script):
+                text.append(frame.get("stdout", ""))
+                if "data" in "".join(text):
+                    begun.set()
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert begun.wait(10), text
+        box.set_egress(["denied.test"])
+        answered = time.time()
+        thread.join(10)
+        said = "".join(text).split()
+        assert said[:2] == ["data", "cut"], said
+        late.append(float(said[2]) - answered)
+    assert sorted(late)[2] <= 0.010, late
+    print("cut after the answer, ms:", [round(1000 * t, 2) for t in late])
+
+
 def test_row12_replaced_during_a_download(make_box, lab, family):
     """A tightened policy means it: the running download ends at once, the new list is in force."""
     address = ZONE[("allowed.test", family)]
