@@ -186,20 +186,9 @@ class Bench:
 
     def bench_memory(self):
         """PSS of the agent of idle sandboxes, and what the roles grew by per sandbox."""
-        def roles():
-            total = 0
-            for pid in subprocess.run(["pgrep", "-f", self.d.name], capture_output=True,
-                                      text=True).stdout.split():
-                try:
-                    with open(f"/proc/{pid}/smaps_rollup") as f:
-                        total += sum(int(line.split()[1]) for line in f if line.startswith("Pss:"))
-                except OSError:
-                    pass
-            return total
-
-        n, before = 50, roles()
+        n, before = 50, sum(self.d.memory("Pss").values())
         boxes = [self.create() for _ in range(n)]
-        grown = (roles() - before) / n
+        grown = (sum(self.d.memory("Pss").values()) - before) / n
         for box in boxes:
             self.api("DELETE", f"/v1/sandboxes/{box}")
         print(f"{'memory per idle sandbox, roles (PSS)':38} {grown:>7.0f} KiB")

@@ -15,24 +15,8 @@ from kit import daemon as kit  # noqa: E402
 from kit.api import Api  # noqa: E402
 
 CYCLES = 20000
-ROLES = ("weir-api", "weir-edge")
 GROWTH_KIB = 2048
 RULES = ["example.com", "*.example.org:443", "10.0.0.0/8:8080", "1.1.1.1", "2001:db8::/32", "*"]
-
-
-def roles(d):
-    """{program: resident KiB} of the daemon's long-lived processes."""
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/status") as f:
-                status = dict(line.split(":", 1) for line in f)
-        except OSError:
-            continue
-        name, parent = status["Name"].strip(), int(status["PPid"])
-        if int(pid) == d.process.pid or parent == d.process.pid and name in ROLES:
-            found[name] = int(status["VmRSS"].split()[0])
-    return found
 
 
 def main():
@@ -44,11 +28,11 @@ def main():
         api, half = Api(d.url, d.key), {}
         for i in range(cycles):
             if i == cycles // 2:
-                half = roles(d)
+                half = d.memory("VmRSS")
             box = api.create(egress=random.sample(RULES, random.randrange(len(RULES))))
             assert box.sh("echo ok").stdout == "ok\n"
             api.ok("DELETE", box.path)
-        end = roles(d)
+        end = d.memory("VmRSS")
     seconds = time.monotonic() - start
     grown = {name: end[name] - half.get(name, end[name]) for name in end}
     print(f"soak: {cycles} cycles in {seconds:.0f} s, {1000 * seconds / cycles:.1f} ms each, "

@@ -3,7 +3,7 @@
 
 Each stage writes build/check/<stage>.log, says how long it took and what it counted. A stage that
 fails shows the end of its log; later stages still run unless they need it. Skips are listed with
-their reasons. The last line is "N passed, N failed, N skipped"; the exit status is 0 only if nothing
+their reasons, then failures by name: whoever sees only the end sees what matters. The last line is "N passed, N failed, N skipped"; the exit status is 0 only if nothing
 failed. `--list` names the stages.
 """
 
@@ -34,12 +34,17 @@ PYTHON = python_with_pytest()
 
 class Count:
     def __init__(self):
-        self.passed = self.failed = 0
-        self.skipped = []  # "name: reason"
+        self.passed = 0
+        self.failures = []  # "name: what was seen", as are the skips
+        self.skipped = []
+
+    @property
+    def failed(self):
+        return len(self.failures)
 
     def add(self, other):
         self.passed += other.passed
-        self.failed += other.failed
+        self.failures += other.failures
         self.skipped += other.skipped
 
     def __str__(self):
@@ -67,6 +72,10 @@ def run(log, *argv, env=None, ok=(0,)):
 
 # --- reading results -------------------------------------------------------------------------------
 
+def first_line(text):
+    return (text or "").strip().split("\n")[0][:200]
+
+
 def junit(path):
     count = Count()
     if not os.path.exists(path):
@@ -74,8 +83,10 @@ def junit(path):
     for case in ET.parse(path).iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"
         skip = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
-            count.failed += 1
+        bad = case.find("failure")
+        bad = case.find("error") if bad is None else bad
+        if bad is not None:
+            count.failures.append(f"{name}: {first_line(bad.get('message') or bad.text)}")
         elif skip is not None:
             count.skipped.append(f"{name}: {skip.get('message') or (skip.text or '').strip()}")
         else:
@@ -90,7 +101,7 @@ def meson_results(build):
         test = json.loads(line)
         out = test.get("stdout", "") + test.get("stderr", "")
         cases = len(re.findall(r"^\[ +OK +\]", out, re.M))
-        bad = len(set(re.findall(r"^\[ +FAILED +\] ([a-z_]\w*)", out, re.M)))
+        bad = sorted(set(re.findall(r"^\[ +FAILED +\] ([a-z_]\w*)", out, re.M)))
         if test["result"] == "SKIP":
             reason = (out.strip().splitlines() or ["no reason given"])[-1]
             count.skipped.append(f"{test['name']}: {reason}")
@@ -103,7 +114,10 @@ def meson_results(build):
             count.passed += max(cases, 1)
         else:
             count.passed += cases
-            count.failed += max(bad, 1)
+            for case in bad or ["(the program)"]:
+                why = re.search(r"^\[ +ERROR +\] --- (.*)$", out, re.M)
+                count.failures.append(f"{test['name']}.{case}: "
+                                      f"{first_line(why.group(1)) if why else test['result']}")
     return count
 
 
@@ -121,7 +135,7 @@ def tap(path):
         elif m.group(1) == "ok":
             count.passed += 1
         else:
-            count.failed += 1
+            count.failures.append(m.group(2))
     if not re.search(r"^# (tests|pass) \d+", text, re.M):
         raise Failed("node's test runner did not finish")
     return count
@@ -178,8 +192,8 @@ def pytest(log, name, *argv, env=None, before=()):
     status = run(log, *before, PYTHON, "-m", "pytest", "-q", "-rs", f"--junitxml={xml}", *argv,
                  ok=None, env={"WEIR_NO_BUILD": "1", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
     count = junit(xml)
-    if status and not count.failed:
-        count.failed += 1  # the tests passed, but what surrounds them did not: a leak, say
+    if status and not count.failed:  # the tests passed, but what surrounds them did not: a leak, say
+        count.failures.append(f"{name}: ended with {status} after its tests")
     return count
 
 
@@ -209,7 +223,7 @@ def stage_client(log):
     status = run(log, *LAB, "tests/client/run", tap_file, ok=None, env={"WEIR_NO_BUILD": "1"})
     count = tap(tap_file)
     if status and not count.failed:
-        count.failed += 1
+        count.failures.append(f"client: ended with {status} after its tests")
     return count
 
 
@@ -238,7 +252,7 @@ def stage_kernel61(log):
         if unit[0] == "ok":
             count.passed += 1
         elif unit[0] == "failed":
-            count.failed += 1
+            count.failures.append(unit[1])
         else:
             count.skipped.append(unit[1])
     return count
@@ -279,11 +293,11 @@ def main():
         wanted.insert(0, "gcc")
     os.makedirs(LOGS, exist_ok=True)
 
-    total, broken, told = Count(), set(), []
+    total, broken = Count(), set()
     for name in wanted:
         if NEEDS.get(name) in broken:
             say(f"{name}: not run, {NEEDS[name]} failed")
-            total.failed += 1
+            total.failures.append(f"{name}: not run, {NEEDS[name]} failed")
             broken.add(name)
             continue
         say(f"{name}: {STAGES[name].__doc__}")
@@ -297,10 +311,9 @@ def main():
                 count = STAGES[name](log)
             except (Failed, OSError, ET.ParseError) as e:
                 count, why = Count(), str(e)
-                count.failed = 1
+                count.failures.append(f"{name}: {why}")
         done.set()
         total.add(count)
-        told += count.skipped
         say(f"  {name}: {count} in {time.monotonic() - began:.1f} s")
         if count.failed:
             broken.add(name)
@@ -308,10 +321,11 @@ def main():
             with open(path, errors="replace") as log:
                 print("".join(log.readlines()[-60:]))
             print("-----", flush=True)
-    if told:
-        print("skipped:")
-        for skip in told:
-            print(f"  {skip}")
+    for what, names in (("skipped", total.skipped), ("failed", total.failures)):
+        if names:
+            print(f"{what}:")
+        for name in names:
+            print(f"  {name}")
     say("done")
     print(total)
     return 1 if total.failed else 0

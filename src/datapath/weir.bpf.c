@@ -188,9 +188,10 @@ static __noinline enum course classify(struct __sk_buff *skb, const struct where
 	return COURSE_JUDGE;
 }
 
-static __noinline int steer_tcp(struct __sk_buff *skb, __u32 slot)
+/* map: a constant where this is inlined, as the verifier wants it. */
+static __always_inline int steer_into(struct __sk_buff *skb, void *map, __u32 socket)
 {
-	struct bpf_sock *sk = bpf_map_lookup_elem(&weir_dns_tcp, &slot);
+	struct bpf_sock *sk = bpf_map_lookup_elem(map, &socket);
 	long r;
 
 	if (!sk)
@@ -200,16 +201,14 @@ static __noinline int steer_tcp(struct __sk_buff *skb, __u32 slot)
 	return r;
 }
 
-static __noinline int steer_udp(struct __sk_buff *skb, __u32 slot)
+static __noinline int steer_tcp(struct __sk_buff *skb, __u32 socket)
 {
-	struct bpf_sock *sk = bpf_map_lookup_elem(&weir_dns_udp, &slot);
-	long r;
+	return steer_into(skb, &weir_dns_tcp, socket);
+}
 
-	if (!sk)
-		return -1;
-	r = bpf_sk_assign(skb, sk, 0);
-	bpf_sk_release(sk);
-	return r;
+static __noinline int steer_udp(struct __sk_buff *skb, __u32 socket)
+{
+	return steer_into(skb, &weir_dns_udp, socket);
 }
 
 /* Hand a query to a worker of the edge role: one and the same for a sandbox, because what a worker

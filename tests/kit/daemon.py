@@ -212,6 +212,17 @@ class Daemon:
         return next((p for p in descendants(self.process.pid)
                      if comm(p).startswith(f"weir-{name}")), None)
 
+    def memory(self, what):
+        """{role: KiB} of "VmRSS" or "Pss", as the kernel counts it."""
+        found = {}
+        for name, pid in (("host", self.process.pid), ("api", self.role("api")),
+                          ("edge", self.role("edge"))):
+            file = "smaps_rollup" if what == "Pss" else "status"
+            with open(f"/proc/{pid}/{file}") as f:
+                found[name] = next(int(line.split()[1]) for line in f
+                                   if line.startswith(what + ":"))
+        return found
+
     def stop(self):
         """Stop, take everything away, look for leaks. Raises Leak; always forgets its files."""
         problems = []

@@ -89,20 +89,31 @@ int cmd_egress_set(struct cli *c)
 	return r ? r : put(c, id, rules);
 }
 
-int cmd_egress_add(struct cli *c)
+/* The id of the sandbox that the first argument names, and a list of its rules to change. */
+static int rules_of(struct cli *c, char id[CLI_ID_LEN], json_t **ret)
 {
-	auto_json json_t *view = NULL, *rules = NULL;
-	char id[CLI_ID_LEN];
-	size_t at;
+	auto_json json_t *view = NULL;
 	int r = box_find(c, c->argv[0], id);
 
 	if (!r)
 		r = get(c, id, &view);
 	if (r)
 		return r;
-	rules = json_copy(json_object_get(view, "egress"));
-	if (!rules)
-		rules = json_array();
+	*ret = json_copy(json_object_get(view, "egress"));
+	if (!*ret)
+		*ret = json_array();
+	return 0;
+}
+
+int cmd_egress_add(struct cli *c)
+{
+	auto_json json_t *rules = NULL;
+	char id[CLI_ID_LEN];
+	size_t at;
+	int r = rules_of(c, id, &rules);
+
+	if (r)
+		return r;
 	if (is_open(rules) && strcmp(c->argv[1], "*") != 0) {
 		json_array_clear(rules);
 		cli_say("it could reach everything; from now on only what the rules name");
@@ -115,16 +126,13 @@ int cmd_egress_add(struct cli *c)
 
 int cmd_egress_rm(struct cli *c)
 {
-	auto_json json_t *view = NULL, *rules = NULL;
+	auto_json json_t *rules = NULL;
 	char id[CLI_ID_LEN];
 	size_t at;
-	int r = box_find(c, c->argv[0], id);
+	int r = rules_of(c, id, &rules);
 
-	if (!r)
-		r = get(c, id, &view);
 	if (r)
 		return r;
-	rules = json_copy(json_object_get(view, "egress"));
 	for (int i = 1; i < c->argc; i++) {
 		if (!has(rules, c->argv[i], &at)) {
 			cli_say("there is no rule \"%.200s\"", c->argv[i]);
