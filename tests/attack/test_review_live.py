@@ -63,13 +63,11 @@ print([knock(s, t, f) for s, t, f in (
 
 
 def child(about, name):
-    """The role of this name."""
-    out = subprocess.run(["pgrep", "-P", str(about["pid"])], stdout=subprocess.PIPE, text=True).stdout
-    for pid in out.split():
-        with open(f"/proc/{pid}/comm") as f:
-            if f.read().strip() == name:
-                return int(pid)
-    raise AssertionError(f"there is no {name}")
+    """The role of this name. Other children of the host role come and go meanwhile."""
+    out = subprocess.run(["pgrep", "-P", str(about["pid"]), "-x", name], stdout=subprocess.PIPE,
+                         text=True).stdout.split()
+    assert len(out) == 1, f"there is no {name}, or more than one: {out}"
+    return int(out[0])
 
 
 def memory(pid):
