@@ -21,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/types.h>
 #include "base/base.h"
+#include "base/fault.h"
 #include "wire/frame.h"
 
 #define CONNS_MAX	 512   /* connections at the same time, parked ones included */

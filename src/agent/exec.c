@@ -128,6 +128,7 @@ static void say_exit(struct exec *x, int code, int sig, const char *sentence)
 		.error = str_c(sentence) } };
 	struct conn *c = x->conn;
 
+	FAULT("agent.exec.ended");
 	detach(x);
 	if (conn_send(c, FRAME_EXIT, &m) < 0)
 		conn_close(c);
@@ -425,9 +426,11 @@ static int exec_fork(struct exec *x, const union frame_body *m)
 
 	if (r < 0)
 		return r;
+	FAULT("agent.exec.asked");
 	pid = fork();
 	if (pid == 0)
 		spawn_child(m, fds, status);
+	FAULT("agent.exec.forked");
 	r = pid < 0 ? -errno : 0;
 	for (int i = 0; i < 3; i++)
 		close(fds[i]);

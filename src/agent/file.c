@@ -211,7 +211,9 @@ _noreturn_ static void put_child(const union frame_body *m)
 	target_check(path, &st, &exists);
 	parents_make(path);
 	fd = temporary(path, tmp, sizeof(tmp));
+	FAULT("agent.put.opened");
 	bytes = receive_into(fd, tmp);
+	FAULT("agent.put.received");
 	if (exists) {
 		mode = st.st_mode & 07777;
 		if (fchown(fd, st.st_uid, st.st_gid) < 0)
@@ -223,6 +225,7 @@ _noreturn_ static void put_child(const union frame_body *m)
 		put_abort(tmp, errno, "write");
 	if (rename(tmp, path) < 0)
 		put_abort(tmp, errno, "rename");
+	FAULT("agent.put.renamed");
 	say(FRAME_OK, &(union frame_body){ .ok = { .bytes = bytes } });
 	leave();
 }
@@ -250,6 +253,7 @@ _noreturn_ static void get_child(const union frame_body *m)
 		refuse(EINVAL, "the path is not a regular file");
 	say(FRAME_OK, &(union frame_body){ .ok = { .bytes = (uint64_t)st.st_size,
 						   .mode = st.st_mode & 07777 } });
+	FAULT("agent.get.opened");
 	for (left = (uint64_t)st.st_size; left;) {
 		uint8_t head[FRAME_HEADER];
 		ssize_t k = read(fd, scratch, MIN(left, sizeof(scratch)));
@@ -320,6 +324,7 @@ static void worker_start(struct conn *c, const union frame_body *m,
 			"the sandbox's limit of processes is reached" : "out of memory");
 		return;
 	}
+	FAULT("agent.file.forked");
 	n_workers++;
 	child_add(&w->child, pid, on_worker);
 	conn_close(c); /* the child has it */

@@ -240,6 +240,7 @@ void wake_start(struct conn *c, const union frame_body *m)
 	const char *what = "keep the environment";
 	int r = env_keep(&m->wake.env);
 
+	FAULT("agent.wake.asked");
 	if (r == 0 && m->wake.wall_ns) {
 		what = "set the clock";
 		r = clock_write(m->wake.wall_ns);
@@ -266,6 +267,7 @@ void wake_start(struct conn *c, const union frame_body *m)
 		conn_fail(c, -r, "cannot %s: %s", what, strerror(-r));
 		return;
 	}
+	FAULT("agent.wake.done");
 	conn_send(c, FRAME_OK, &(union frame_body){ 0 });
 	conn_finish(c);
 }

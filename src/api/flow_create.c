@@ -14,6 +14,7 @@
 #include "api/flow.h"
 #include "api/peers.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -87,6 +88,7 @@ static void give_up(struct op *op)
 
 static void undo(struct start_op *s, const struct err *err)
 {
+	FAULT("api.create.undo");
 	op_fail(&s->op, err);
 	flow_take_back(&s->op, s->revive, give_up);
 }
@@ -100,6 +102,7 @@ static void running(struct start_op *s)
 		undo(s, &err);
 		return;
 	}
+	FAULT("api.create.running");
 	box_awake(b);
 	op_finish(&s->op, NULL);
 }
@@ -108,6 +111,7 @@ static void on_woken(const struct err *err, void *arg)
 {
 	struct start_op *s = arg;
 
+	FAULT("api.create.woken");
 	if (!goes_on(s))
 		return;
 	if (err)
@@ -120,6 +124,7 @@ static void on_committed(struct chan_msg *m, const struct err *err, void *arg)
 {
 	struct start_op *s = arg;
 
+	FAULT("api.create.committed");
 	if (!goes_on(s))
 		return;
 	if (err)
@@ -134,6 +139,7 @@ static void on_set(const struct err *err, void *arg)
 	struct box *b = s->op.box;
 	struct ipc_commit commit = { .slot = b->row.slot, .policy = b->row.policy };
 
+	FAULT("api.create.set");
 	if (!goes_on(s))
 		return;
 	if (err) {
@@ -173,6 +179,7 @@ static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
 	struct err why;
 	int r = 0;
 
+	FAULT("api.create.spawned");
 	if (err && s->revive && !s->moved && b->row.slot && (err->code == -EBUSY ||
 		err->code == -EADDRINUSE || err->code == -EEXIST)) {
 		s->moved = true;

@@ -4,6 +4,7 @@
  */
 #include "api/flow.h"
 #include "api/peers.h"
+#include "base/fault.h"
 #include "base/log.h"
 
 #define RETRY_MS 5000u
@@ -20,6 +21,7 @@ static void on_destroyed(struct chan_msg *m, const struct err *err, void *arg)
 {
 	struct take_back t = *(struct take_back *)arg;
 
+	FAULT("api.delete.destroyed");
 	free(arg);
 	/* What the host role does not know is gone. */
 	if (err && err->code != -ENOENT && err->code != -ESRCH)
@@ -33,6 +35,7 @@ static void on_edge_gone(const struct err *err, void *arg)
 	struct box *b = t->op->box;
 	struct ipc_destroy d = { .keep_disk = t->keep_disk };
 
+	FAULT("api.delete.edge_gone");
 	if (err && err->code != -ENOENT)
 		log_event(LOG_WARN, "sandbox.edge_del", "sandbox=%s text=%s", b->row.id,
 			log_q(str_c(err->text)));
@@ -107,6 +110,7 @@ static void reclaimed(struct op *op)
 			op_finish(op, NULL); /* the next start tries again */
 		return;
 	}
+	FAULT("api.delete.reclaimed");
 	box_ref(b);
 	box_forget(b);
 	op_finish(op, NULL);
@@ -149,6 +153,7 @@ int flow_delete(struct box *b, const char *why, uint64_t delay_ms, struct err *e
 		free(d);
 		return r;
 	}
+	FAULT("api.delete.stored");
 	d->op = (struct op){ .name = "delete", .start = delete_start };
 	d->delay_ms = delay_ms;
 	op_queue(b, &d->op);

@@ -6,6 +6,7 @@
  */
 #include "api/flow.h"
 #include "api/peers.h"
+#include "base/fault.h"
 #include "base/log.h"
 
 #define QUIET_MS 300u /* for short requests to end before they are bounced */
@@ -39,6 +40,7 @@ static void on_frozen(struct chan_msg *m, const struct err *err, void *arg)
 	struct box *b = op->box;
 	struct err why;
 
+	FAULT("api.pause.frozen");
 	if (moot(op, LIFE_PAUSING))
 		return;
 	if (err) {
@@ -58,6 +60,7 @@ static void freeze(void *arg)
 	struct box *b = op->box;
 	struct ipc_id id = { 0 };
 
+	FAULT("api.pause.quiet");
 	b->grace = tick_free(b->grace);
 	if (moot(op, LIFE_PAUSING))
 		return;
@@ -102,6 +105,7 @@ int flow_pause(struct box *b, const char *why, uint64_t delay_ms, struct err *er
 		free(p);
 		return r;
 	}
+	FAULT("api.pause.stored");
 	p->op = (struct op){ .name = "pause", .start = pause_start };
 	p->delay_ms = delay_ms;
 	op_queue(b, &p->op);
@@ -140,6 +144,7 @@ static void on_thawed(struct chan_msg *m, const struct err *err, void *arg)
 {
 	struct op *op = arg;
 
+	FAULT("api.resume.thawed");
 	if (!err && op->box->wake_due && op->box->row.state == LIFE_RESUMING)
 		flow_wake(op->box, on_woken, op);
 	else
@@ -177,6 +182,7 @@ int flow_resume(struct box *b, struct err *err)
 {
 	int r = box_event(b, LIFE_RESUME, "", err);
 
+	FAULT("api.resume.stored");
 	return r < 0 ? r : queue_thaw(b, err);
 }
 

@@ -11,6 +11,7 @@
  */
 #include "api/flow.h"
 #include "api/peers.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -113,6 +114,7 @@ static void undo(struct policy_op *p, const struct err *err)
 	struct ipc_edge_set set;
 	struct err why;
 
+	FAULT("api.policy.undo");
 	op_fail(&p->op, err);
 	log_event(LOG_ERROR, "sandbox.policy_failed", "sandbox=%s text=%s", b->row.id,
 		log_q(str_c(err->text)));
@@ -132,6 +134,7 @@ static void done(struct policy_op *p)
 {
 	struct box *b = p->op.box;
 
+	FAULT("api.policy.done");
 	policy_free(b->policy_before);
 	b->policy_before = take_ptr(p->old_policy);
 	b->policy_before_id = p->old_id;
@@ -144,6 +147,7 @@ static void on_committed(struct chan_msg *m, const struct err *err, void *arg)
 {
 	struct policy_op *p = arg;
 
+	FAULT("api.policy.committed");
 	if (err) {
 		undo(p, err);
 		return;
@@ -159,6 +163,7 @@ static void on_set(const struct err *err, void *arg)
 	struct box *b = p->op.box;
 	struct ipc_commit commit = { .slot = b->row.slot, .policy = b->row.policy };
 
+	FAULT("api.policy.set");
 	if (err) {
 		undo(p, err);
 		return;
@@ -208,6 +213,7 @@ static void policy_start(struct op *op)
 		op_finish(op, &err);
 		return;
 	}
+	FAULT("api.policy.stored");
 	if (!b->in_kernel) {
 		done(p);
 		return;

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include "api/api.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "event/role.h"
@@ -103,6 +104,7 @@ int main(void)
 	struct err err = { 0 };
 
 	log_open("api", LOG_INFO);
+	fault_open(FAULT_DIR, "api");
 	umask(0077); /* the store holds what clients gave us */
 	signal(SIGPIPE, SIG_IGN);
 	if (run(&err) < 0) {

@@ -3,6 +3,7 @@
  * the router namespace; answers the DNS queries of every sandbox. See edge/edge.c and
  * edge/resolver.h.
  */
+#include "base/fault.h"
 #include "base/log.h"
 #include "edge/edge.h"
 
@@ -13,6 +14,7 @@ int main(int argc, char **argv)
 	int r;
 
 	log_open("edge", LOG_INFO);
+	fault_open(FAULT_DIR, "edge");
 	r = role_boot(&role, &err);
 	if (r == 0)
 		r = edge_run(role, &err);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "sandbox/daemon.h"
@@ -149,6 +150,7 @@ static int run(const struct config *c)
 
 	signal(SIGPIPE, SIG_IGN);
 	log_open("host", (enum log_level)c->log_level);
+	fault_open(FAULT_DIR, "host");
 	r = d ? daemon_open(d, c, &err) : err_sys(&err, -ENOMEM, "daemon");
 	if (r == 0)
 		r = daemon_run(d, &err);

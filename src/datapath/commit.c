@@ -12,6 +12,7 @@
 #define HASH_NONFATAL_OOM 1 /* a failed insertion leaves hh.tbl NULL */
 #include <bpf/bpf.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "datapath/dp.h"
 #include "datapath/keys.h"
 
@@ -179,6 +180,7 @@ static int policy_write(struct datapath *dp, struct dp_policy *k, const struct p
 		if (bpf_map_update_elem(dp->ports, &key, &img->ports[i].value, BPF_ANY) < 0)
 			return -errno;
 	}
+	FAULT("host.policy.ports");
 	for (size_t i = 0; i < img->n_prefixes; i++) {
 		struct weir_prefix_key key = key_prefix(k->id, img->prefixes[i].prefix);
 
@@ -187,6 +189,7 @@ static int policy_write(struct datapath *dp, struct dp_policy *k, const struct p
 		if (bpf_map_update_elem(dp->prefixes, &key, &img->prefixes[i].decision, BPF_ANY) < 0)
 			return -errno;
 	}
+	FAULT("host.policy.prefixes");
 	return bpf_map_update_elem(dp->policies, &k->id, &img->header, BPF_ANY) < 0 ? -errno : 0;
 }
 
@@ -222,6 +225,8 @@ int datapath_commit(struct datapath *dp, uint32_t slot, uint32_t policy, const s
 		return r;
 	k = policy_keys_new(dp, policy);
 	r = k ? policy_write(dp, k, &img) : -ENOMEM;
+	if (r == 0)
+		r = FAULT_ERROR("host.policy.written");
 	policy_image_done(&img);
 	if (r < 0) {
 		if (k)
@@ -229,6 +234,7 @@ int datapath_commit(struct datapath *dp, uint32_t slot, uint32_t policy, const s
 		return write_failed(err, r);
 	}
 	__atomic_store_n(&dp->slots[slot].policy, policy, __ATOMIC_RELEASE);
+	FAULT("host.policy.flipped");
 	policy_retire(dp, before);
 	return 0;
 }

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <time.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/ulid.h"
@@ -176,11 +177,13 @@ static int edge_set(struct edge *e, struct chan_msg *m, struct err *err)
 	if (m->payload.n != sizeof(set) || m->n_fds != 1)
 		return err_set(err, -EBADMSG, ERR_INTERNAL, "malformed SET");
 	memcpy(&set, m->payload.p, sizeof(set));
+	FAULT("edge.set.asked");
 	r = memfd_read(m->fds[0], POLICY_BLOB_MAX, &blob);
 	if (r < 0)
 		err_sys(err, r, "read the policy of slot %u", set.slot);
 	else
 		r = resolver_set(e->resolver, &set, buf_str(&blob), err);
+	FAULT("edge.set.done");
 	buf_done(&blob);
 	return r;
 }
@@ -192,10 +195,12 @@ static int edge_retire(struct edge *e, struct chan_msg *m, struct err *err)
 	if (m->payload.n != sizeof(req))
 		return err_set(err, -EBADMSG, ERR_INTERNAL, "malformed RETIRE or DEL");
 	memcpy(&req, m->payload.p, sizeof(req));
+	FAULT("edge.retire.asked");
 	if (m->type == IPC_EDGE_RETIRE)
 		resolver_retire(e->resolver, req.slot, req.policy);
 	else
 		resolver_del(e->resolver, req.slot);
+	FAULT("edge.retire.done");
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 /* Sandboxes as the edge knows them: see the header. Port tables, pins, versions, then learning. */
 #include <netinet/in.h>
+#include "base/fault.h"
 #include "base/ulid.h"
 #include "edge/tenant.h"
 #include "policy/floor.h"
@@ -141,6 +142,7 @@ static int pin_refresh(
 		table_put(env, v, fresh.table); /* nothing changed */
 		return 0;
 	}
+	FAULT("edge.pin.ports");
 	if (r == 0) {
 		r = env->pinner.ops->pin(env->pinner.arg, v->id, l->ip, &fresh.decision);
 		if (r < 0)
@@ -340,6 +342,7 @@ int tenant_learn(struct tenant_env *env, struct tenant *t, const struct name *na
 		fresh = true;
 	}
 	k->expires = MAX(k->expires, expires);
+	FAULT("edge.learn");
 	return fresh || l->dirty ? pins_refresh(env, t, l) : 0;
 }
 

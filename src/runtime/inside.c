@@ -31,6 +31,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include "base/fault.h"
 #include "base/fd.h"
 #include "runtime/inside.h"
 #include "runtime/lift.h"
@@ -401,6 +402,7 @@ void inside_run(const struct inside *in)
 		if (r == 0)
 			chan = AGENT_FD + 1;
 	}
+	FAULT("host.inside.prepared");
 	r = r < 0 ? r : confine(in, &news.err);
 	if (r == 0) {
 		syscall(SYS_execveat, AGENT_FD + 2, "", argv, env, AT_EMPTY_PATH);

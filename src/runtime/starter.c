@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "runtime/inside.h"
 #include "runtime/lift.h"
@@ -363,6 +364,7 @@ static int bring(struct work *w, const struct starter_request *q, const int fds[
 	in.sysfs = mount_sysfs(err);
 	r = in.sysfs < 0 ? in.sysfs : mount_image(w, q, fds[2], err);
 	r = r < 0 ? r : claim_layer(w, q, err);
+	FAULT("host.starter.claimed");
 	r = r < 0 ? r : own_layer(w, q, err);
 	r = r < 0 ? r : (in.root = mount_overlay(w, err));
 	if (r < 0)
@@ -377,6 +379,7 @@ static int bring(struct work *w, const struct starter_request *q, const int fds[
 		close(go[1]);
 		inside_run(&in);
 	}
+	FAULT("host.starter.cloned");
 	if (send_fds(w->chan, &news, sizeof(news), &r, 1) < 0)
 		return -EPIPE; /* the host role is gone; our end lets the first process end too */
 	if (!LIFTED(LIFT_USERNS)) {
@@ -410,6 +413,7 @@ static int starter_main(struct work *w, struct err *err)
 	r = park(w, err);
 	if (r < 0)
 		return r;
+	FAULT("host.starter.parked");
 	r = recv_fds(w->chan, &req, sizeof(req), fds, GO_FDS);
 	if (r <= 0 || fds[0] < 0)
 		_exit(0); /* not needed any more */

@@ -1,6 +1,7 @@
 /* Sandboxes of the host role: see the header. */
 #include <uthash.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "sandbox/box.h"
@@ -153,7 +154,9 @@ static void link_gone(void *arg)
 	struct box *x = arg;
 	struct daemon *d = x->in->d;
 
+	FAULT("host.destroy.unlinked");
 	record_remove(d->records_dir, x->rec.id);
+	FAULT("host.destroy.forgotten");
 	log_event(LOG_INFO, "sandbox.end", "sandbox=%s slot=%u", x->rec.id, x->rec.slot);
 	answer_waiters(x);
 	box_free(x);
@@ -177,6 +180,7 @@ static void clean_up(struct box *x)
 	int32_t status = -1;
 	struct err err = { .code = 0 };
 
+	FAULT("host.destroy.ended");
 	unwatch(x);
 	if (d->rt_ops->cleanup(take_ptr(x->rt), by_itself || x->keep_disk, &status, &oom, &err) <
 		0) {
@@ -184,6 +188,7 @@ static void clean_up(struct box *x)
 			err.text);
 		x->failed = err;
 	}
+	FAULT("host.destroy.cleaned");
 	x->rec.dead = true;
 	x->rec.rt[0] = '\0';
 	x->rec.exit_status = status;
@@ -243,11 +248,13 @@ void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)
 		x->waiters[x->n_waiters++] = (struct waiter){ done, arg };
 	if (x->destroying && x->state != BOX_DEAD)
 		return;
+	FAULT("host.destroy.asked");
 	x->destroying = true;
 	x->keep_disk = keep_disk;
 	if (x->state == BOX_RUNNING || x->state == BOX_FROZEN) {
 		x->state = BOX_ENDING;
 		d->rt_ops->kill(x->rt); /* the pidfd tells when it has worked */
+		FAULT("host.destroy.killed");
 		return;
 	}
 	if (x->state == BOX_ENDING)
@@ -290,6 +297,7 @@ static int spawn_in_slot(
 	r = d->rt_ops->spawn(d->rt, &spec, &x->rt, err);
 	if (r < 0)
 		return r;
+	FAULT("host.spawn.started");
 	/* A crash before this line leaves a sandbox without a record: the next start sweeps it, and
 	 * the api role has not been told of it. */
 	r = watch(x, err);
@@ -332,6 +340,7 @@ int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, st
 	r = slots_take(b->d->slots, req->slot, &slot, err);
 	if (r < 0)
 		return r;
+	FAULT("host.spawn.slot");
 	x = box_add(b, req->id);
 	if (!x) {
 		r = err_sys(err, -ENOMEM, "sandbox");
@@ -345,6 +354,7 @@ int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, st
 	fd_close(slot.net.agent_fd);
 	if (r < 0)
 		return r;
+	FAULT("host.spawn.recorded");
 	x->spawn_us = (uint32_t)((clock_mono_ns() - start) / 1000);
 	log_event(LOG_INFO, "sandbox.spawn", "sandbox=%s slot=%u link=%s took_us=%u", x->rec.id,
 		x->rec.slot, x->rec.link, x->spawn_us);
@@ -407,8 +417,10 @@ int box_commit(struct box *x, uint32_t slot, uint32_t id, const struct policy *p
 	if (r == 0 && slot != x->rec.slot)
 		return err_set(err, -EINVAL, ERR_INTERNAL, "%s is in slot %u, not %u", x->rec.id,
 			x->rec.slot, slot);
+	FAULT("host.commit.asked");
 	if (r == 0)
 		r = net_commit(x->in->d, x->rec.slot, id, p, err);
+	FAULT("host.commit.done");
 	if (r == 0)
 		x->policy = id; /* not recorded: after a restart the kernel itself is asked */
 	return r;
@@ -420,7 +432,9 @@ int box_freeze(struct box *x, struct err *err)
 
 	if (r < 0 || x->state == BOX_FROZEN)
 		return r;
+	FAULT("host.freeze.asked");
 	r = x->in->d->rt_ops->freeze(x->rt, err);
+	FAULT("host.freeze.done");
 	if (r == 0)
 		x->state = BOX_FROZEN;
 	return r;
@@ -432,7 +446,9 @@ int box_thaw(struct box *x, struct err *err)
 
 	if (r < 0 || x->state == BOX_RUNNING)
 		return r;
+	FAULT("host.thaw.asked");
 	r = x->in->d->rt_ops->thaw(x->rt, err);
+	FAULT("host.thaw.done");
 	if (r == 0)
 		x->state = BOX_RUNNING;
 	return r;

@@ -1,6 +1,7 @@
 /* Records of sandboxes: see the header. */
 #include <dirent.h>
 #include <fcntl.h>
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/ulid.h"
 #include "sandbox/record.h"
@@ -132,6 +133,8 @@ int record_save(int dir, const struct record *r, struct err *err)
 	auto_buf struct buf b = BUF_MAX(RECORD_MAX);
 	int k = record_encode(r, &b);
 
+	if (k == 0)
+		k = FAULT_ERROR("host.record.save");
 	if (k == 0)
 		k = file_replace(dir, r->id, buf_str(&b), 0600, false);
 	return k < 0 ? err_sys(err, k, "write the record of %s", r->id) : 0;

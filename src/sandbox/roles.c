@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "sandbox/boot.h"
@@ -205,7 +206,8 @@ static int run_program_of(struct role *x, struct err *err)
 				    .uid = d->uid,
 				    .gid = d->gid,
 				    .chan = theirs,
-				    .output = -1 },
+				    .output = -1,
+				    .pass_env = FAULT_ENV },
 		err);
 	if (pid < 0)
 		return pid;

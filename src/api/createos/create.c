@@ -10,6 +10,7 @@
 #include "api/createos/view.h"
 #include "api/ident.h"
 #include "api/shape.h"
+#include "base/fault.h"
 #include "base/log.h"
 
 #define NAME_ATTEMPTS 32u
@@ -300,6 +301,7 @@ static void creation_go(void *arg)
 		reply_err(q, &err);
 		return;
 	}
+	FAULT("api.create.stored");
 	flow_create(c->box, created, c, &c->op);
 }
 

@@ -17,6 +17,7 @@
 #include "api/createos/frames.h"
 #include "api/ident.h"
 #include "base/clock.h"
+#include "base/fault.h"
 
 #define OUTPUT_MAX	(16u << 20)  /* kept per stream of a buffered command */
 #define OUTPUT_ALL_MAX	(256u << 20) /* kept over all buffered commands: bounds this process */
@@ -98,6 +99,7 @@ static void on_output(struct agent_exec *x, int stream, struct str data, void *a
 	struct exec *e = arg;
 	int i = stream == 2;
 
+	FAULT("api.exec.output");
 	if (!e->q)
 		return; /* orphaned: nobody reads it */
 	if (e->stream)
@@ -294,6 +296,7 @@ static void end_stream(struct exec *e, const struct agent_exit *exit, const stru
 
 static void finish(struct exec *e, const struct agent_exit *exit, const struct err *err)
 {
+	FAULT("api.exec.ended");
 	if (e->q && !e->stream && !err && e->out[0].n + e->out[1].n > OUTPUT_AT_ONCE) {
 		tell_begin(e, exit); /* which frees it in the end */
 		return;
@@ -471,6 +474,7 @@ void createos_exec(struct req *q)
 		reply_err(q, &err);
 		return;
 	}
+	FAULT("api.exec.asked");
 	q->state = e;
 	q->on_gone = exec_gone;
 	json_decref(take_ptr(q->json)); /* arguments and input are the agent's now */

@@ -4,6 +4,7 @@
  */
 #include "api/box.h"
 #include "api/createos/files.h"
+#include "base/fault.h"
 
 struct transfer {
 	struct use use;
@@ -111,6 +112,7 @@ static void on_put_end(struct agent_put *p, uint64_t bytes, const struct err *er
 	struct req *q = t->q;
 	struct answer a;
 
+	FAULT("api.put.ended");
 	if (err) {
 		struct err e = path_err(err);
 
@@ -131,6 +133,7 @@ static void on_put_data(struct http *h, struct str data, bool end, void *arg)
 {
 	struct transfer *t = arg;
 
+	FAULT("api.put.data");
 	if (data.n && agent_put_write(t->put, data) == 0)
 		http_body_pause(h, true);
 	if (end)
@@ -159,6 +162,7 @@ static void on_get_open(struct agent_get *g, uint64_t size, void *arg)
 	struct transfer *t = arg;
 	struct req *q = t->q;
 
+	FAULT("api.get.opened");
 	t->size = size;
 	t->opened = true;
 	http_start(q->h, 200, "application/octet-stream", (int64_t)MIN(size, (uint64_t)INT64_MAX));
@@ -173,6 +177,7 @@ static void on_get_data(struct agent_get *g, struct str data, void *arg)
 {
 	struct transfer *t = arg;
 
+	FAULT("api.get.data");
 	/* A file that grew while it was read: its announced size is what was asked for. */
 	data.n = (size_t)MIN((uint64_t)data.n, t->size - t->sent);
 	t->sent += data.n;
@@ -192,6 +197,7 @@ static void on_get_end(struct agent_get *g, const struct err *err, void *arg)
 	struct transfer *t = arg;
 	struct req *q = t->q;
 
+	FAULT("api.get.ended");
 	if (err || !t->opened || t->sent != t->size) {
 		struct err e;
 
