@@ -8,9 +8,8 @@
  * by deadline; one timer serves them all.
  */
 #include "api/box.h"
+#include "api/dialect.h"
 #include "api/ident.h"
-#include "api/req.h"
-#include "api/routes.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -262,7 +261,7 @@ static int find_sandbox(struct req *q, struct err *err)
 
 static int check_key(struct req *q, struct err *err)
 {
-	if (keyring_check(q->api->keys, http_header(q->h, "x-api-key"), &q->who) < 0)
+	if (keyring_check(q->api->keys, q->dialect->credential(q->h), &q->who) < 0)
 		return err_field(err, -EACCES, ERR_UNAUTHORIZED, "auth",
 			"missing or invalid API key");
 	/* Streams and unfinished bodies hold connections: no key may hold them all. */
@@ -304,7 +303,7 @@ static int resolve(struct req *q, struct err *err)
 
 	if (r < 0)
 		return r;
-	route_find(routes, routes_n, http_method(q->h), &q->segs, &hit);
+	route_find(q->dialect->routes, *q->dialect->n_routes, http_method(q->h), &q->segs, &hit);
 	q->route = hit.route;
 	if (!(hit.route ? hit.route->auth == AUTH_OPEN : hit.open)) {
 		r = check_key(q, err);
@@ -320,16 +319,7 @@ static int resolve(struct req *q, struct err *err)
 	return find_sandbox(q, err);
 }
 
-/* --- dialects and CORS --- */
-
-/* Requests of the two dialects that are not built yet: a clear no instead of a wrong guess. */
-static bool other_dialect(const struct req *q)
-{
-	return str_starts(http_path(q->h), STR("/api/v1/")) ||
-		http_header(q->h, "open-sandbox-api-key").p ||
-		http_header(q->h, "open-sandbox-client-ip").p ||
-		str_starts(http_header(q->h, "user-agent"), STR("OpenSandbox-"));
-}
+/* --- CORS --- */
 
 static bool origin_allowed(const struct api *a, struct str origin)
 {
@@ -374,7 +364,7 @@ static void answer_options(struct req *q)
 	struct err err;
 
 	if (decode_segs(q, &err) == 0)
-		route_find(routes, routes_n, HTTP_M_OPTIONS, &q->segs, &hit);
+		route_find(q->dialect->routes, *q->dialect->n_routes, HTTP_M_OPTIONS, &q->segs, &hit);
 	route_allow_text(hit.allow, &allow);
 	http_add_header(q->h, "Allow", buf_str(&allow));
 	req_release(q);
@@ -392,17 +382,16 @@ void api_on_request(struct http *h, void *arg)
 			STR("{\"status\":\"error\",\"message\":\"internal error\",\"code\":500}"));
 		return;
 	}
-	*q = (struct req){ .api = a, .h = h, .start_ns = clock_mono_ns() };
+	*q = (struct req){ .api = a,
+		.h = h,
+		.dialect = dialect_of(a, h),
+		.start_ns = clock_mono_ns() };
 	http_set_arg(h, q);
 	http_on_gone(h, on_gone, q);
 	if (cors(q))
 		return;
 	if (http_method(h) == HTTP_M_OPTIONS) {
 		answer_options(q);
-	} else if (other_dialect(q)) {
-		err_set(&err, -ENOSYS, ERR_UNSUPPORTED,
-			"this dialect is not built yet; CreateOS's and the native one are");
-		reply_err(q, &err);
 	} else if (resolve(q, &err) < 0) {
 		reply_err(q, &err);
 	} else {

@@ -1,9 +1,10 @@
 /*
- * Answers: see req.h. Success is {"status":"success","data":…}; a client's fault is
+ * Answers: see req.h. CreateOS's form, which is also the native one: success is {"status":"success","data":…}; a client's fault is
  * {"status":"fail","data":{"<field>":"<sentence>"}}; ours is {"status":"error","message":…,
  * "code":…}. Internal errors are logged with their text and answered without it.
  */
-#include "api/req.h"
+#include "api/dialect.h"
+#include "api/routes.h"
 #include "base/log.h"
 
 #define JSON_TYPE "application/json"
@@ -26,11 +27,6 @@ static const struct {
 	[ERR_UPSTREAM] = { 502, NULL },
 	[ERR_CAPACITY] = { 503, NULL },
 };
-
-int reply_status(enum err_kind kind)
-{
-	return kinds[kind].status;
-}
 
 static void fail_body(const struct err *err, struct jw *w)
 {
@@ -65,25 +61,56 @@ void reply_err_body(int status, const struct err *err, struct buf *out)
 		fail_body(err, &w);
 	} else {
 		jw_c(&w, "status", "error");
-		jw_c(&w, "message", err->kind == ERR_INTERNAL ? "internal error" : err->text);
+		jw_c(&w, "message", dialect_text(err));
 		jw_i64(&w, "code", status);
 	}
 	jw_end(&w);
 }
 
+static struct str credential(const struct http *h)
+{
+	return http_header(h, "x-api-key");
+}
+
+static int error(const struct req *q, const struct err *err, struct buf *out)
+{
+	int status = kinds[err->kind].status;
+
+	reply_err_body(status, err, out);
+	return status;
+}
+
+const struct dialect dialect_createos = { .name = "createos",
+	.routes = createos_routes,
+	.n_routes = &createos_routes_n,
+	.credential = credential,
+	.error = error };
+
 void reply_err(struct req *q, const struct err *err)
 {
 	auto_buf struct buf body = BUF_MAX(8192);
-	int status = reply_status(err->kind);
+	int status = q->dialect->error(q, err, &body);
 
 	if (err->kind == ERR_INTERNAL || err->kind == ERR_UPSTREAM)
 		log_event(LOG_ERROR, "api.error", "req=%s path=%s status=%d text=%s", http_id(q->h),
 			log_q(http_path(q->h)), status, log_q(str_c(err->text)));
 	if (err->kind == ERR_CAPACITY || err->kind == ERR_RATE)
 		http_add_header(q->h, "Retry-After", STR("1"));
-	reply_err_body(status, err, &body);
 	req_release(q);
 	http_reply(q->h, status, JSON_TYPE, buf_str(&body));
+}
+
+void reply_json(struct req *q, int status, const struct buf *body)
+{
+	struct err err;
+
+	if (buf_failed(body)) {
+		err_set(&err, buf_failed(body), ERR_INTERNAL, "the answer does not fit");
+		reply_err(q, &err);
+		return;
+	}
+	req_release(q);
+	http_reply(q->h, status, JSON_TYPE, buf_str(body));
 }
 
 void answer_begin(struct answer *a, size_t max)
@@ -97,15 +124,7 @@ void answer_begin(struct answer *a, size_t max)
 void reply_send(struct req *q, int status, struct answer *a)
 {
 	jw_end(&a->w);
-	if (buf_failed(&a->buf)) {
-		struct err err;
-
-		err_set(&err, buf_failed(&a->buf), ERR_INTERNAL, "the answer does not fit");
-		reply_err(q, &err);
-	} else {
-		req_release(q);
-		http_reply(q->h, status, JSON_TYPE, buf_str(&a->buf));
-	}
+	reply_json(q, status, &a->buf);
 	buf_done(&a->buf);
 }
 

@@ -17,9 +17,12 @@ struct hold { /* a request waiting for its sandbox to settle */
 	struct req *q;	   /* NULL: not waiting */
 };
 
+struct dialect;
 struct req {
 	struct api *api;
 	struct http *h;
+	const struct dialect *dialect;
+	const char *code; /* the dialect's own name for the error to come; NULL: by its kind */
 	const struct route *route;
 	struct route_segs segs; /* decoded */
 	struct principal who;
@@ -53,9 +56,11 @@ void reply_send(struct req *q, int status, struct answer *a);
 void answer_page_begin(struct answer *a);
 void answer_page_end(struct answer *a, uint64_t total, uint32_t limit, uint32_t offset,
 	uint64_t count);
-/* An error in the envelope of its kind. The one place where a kind becomes a status. */
+/* A whole answer that the dialect formed itself. */
+void reply_json(struct req *q, int status, const struct buf *body);
+/* An error in the form of the request's dialect: api/dialect.h. */
 void reply_err(struct req *q, const struct err *err);
-int reply_status(enum err_kind kind);
+/* In the house's envelope, for what fails before a request is one. */
 void reply_err_body(int status, const struct err *err, struct buf *out);
 /* {"ok":true} and its relatives. */
 void reply_flag(struct req *q, const char *name);

@@ -1,6 +1,6 @@
 /*
- * Every route: method, path, who may, how the body is read, what is done to the sandbox, by whom.
- * The first that fits wins, so literals stand before parameters.
+ * CreateOS's routes and the native ones: method, path, who may, how the body is read, what is done
+ * to the sandbox, by whom. The first that fits wins, so literals stand before parameters.
  */
 #include "api/createos/catalogue.h"
 #include "api/createos/create.h"
@@ -20,7 +20,7 @@
 #define SB     "/v1/sandboxes/{sandbox}"
 
 /* clang-format off */
-const struct route routes[] = {
+const struct route createos_routes[] = {
 	/* open */
 	{ GET,    "/healthz",			AUTH_OPEN,  BODY_NONE,   0,		 createos_healthz },
 	{ GET,    "/readyz",			AUTH_OPEN,  BODY_NONE,   0,		 createos_readyz },
@@ -83,4 +83,4 @@ const struct route routes[] = {
 	{ ANY,    "/v1/metrics/{*}",		AUTH_USER,  BODY_NONE,   0,		 not_built },
 };
 /* clang-format on */
-const size_t routes_n = ARRAY_SIZE(routes);
+const size_t createos_routes_n = ARRAY_SIZE(createos_routes);

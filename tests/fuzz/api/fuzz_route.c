@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		joined += 1 + segs.seg[i].n;
 	}
 	CHECK(joined == path.n);
-	route_find(routes, routes_n, (enum http_method)(data[0] % 8), &segs, &hit);
+	route_find(createos_routes, createos_routes_n, (enum http_method)(data[0] % 8), &segs, &hit);
 	if (!hit.route)
 		return 0;
 	CHECK(route_fits(hit.route->pattern, &segs) && hit.allow);

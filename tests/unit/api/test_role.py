@@ -185,10 +185,30 @@ def test_unknown_routes_and_methods(role):
     assert role.get("/v1/whoami").headers["x-request-id"].startswith("req-")
 
 
-def test_other_dialects_are_refused_clearly(role):
-    assert "dialect" in role.get("/api/v1/sandboxes", key=None).fails(501)
-    assert role.get("/v1/sandboxes", headers={"OPEN-SANDBOX-API-KEY": "x"}).status == 501
-    assert role.get("/v1/sandboxes", headers={"User-Agent": "OpenSandbox-Python-SDK/1"}).status == 501
+@pytest.mark.parametrize("path, headers, wrong, code", [
+    ("/api/v1/sandboxes", {}, {"Authorization": "bearer x"}, "unauthorized"),
+    ("/v1/sandboxes", {"OPEN-SANDBOX-API-KEY": ""}, {"OPEN-SANDBOX-API-KEY": "x"}, "MISSING_API_KEY"),
+    ("/v1/sandboxes", {"User-Agent": "OpenSandbox-Python-SDK/1"}, {"OPEN-SANDBOX-API-KEY": "x"},
+     "MISSING_API_KEY"),
+    ("/sandboxes", {}, {"OPEN-SANDBOX-API-KEY": "x"}, "MISSING_API_KEY"),
+    ("/v1/sandboxes/x/endpoints/80", {}, {"OPEN-SANDBOX-API-KEY": "x"}, "MISSING_API_KEY"),
+])
+def test_a_dialect_is_told_by_path_and_headers(role, path, headers, wrong, code):
+    """Each refuses in its own form; CreateOS's key header is none of theirs."""
+    def code_of(answer):
+        body = json.loads(answer.body)
+        return body["error"]["code"] if "error" in body else body["code"]
+    a = role.get(path, key=None, headers={"X-Api-Key": role.key, **headers})
+    assert a.status == 401 and code_of(a) == code
+    a = role.get(path, key=None, headers={**headers, **wrong})
+    assert a.status == 401 and code_of(a) in ("unauthorized", "INVALID_API_KEY")
+
+
+def test_what_other_dialects_lack_is_refused_in_their_form(role):
+    a = role.get("/api/v1/no-such", key=None, headers={"Authorization": f"Bearer {role.key}"})
+    assert a.status in (400, 404) and json.loads(a.body)["success"] is False
+    a = role.get("/v1/no-such", key=None, headers={"OPEN-SANDBOX-API-KEY": role.key})
+    assert a.status in (404, 501) and json.loads(a.body)["code"].startswith("SANDBOX::")
 
 
 def test_what_is_not_built_looks_for_the_sandbox_first(role):

@@ -18,7 +18,7 @@ static const char *found(enum http_method m, const char *path)
 	struct route_segs s = split(path);
 	struct route_hit hit;
 
-	route_find(routes, routes_n, m, &s, &hit);
+	route_find(createos_routes, createos_routes_n, m, &s, &hit);
 	return hit.route ? hit.route->pattern : "";
 }
 
@@ -62,32 +62,32 @@ static void parameters_and_methods(void **state)
 	auto_buf struct buf allow = BUF_MAX(256);
 	struct route_hit hit;
 
-	route_find(routes, routes_n, HTTP_M_GET, &s, &hit);
+	route_find(createos_routes, createos_routes_n, HTTP_M_GET, &s, &hit);
 	assert_true(str_eq_c(route_param(hit.route, &s, "ip"), "9"));
 	assert_null(route_param(hit.route, &s, "sandbox").p);
 	s = split("/v1/sandboxes/x/egress");
-	route_find(routes, routes_n, HTTP_M_DELETE, &s, &hit);
+	route_find(createos_routes, createos_routes_n, HTTP_M_DELETE, &s, &hit);
 	assert_null(hit.route);
 	assert_false(hit.open);
 	route_allow_text(hit.allow, &allow);
 	assert_string_equal(buf_cstr(&allow), "GET, HEAD, PUT, OPTIONS");
 	s = split("/v1/shapes");
-	route_find(routes, routes_n, HTTP_M_PUT, &s, &hit);
+	route_find(createos_routes, createos_routes_n, HTTP_M_PUT, &s, &hit);
 	assert_true(hit.open);
 }
 
 /* Every route names its sandbox the same way, and only those have an operation on one. */
 static void the_table(void **state)
 {
-	for (size_t i = 0; i < routes_n; i++) {
-		bool of_sandbox = strstr(routes[i].pattern, "{sandbox}");
+	for (size_t i = 0; i < createos_routes_n; i++) {
+		bool of_sandbox = strstr(createos_routes[i].pattern, "{sandbox}");
 
-		assert_non_null(routes[i].handler);
-		assert_int_equal(routes[i].pattern[0], '/');
+		assert_non_null(createos_routes[i].handler);
+		assert_int_equal(createos_routes[i].pattern[0], '/');
 		if (!of_sandbox)
-			assert_int_equal(routes[i].op, 0);
+			assert_int_equal(createos_routes[i].op, 0);
 		if (of_sandbox)
-			assert_int_equal(routes[i].auth, AUTH_USER);
+			assert_int_equal(createos_routes[i].auth, AUTH_USER);
 	}
 }
 
@@ -103,14 +103,14 @@ static void the_description_is_complete(void **state)
 
 	json_object_foreach (paths, name, path)
 		described += json_object_size(path) - (json_object_get(path, "parameters") != NULL);
-	for (size_t i = 0; i < routes_n; i++) {
-		if (routes[i].method == HTTP_M_OTHER)
+	for (size_t i = 0; i < createos_routes_n; i++) {
+		if (createos_routes[i].method == HTTP_M_OTHER)
 			continue;
 		built++;
-		if (!json_object_get(json_object_get(paths, routes[i].pattern),
-			    methods[routes[i].method]))
-			fail_msg("not described: %s %s", methods[routes[i].method],
-				routes[i].pattern);
+		if (!json_object_get(json_object_get(paths, createos_routes[i].pattern),
+			    methods[createos_routes[i].method]))
+			fail_msg("not described: %s %s", methods[createos_routes[i].method],
+				createos_routes[i].pattern);
 	}
 	assert_int_equal(described, built);
 	json_decref(doc);

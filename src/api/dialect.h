@@ -1,0 +1,30 @@
+/*
+ * A dialect: one published API in front of the same core.
+ *
+ * It is its routes, the place where its credential stands and the form of its errors; its handlers
+ * (a directory of their own beside this file) translate. It holds no state and no policy logic,
+ * and the core asks nothing of it. Native additions live among CreateOS's routes.
+ *
+ * Which dialect a request speaks is told by the listener, the path and the headers alone, before a
+ * credential is looked at: dialect_of() is the table.
+ */
+#pragma once
+#include "api/req.h"
+
+struct dialect {
+	const char *name; /* as in api.listen, and in logs */
+	const struct route *routes;
+	const size_t *n_routes;
+	struct str (*credential)(const struct http *h); /* STR_NONE: none was given */
+	/* The whole body of an error, and its status. q->code names the error where its kind does
+	 * not say enough; NULL: by its kind. */
+	int (*error)(const struct req *q, const struct err *err, struct buf *out);
+};
+extern const struct dialect dialect_createos, dialect_opensandbox, dialect_sandbox0;
+
+const struct dialect *dialect_of(const struct api *a, const struct http *h);
+
+/* The text of an error as a client may see it: what is ours is logged, not told. */
+const char *dialect_text(const struct err *err);
+/* "Bearer <token>", the scheme in any case. STR_NONE if it reads otherwise. */
+struct str dialect_bearer(struct str header);
