@@ -54,6 +54,7 @@ struct api {
 	struct box **by_slot; /* [WEIR_SLOTS_MAX + 1] */
 	struct hold_list holds; /* requests waiting for a state to settle, by deadline */
 	struct tick *hold_timer, *sweep_timer, *stop_timer;
+	struct tick *pair_timer; /* runs while a worker has no channel; NULL until the first */
 	uint32_t policy_next, policy_end; /* reserved policy ids */
 	struct counters *counters;	  /* the kernel's, or NULL: kmaps.h */
 	struct events *events;		  /* the kernel's denials, or NULL */

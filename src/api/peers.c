@@ -2,10 +2,12 @@
 #include "api/box.h"
 #include "api/builds.h"
 #include "api/peers.h"
+#include "api/tick.h"
 #include "base/fd.h"
 #include "base/log.h"
 
 #define TELL_AHEAD  64
+#define PAIR_MS	    200 /* a broken channel is asked for again this often */
 #define LEARNED_MAX (1u << 20) /* text of all workers about one sandbox */
 
 /* --- the host role --- */
@@ -224,6 +226,38 @@ static void on_edge_msg(struct chan *c, struct chan_msg *m, void *arg)
 			m->type, m->payload.n);
 }
 
+static void pair_missing(void *arg);
+
+static void pair_soon(struct api *a)
+{
+	if (a->pair_timer)
+		tick_again(a->pair_timer, PAIR_MS);
+	else
+		a->pair_timer = tick_new(a->loop, PAIR_MS, 0, pair_missing, a);
+}
+
+static void on_paired(struct chan_msg *m, const struct err *err, void *arg)
+{
+	struct api *a = arg;
+
+	if (err && a->host)
+		pair_soon(a);
+}
+
+/* A worker that ended brings its channel when it starts again. One that lives, while only the
+ * channel broke (a queue ran over), does not: so whoever is missing is asked for until it is here. */
+static void pair_missing(void *arg)
+{
+	struct api *a = arg;
+
+	for (uint32_t w = 0; w < MIN(a->config.edge_workers, EDGES_MAX); w++) {
+		struct ipc_edge_up ask = { .worker = w };
+
+		if (!a->edges[w].chan && a->host)
+			host_call(a, IPC_HOST_PAIR, &ask, sizeof(ask), -1, on_paired, a);
+	}
+}
+
 static void on_edge_close(struct chan *c, int err, void *arg)
 {
 	struct edge *e = arg;
@@ -231,6 +265,7 @@ static void on_edge_close(struct chan *c, int err, void *arg)
 	log_event(LOG_WARN, "api.edge_gone", "worker=%u err=%d", e->worker, err);
 	e->chan = NULL;
 	chan_free(c);
+	pair_soon(e->api);
 }
 
 static void on_synced(struct chan_msg *m, void *arg)
@@ -338,6 +373,7 @@ void edges_sync(struct api *a)
 
 void peers_close(struct api *a)
 {
+	a->pair_timer = tick_free(a->pair_timer);
 	for (unsigned int i = 0; i < EDGES_MAX; i++)
 		chan_free(take_ptr(a->edges[i].chan));
 	chan_free(take_ptr(a->host));

@@ -18,15 +18,15 @@
  *   port or a port table: longest-prefix match over (policy, table, proto, port),
  *   so a range of ports costs at most 30 keys and a lookup is flat.
  *
- * Who writes: the host role writes all maps; the edge role writes `weir_pins` and
- * `weir_ports` (through inherited descriptors); the program writes flows, counters
+ * Who writes: the host role writes all maps; the edge role writes `weir_pins`, `weir_ports` and
+ * `weir_names` (through inherited descriptors); the program writes flows, counters
  * and pins' last_used. `weir_slots` is mapped into the host role's memory, so that
  * flipping a policy is one store that touches nothing the program keeps beside it.
  */
 #pragma once
 #include <linux/types.h>
 
-#define WEIR_MAPS_VERSION 1 /* raise when a layout below changes: older pins are not obeyed */
+#define WEIR_MAPS_VERSION 2 /* raise when a layout below changes: older pins are not obeyed */
 
 #define WEIR_AGENT_PORT	  1028 /* TCP on 169.254.77.2 */
 #define WEIR_LINK_SANDBOX 0xa9fe4d02u /* 169.254.77.2 */
@@ -144,6 +144,23 @@ struct weir_pin {
 	__u64 last_used; /* bpf_ktime_get_ns(), touched at most once a second while in use */
 };
 
+/* weir_names: hash. Which names led to an address, for the edge role that comes next: with them a
+ * later policy can be asked about pins that it did not make. The program does not look here. */
+struct weir_name_key {
+	__u8 box[32]; /* the sandbox's id, padded with zeros */
+	struct weir_addr addr;
+	__u32 family;
+	__u32 pad;
+	__u64 hash; /* of the name */
+};
+struct weir_name {
+	__u64 expires; /* bpf_ktime_get_ns() */
+	struct weir_addr from; /* who said so; from_family 0: our own resolver */
+	__u32 from_family;
+	__u32 n;
+	char s[256];
+};
+
 /* weir_ports: LPM trie. prefixlen counts bits from `policy` on: 64 + 16 + 0..16. */
 struct weir_port_key {
 	__u32 prefixlen;
@@ -237,6 +254,7 @@ struct weir_collect {
 #define WEIR_PREFIXES_MAX 1048576u
 #define WEIR_PINS_MAX	  1048576u
 #define WEIR_PORTS_MAX	  1048576u
+#define WEIR_NAMES_MAX	  262144u
 #define WEIR_FLOWS_MAX	  1048576u
 #define WEIR_FLOWS_PER_SLOT 32768u  /* one tenant cannot take the flows of another */
 #define WEIR_EVENTS_PER_SEC 20u	    /* per slot, burst of the same size */

@@ -60,6 +60,14 @@ struct {
 } weir_pins SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_NAMES_MAX);
+	__type(key, struct weir_name_key);
+	__type(value, struct weir_name);
+} weir_names SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, WEIR_PORTS_MAX);

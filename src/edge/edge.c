@@ -24,6 +24,7 @@
 #include "edge/edge.h"
 #include "edge/hash.h"
 #include "edge/net.h"
+#include "edge/keeper_kernel.h"
 #include "edge/pinner_kernel.h"
 #include "event/chan.h"
 #include "wire/config.h"
@@ -54,6 +55,7 @@ struct edge {
 	struct config config;
 	struct resolver *resolver;
 	struct pinner_kernel *pinner;
+	struct keeper_kernel *keeper;
 	int floor;
 	struct floor_memo memo[FLOOR_MEMO];
 	struct net_udp *udp[UDP_SOCKETS];
@@ -233,6 +235,7 @@ static void on_api(struct chan *c, struct chan_msg *m, void *arg)
 		break;
 	case IPC_EDGE_SYNCED:
 		resolver_synced(e->resolver);
+		keeper_kernel_synced(e->keeper);
 		e->synced = true;
 		r = 0;
 		break;
@@ -462,11 +465,12 @@ static int open_listeners(struct edge *e, struct role *role, struct err *err)
 static int build(struct edge *e, struct role *role, struct err *err)
 {
 	struct resolver_conf conf = { 0 };
-	int pins = role_fd(role, "map.weir_pins"), ports = role_fd(role, "map.weir_ports"), fd, r;
+	int pins = role_fd(role, "map.weir_pins"), ports = role_fd(role, "map.weir_ports");
+	int names = role_fd(role, "map.weir_names"), fd, r;
 	uint8_t key[16];
 
 	e->floor = role_fd(role, "map.weir_floor");
-	if (pins < 0 || ports < 0 || e->floor < 0)
+	if (pins < 0 || ports < 0 || names < 0 || e->floor < 0)
 		return err_set(err, -ENOENT, ERR_INTERNAL, "the kernel's maps were not handed in");
 	random_bytes(key, sizeof(key));
 	hash_seed(key);
@@ -479,6 +483,10 @@ static int build(struct edge *e, struct role *role, struct err *err)
 	r = pinner_kernel_new(pins, ports, clock_mono_ns(), &e->pinner);
 	if (r < 0)
 		return err_sys(err, r, "pins");
+	r = keeper_kernel_new(names, &e->keeper);
+	if (r < 0)
+		return err_sys(err, r, "read the names that were learned before");
+	conf.keeper = keeper_kernel(e->keeper);
 	conf.pinner = pinner_kernel(e->pinner);
 	conf.qps = e->config.dns_qps;
 	conf.cache_entries = e->config.dns_cache_entries;

@@ -14,7 +14,8 @@ int resolver_new(const struct resolver_conf *conf, const struct resolver_ops *op
 
 	if (!r)
 		return -ENOMEM;
-	r->env = (struct tenant_env){ .pinner = conf->pinner, .knobs = conf->knobs,
+	r->env = (struct tenant_env){ .pinner = conf->pinner, .keeper = conf->keeper,
+		.knobs = conf->knobs,
 		/* one answer's addresses must fit beside each other */
 		.pins_max = MAX(conf->pins_max, 2 * ANSWER_ADDRS_MAX), .floor = ops->floor,
 		.floor_arg = arg };
@@ -287,6 +288,7 @@ int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str 
 			return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 		str_copy(t->id, sizeof(t->id), str_c(set->id));
 		HASH_ADD(hh_slot, r->by_slot, slot, sizeof(t->slot), t);
+		tenant_recall(&r->env, t);
 	}
 	t->ip4 = set->ip4;
 	t->ip6 = set->ip6;
@@ -434,6 +436,7 @@ int resolver_dump(struct resolver *r, struct buf *out)
 		{"pins_failed", r->env.pins_failed},
 		{"pins_evicted", r->env.pins_evicted},
 		{"pins_aged", r->env.pins_aged},
+		{"recalled", r->env.recalled},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++)

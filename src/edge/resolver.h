@@ -78,6 +78,7 @@ struct resolver_conf {
 	uint32_t qps, cache_entries, pins_max;
 	struct policy_knobs knobs;
 	struct pinner pinner;
+	struct keeper keeper;
 };
 
 struct resolver_stats {

@@ -223,6 +223,35 @@ static void name_put(struct tenant *t, struct known_name *k)
 	free(k);
 }
 
+/* --- for the process after this one --- */
+
+static void keep(struct tenant_env *env, struct tenant *t, const struct learned *l,
+	struct known *k, bool changed)
+{
+	struct kept kept = { .ip = l->ip, .from = k->from, .expires = k->expires };
+
+	if (!env->keeper.ops || (k->kept ? !changed && k->expires <= k->kept + KEEP_SLACK :
+					   t->n_kept >= TENANT_KEPT_MAX))
+		return;
+	kept.name.n = k->name->name.n;
+	memcpy(kept.name.s, k->name->name.s, kept.name.n);
+	if (env->keeper.ops->keep(env->keeper.arg, t->id, &kept) < 0)
+		return; /* the answer is as good without */
+	t->n_kept += !k->kept;
+	k->kept = k->expires;
+}
+
+/* env NULL: the note stays. */
+static void known_end(const struct tenant_env *env, struct tenant *t, const struct learned *l,
+	struct known *k)
+{
+	if (env && k->kept) {
+		env->keeper.ops->forget(env->keeper.arg, t->id, l->ip, &k->name->name);
+		t->n_kept--;
+	}
+	name_put(t, k->name);
+}
+
 static struct learned *learned_find(struct tenant *t, struct ip ip)
 {
 	struct learned *l;
@@ -237,7 +266,7 @@ static void learned_drop(const struct tenant_env *env, struct tenant *t, struct 
 		if (t->versions[i].id)
 			pin_drop(env, &t->versions[i], l, &l->pins[i]);
 	for (uint16_t i = 0; i < l->n_names; i++)
-		name_put(t, l->names[i].name);
+		known_end(env, t, l, &l->names[i]);
 	HASH_DEL(t->addrs, l);
 	DL_DELETE(t->recent, l);
 	t->n_addrs--;
@@ -279,7 +308,8 @@ static struct learned *learned_add(struct tenant_env *env, struct tenant *t, str
 }
 
 /* The entry of this name at the address; a full list gives up its earliest to run out. */
-static struct known *known_add(struct tenant *t, struct learned *l, const struct name *name)
+static struct known *known_add(const struct tenant_env *env, struct tenant *t, struct learned *l,
+	const struct name *name)
 {
 	struct known_name *k = name_get(t, name);
 	struct known *slot;
@@ -291,7 +321,7 @@ static struct known *known_add(struct tenant *t, struct learned *l, const struct
 		for (uint16_t i = 1; i < l->n_names; i++)
 			if (l->names[i].expires < slot->expires)
 				slot = &l->names[i];
-		name_put(t, slot->name);
+		known_end(env, t, l, slot);
 	} else {
 		if (l->n_names == l->cap_names) {
 			uint16_t cap = (uint16_t)MAX(2, l->cap_names * 2);
@@ -330,7 +360,7 @@ int tenant_learn(struct tenant_env *env, struct tenant *t, const struct name *na
 		if (name_eq(&l->names[i].name->name, name))
 			k = &l->names[i];
 	if (!k) {
-		k = known_add(t, l, name);
+		k = known_add(env, t, l, name);
 		if (!k)
 			return -ENOMEM;
 		k->from = from;
@@ -342,8 +372,41 @@ int tenant_learn(struct tenant_env *env, struct tenant *t, const struct name *na
 		fresh = true;
 	}
 	k->expires = MAX(k->expires, expires);
+	keep(env, t, l, k, fresh);
 	FAULT("edge.learn");
 	return fresh || l->dirty ? pins_refresh(env, t, l) : 0;
+}
+
+struct recall {
+	struct tenant_env *env;
+	struct tenant *t;
+};
+
+static void recall_one(void *arg, const struct kept *kept)
+{
+	struct recall *c = arg;
+	struct learned *l = learned_find(c->t, kept->ip);
+	struct known *k;
+
+	/* Who is evicted for it has no pins yet, so the time does not matter. */
+	if (!l)
+		l = learned_add(c->env, c->t, kept->ip, 0);
+	k = l ? known_add(c->env, c->t, l, &kept->name) : NULL;
+	if (!k)
+		return;
+	k->from = kept->from;
+	k->kept = kept->expires;
+	k->expires = kept->expires + KEEP_SLACK;
+	c->t->n_kept++;
+	c->env->recalled++;
+}
+
+void tenant_recall(struct tenant_env *env, struct tenant *t)
+{
+	struct recall c = { env, t };
+
+	if (env->keeper.ops)
+		env->keeper.ops->recall(env->keeper.arg, t->id, recall_one, &c);
 }
 
 bool tenant_knows(struct tenant *t, struct ip ip)
@@ -376,7 +439,7 @@ size_t tenant_sweep(struct tenant_env *env, struct tenant *t, uint64_t now)
 				i++;
 				continue;
 			}
-			name_put(t, l->names[i].name);
+			known_end(env, t, l, &l->names[i]);
 			l->names[i] = l->names[--l->n_names];
 		}
 		/* A pin that cannot be narrowed now is tried again with the next change. */

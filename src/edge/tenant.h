@@ -18,12 +18,16 @@
  * client that reconnects. TTL 0 is TTL + grace like any other. At pins_max the least recently
  * answered address goes, sparing those in use as long as there are others.
  *
+ * What was learned is noted beside the pins (keeper.h), so that it outlives this process: the pins
+ * of a live connection say that it may go on, but not why, and the next policy asks why.
+ *
  * Port tables are shared by content within a version and counted, so a thousand addresses of
  * "example.com:443" cost two entries of the kernel's map.
  */
 #pragma once
 #include "base/clock.h"
 #include "edge/hash.h"
+#include "edge/keeper.h"
 #include "edge/pinner.h"
 #include "wire/ipc.h"
 
@@ -33,6 +37,8 @@
 #define PIN_GRACE	      (60 * NS_PER_SEC) /* clients hold answers past their TTL */
 #define PIN_IDLE	      (300 * NS_PER_SEC) /* in use: a packet matched this recently */
 #define PIN_EVICT_TRIES	      8		/* addresses in use that eviction steps over */
+#define TENANT_KEPT_MAX	      2048u	/* names of one sandbox noted for the next process */
+#define KEEP_SLACK	      (60 * NS_PER_SEC) /* a note may be this far behind */
 
 struct port_table {
 	UT_hash_handle hh; /* by content, table numbers zeroed */
@@ -60,6 +66,7 @@ struct known {
 	struct known_name *name;
 	struct ip from; /* the resolver that said so; family 0: ours */
 	uint64_t expires;
+	uint64_t kept; /* `expires` as it was noted last; 0: there is no note */
 };
 
 struct pin {
@@ -95,7 +102,7 @@ struct tenant {
 
 	struct learned *addrs, *recent;
 	struct known_name *names;
-	uint32_t n_addrs;
+	uint32_t n_addrs, n_kept;
 
 	struct bucket queries, refusals, events;
 	uint32_t events_suppressed;
@@ -106,15 +113,18 @@ struct tenant {
 /* What pinning needs, the same for all tenants. */
 struct tenant_env {
 	struct pinner pinner;
+	struct keeper keeper;
 	struct policy_knobs knobs;
 	uint32_t pins_max;
 	/* May any sandbox reach it at all? */
 	enum weir_floor (*floor)(void *arg, struct ip ip);
 	void *floor_arg;
-	uint64_t pins_set, pins_failed, pins_evicted, pins_aged;
+	uint64_t pins_set, pins_failed, pins_evicted, pins_aged, recalled;
 };
 
 struct tenant *tenant_new(uint32_t slot);
+/* Learns anew what a former process knew of this sandbox (t->id); before its first version. */
+void tenant_recall(struct tenant_env *env, struct tenant *t);
 /* Takes all pins back; with env NULL they stay in the kernel, for whoever comes next. */
 struct tenant *tenant_free(const struct tenant_env *env, struct tenant *t);
 

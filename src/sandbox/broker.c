@@ -257,6 +257,17 @@ static int do_grow(const struct ask *a, struct err *err)
 	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
 }
 
+/* --- channels between the others --- */
+
+static int do_pair(const struct ask *a, struct err *err)
+{
+	const struct ipc_edge_up *q = (const void *)a->m->payload.p;
+	int r = roles_pair(a->d->roles, q->worker);
+
+	return r < 0 ? err_sys(err, r, "channel to worker %u", q->worker)
+		     : answer(a, NULL, 0, NULL, 0);
+}
+
 /* --- images, sockets --- */
 
 static int do_build(const struct ask *a, struct err *err)
@@ -325,6 +336,7 @@ static const struct broker_op {
 	{ IPC_HOST_IMAGES,   FROM_API, SERVING, 0,                           0, do_images },
 	{ IPC_HOST_BUILD,    FROM_API, SERVING, sizeof(struct ipc_build),    0, do_build },
 	{ IPC_HOST_INFO,     FROM_API, SERVING, 0,                           0, do_info },
+	{ IPC_HOST_PAIR,     FROM_API, SERVING, sizeof(struct ipc_edge_up),  0, do_pair },
 	{ IPC_HOST_UPSTREAM, FROM_EDGE, SERVING, sizeof(struct ipc_upstream), 0, do_upstream },
 }; /* anything else: logged, refused, peer dropped */
 /* clang-format on */

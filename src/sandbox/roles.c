@@ -83,18 +83,44 @@ static int pairs_for_api(struct roles *r)
 	return 0;
 }
 
-/* Worker w starts: if the api role runs, it is told of the new worker. */
-static int pair_for_edge(struct roles *r, uint32_t w)
+static void give_api(struct roles *r, uint32_t w)
 {
 	struct ipc_edge_up up = { .worker = w };
 	struct chan *api = r->role[0].peer.chan;
 
+	if (api && chan_send(api, IPC_EVENT_EDGE, &up, sizeof(up), &r->for_api[w], 1) == 0)
+		r->for_api[w] = fd_close(r->for_api[w]);
+}
+
+/* Worker w starts: if the api role runs, it is told of the new worker. */
+static int pair_for_edge(struct roles *r, uint32_t w)
+{
 	if (r->for_edge[w] >= 0)
 		return 0;
 	if (new_pair(r, w) < 0)
 		return -errno;
-	if (api && chan_send(api, IPC_EVENT_EDGE, &up, sizeof(up), &r->for_api[w], 1) == 0)
-		r->for_api[w] = fd_close(r->for_api[w]);
+	give_api(r, w);
+	return 0;
+}
+
+int roles_pair(struct roles *r, uint32_t w)
+{
+	struct chan *edge;
+	int k;
+
+	if (w + 1 >= r->n)
+		return -EINVAL;
+	edge = r->role[1 + w].peer.chan;
+	if (!edge || !r->role[0].peer.chan)
+		return -EAGAIN;
+	k = new_pair(r, w);
+	if (k == 0)
+		k = boot_fd(edge, "peer.api", r->for_edge[w]);
+	if (k < 0)
+		return k;
+	r->for_edge[w] = fd_close(r->for_edge[w]);
+	give_api(r, w);
+	log_event(LOG_WARN, "role.pair", "worker=%u", w);
 	return 0;
 }
 

@@ -51,6 +51,8 @@ enum ipc_type {
 	IPC_HOST_IMAGES,     /* -> struct ipc_image[] : images in the store */
 	IPC_HOST_BUILD,	     /* struct ipc_build -> 1 descriptor: the log, read to its end */
 	IPC_HOST_INFO,	     /* -> struct ipc_host_info */
+	IPC_HOST_PAIR,	     /* struct ipc_edge_up: the channel to that worker broke, make another;
+			      * it comes as IPC_EVENT_EDGE. -EAGAIN: the worker is starting */
 
 	/* host -> api, sends */
 	IPC_EVENT_EXITED = 64, /* struct ipc_exited: a sandbox's first process ended by itself */

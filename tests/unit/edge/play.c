@@ -166,6 +166,53 @@ static void do_ports_del(void *arg, uint32_t policy, const struct policy_port_en
 static const struct pinner_ops pinner = { do_pin, do_unpin, do_last_used, do_ports_add,
 	do_ports_del };
 
+/* --- keeper_ops --- */
+
+static struct play_note *note_find(struct play *p, const char *box, struct ip ip,
+	const struct name *name)
+{
+	for (size_t i = 0; i < p->n_notes; i++)
+		if (strcmp(p->notes[i].box, box) == 0 && ip_eq(p->notes[i].kept.ip, ip) &&
+			name_eq(&p->notes[i].kept.name, name))
+			return &p->notes[i];
+	return NULL;
+}
+
+static int do_keep(void *arg, const char *box, const struct kept *k)
+{
+	struct play *p = arg;
+	struct play_note *note = note_find(p, box, k->ip, &k->name);
+
+	p->n_keeps++;
+	if (!note) {
+		assert_true(p->n_notes < PLAY_NOTES_MAX);
+		note = &p->notes[p->n_notes++];
+		str_copy(note->box, sizeof(note->box), str_c(box));
+	}
+	note->kept = *k;
+	return 0;
+}
+
+static void do_forget(void *arg, const char *box, struct ip ip, const struct name *name)
+{
+	struct play *p = arg;
+	struct play_note *note = note_find(p, box, ip, name);
+
+	assert_non_null(note);
+	*note = p->notes[--p->n_notes];
+}
+
+static void do_recall(void *arg, const char *box, kept_fn fn, void *fn_arg)
+{
+	struct play *p = arg;
+
+	for (size_t i = 0; i < p->n_notes; i++)
+		if (strcmp(p->notes[i].box, box) == 0)
+			fn(fn_arg, &p->notes[i].kept);
+}
+
+static const struct keeper_ops keeper = { do_keep, do_forget, do_recall };
+
 /* --- the world --- */
 
 struct play *play_new(const struct play_conf *conf)
@@ -185,11 +232,19 @@ struct play *play_new(const struct play_conf *conf)
 		rc.upstreams[rc.n_upstreams++].port = 53;
 	}
 	rc.pinner = (struct pinner){ &pinner, p };
+	rc.keeper = (struct keeper){ &keeper, p };
+	p->conf = rc;
 	p->now = 1000 * NS_PER_SEC;
 	p->random = UINT64_C(88172645463325252);
 	p->reply = BUF_MAX(DNS_MSG_MAX + 1);
 	assert_int_equal(resolver_new(&rc, &ops, p, &p->r), 0);
 	return p;
+}
+
+void play_restart(struct play *p)
+{
+	resolver_free(p->r);
+	assert_int_equal(resolver_new(&p->conf, &ops, p, &p->r), 0);
 }
 
 void play_free(struct play *p)
@@ -243,6 +298,8 @@ int play_set(struct play *p, uint32_t slot, uint32_t policy_id, const char *text
 	int r;
 
 	snprintf(set.id, sizeof(set.id), "sb-%u", slot);
+	if (p->box)
+		snprintf(set.id, sizeof(set.id), "%s", p->box);
 	assert_int_equal(policy_encode(policy, &blob), 0);
 	r = resolver_set(p->r, &set, buf_str(&blob), &err);
 	buf_done(&blob);

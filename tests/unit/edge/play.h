@@ -10,6 +10,7 @@
 #define PLAY_SENT_MAX  64
 #define PLAY_PINS_MAX  4096
 #define PLAY_PORTS_MAX 4096
+#define PLAY_NOTES_MAX 4096
 
 struct play_sent { /* a question that went upstream */
 	uint64_t sock;
@@ -24,8 +25,13 @@ struct play_pin {
 	struct weir_decision decision;
 	uint64_t last_used;
 };
+struct play_note { /* what the next process will be told */
+	char box[IPC_ID_LEN];
+	struct kept kept;
+};
 struct play {
 	struct resolver *r;
+	struct resolver_conf conf;
 	uint64_t now;
 	struct play_sent sent[PLAY_SENT_MAX];
 	size_t n_sent, n_sent_total;
@@ -33,6 +39,9 @@ struct play {
 	size_t n_pins;
 	struct policy_port_entry ports[PLAY_PORTS_MAX];
 	size_t n_ports;
+	struct play_note notes[PLAY_NOTES_MAX];
+	size_t n_notes, n_keeps;
+	const char *box; /* the id that SET says; NULL: one of the slot's own */
 	struct buf reply; /* the last one */
 	struct dns_client replied_to;
 	size_t n_replies;
@@ -50,6 +59,7 @@ struct play_conf {
 };
 struct play *play_new(const struct play_conf *conf);
 void play_free(struct play *p);
+void play_restart(struct play *p); /* a new process: pins, port tables and notes stay */
 
 /* A policy as words: "deny: allow api.example.com; allow 10.0.0.0/8 8080; deny *.x.org". The word
  * before the colon is the default. A condition that reads as a port is one, as a prefix likewise.

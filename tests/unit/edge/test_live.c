@@ -42,7 +42,7 @@ static int ns_router, ns_host, ns_box[2];
 static char dir[64];
 static pid_t knot, edge;
 static int host_end, api_end; /* our ends of the edge's channels */
-static int map_pins, map_ports, map_floor;
+static int map_pins, map_ports, map_floor, map_names;
 static uint32_t ifindex[2];
 static uint32_t serial;
 static struct ipc_event_dns last_event;
@@ -310,6 +310,7 @@ static void edge_start(const char *resolv)
 	give("map.weir_pins", dup(map_pins));
 	give("map.weir_ports", dup(map_ports));
 	give("map.weir_floor", dup(map_floor));
+	give("map.weir_names", dup(map_names));
 	give("config", memory("dns.qps = 100000\n"));
 	give("resolv", memory(resolv));
 	give("peer.api", api_pair(&api_end));
@@ -722,6 +723,8 @@ static int up(void **state)
 		BPF_MAP_TYPE_HASH, "pins", sizeof(struct weir_pin_key), sizeof(struct weir_pin));
 	map_ports = map_new(BPF_MAP_TYPE_LPM_TRIE, "ports", sizeof(struct weir_port_key),
 		sizeof(struct weir_port));
+	map_names = map_new(BPF_MAP_TYPE_HASH, "names", sizeof(struct weir_name_key),
+		sizeof(struct weir_name));
 	map_floor = map_new(
 		BPF_MAP_TYPE_LPM_TRIE, "floor", sizeof(struct weir_floor_key), sizeof(uint32_t));
 	floor_add("127.0.0.0/8", WEIR_FLOOR_LOOPBACK);

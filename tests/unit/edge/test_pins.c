@@ -285,6 +285,95 @@ static void sandboxes_come_and_go(void **state)
 	play_free(p);
 }
 
+static void names_outlive_the_process(void **state)
+{
+	struct play *p = play_new(NULL);
+
+	play_set(p, 1, 11, "deny: allow h.test 443; allow *.o.test");
+	resolve_from(p, 1, "h.test", "192.0.2.1", 60);
+	resolve_from(p, 1, "a.o.test", "192.0.2.1", 60);
+	resolve_from(p, 1, "b.o.test", "192.0.2.2", 60);
+	play_restart(p);
+	assert_int_equal(play_set(p, 1, 11, "deny: allow h.test 443; allow *.o.test"), 0);
+	/* The next policy finds what the former process learned, and judges it by its own rules. */
+	assert_int_equal(play_set(p, 1, 12, "deny: allow h.test 443"), 0);
+	resolver_retire(p->r, 1, 11);
+	assert_int_equal(p->n_sent, 3);
+	assert_non_null(play_pin(p, 12, "192.0.2.1"));
+	assert_true(pin_of(p, 12, "192.0.2.1")->decision.has_ports);
+	assert_null(play_pin(p, 12, "192.0.2.2"));
+	/* The control: a process that was told nothing knows nothing. */
+	p->conf.keeper = (struct keeper){ 0 };
+	play_restart(p);
+	assert_int_equal(play_set(p, 1, 12, "deny: allow h.test 443"), 0);
+	assert_int_equal(play_set(p, 1, 13, "deny: allow h.test 443"), 0);
+	assert_null(play_pin(p, 13, "192.0.2.1"));
+	play_free(p);
+}
+
+static void notes_are_not_the_next_sandboxes(void **state)
+{
+	struct play *p = play_new(NULL);
+
+	play_set(p, 1, 11, "deny: allow h.test");
+	resolve_from(p, 1, "h.test", "192.0.2.1", 60);
+	play_restart(p); /* and while nobody looked, the slot changed hands */
+	p->box = "sb-other";
+	assert_int_equal(play_set(p, 1, 12, "deny: allow h.test"), 0);
+	assert_null(play_pin(p, 12, "192.0.2.1"));
+	p->box = "sb-1"; /* the control: the same sandbox, wherever it is now */
+	assert_int_equal(play_set(p, 2, 13, "deny: allow h.test"), 0);
+	assert_non_null(play_pin(p, 13, "192.0.2.1"));
+	play_free(p);
+}
+
+static void notes_end_with_what_they_are_about(void **state)
+{
+	struct play *p = play_new(NULL);
+
+	play_set(p, 1, 11, "deny: allow *.h.test");
+	play_set(p, 2, 12, "deny: allow *.h.test");
+	resolve_from(p, 1, "a.h.test", "192.0.2.1", 600);
+	resolve_from(p, 1, "b.h.test", "192.0.2.1", 0);
+	resolve_from(p, 2, "c.h.test", "192.0.2.1", 600);
+	assert_int_equal(p->n_notes, 3);
+	play_wait(p, 2 * MIN_MS); /* one name runs out, the other stays */
+	assert_int_equal(p->n_notes, 2);
+	play_restart(p);
+	play_set(p, 1, 11, "deny: allow *.h.test");
+	play_set(p, 2, 12, "deny: allow *.h.test");
+	resolver_del(p->r, 1);
+	assert_int_equal(p->n_notes, 1);
+	play_wait(p, 20 * MIN_MS);
+	assert_int_equal(p->n_notes, 0);
+	assert_int_equal(p->n_pins, 0);
+	play_free(p);
+}
+
+static void notes_are_few_and_seldom(void **state)
+{
+	struct play *p = play_new(&(struct play_conf){ .qps = 100000, .pins_max = 4096,
+		.cache_entries = 16 });
+	char name[32], ip[32];
+
+	play_set(p, 1, 11, "deny: allow *.h.test");
+	for (int i = 0; i < 20; i++) {
+		resolve_from(p, 1, "a.h.test", "192.0.2.1", 2);
+		play_wait(p, 2500);
+	}
+	assert_int_equal(p->n_keeps, 1); /* answered anew for 50 seconds */
+	play_wait(p, 15000);
+	resolve_from(p, 1, "a.h.test", "192.0.2.1", 2);
+	assert_int_equal(p->n_keeps, 2);
+	for (unsigned int i = 0; i < TENANT_KEPT_MAX + 100; i++) {
+		snprintf(name, sizeof(name), "n%u.h.test", i);
+		snprintf(ip, sizeof(ip), "198.51.%u.%u", 100 + i / 250, 1 + i % 250);
+		resolve_from(p, 1, name, ip, 60);
+	}
+	assert_int_equal(p->n_notes, TENANT_KEPT_MAX);
+	play_free(p);
+}
+
 static void gone_while_asking(void **state)
 {
 	struct play *p = play_new(NULL);
@@ -318,6 +407,10 @@ int main(void)
 		cmocka_unit_test(port_tables_are_shared),
 		cmocka_unit_test(names_of_one_address_are_bounded),
 		cmocka_unit_test(sandboxes_come_and_go),
+		cmocka_unit_test(names_outlive_the_process),
+		cmocka_unit_test(notes_are_not_the_next_sandboxes),
+		cmocka_unit_test(notes_end_with_what_they_are_about),
+		cmocka_unit_test(notes_are_few_and_seldom),
 		cmocka_unit_test(gone_while_asking),
 	};
 

@@ -1,0 +1,256 @@
+"""Roles that die, hang or lose each other while sandboxes live on: what was allowed goes on, what
+was not stays shut, and the rest comes back.
+
+They share a daemon of their own, since its roles are killed."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from kit import daemon as kit
+from kit.api import Api
+
+ALLOWED = {4: "203.0.113.10", 6: "2001:db8:1::10"}
+DENIED = {4: "203.0.113.20", 6: "2001:db8:1::20"}
+SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 434, 438
+libc = ctypes.CDLL(None, use_errno=True)
+
+# An echo conversation that counts: "up", then a line each time a byte came back.
+TALK = """
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], 7), 5)
+s.settimeout(float(sys.argv[2]) if len(sys.argv) > 2 else 10)
+n = 0
+while True:
+    s.sendall(b"x")
+    if not s.recv(1):
+        break
+    n += 1
+    print(n, flush=True)
+    time.sleep(0.01)
+"""
+
+# Never allowed: two sends each few milliseconds, on and on.
+HAMMER = """
+import socket, time
+while True:
+    for family, to in ((socket.AF_INET, "203.0.113.20"), (socket.AF_INET6, "2001:db8:1::20")):
+        try:
+            s = socket.socket(family, socket.SOCK_DGRAM)
+            s.sendto(b"x", (to, 9999))
+            s.close()
+        except OSError:
+            pass
+    time.sleep(0.002)
+"""
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    with kit.Daemon() as d:
+        d.api = Api(d.url, d.key)
+        yield d
+
+
+@pytest.fixture
+def box(daemon, lab):
+    made = []
+
+    def make(egress):
+        made.append(daemon.api.create(egress=egress))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.destroy()
+
+
+def until(condition, what, seconds=20):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, what() if callable(what) else what
+        time.sleep(0.01)
+    return value
+
+
+class Talk:
+    """A conversation inside a sandbox with an echo server, and how far it has come."""
+
+    def __init__(self, box, host):
+        box.put("/root/talk.py", TALK.encode())
+        self.box, self.out = box, "/root/talk-" + host
+        box.sh(f"setsid python3 /root/talk.py {host} >{self.out} 2>&1 </dev/null &")
+        self.goes_on()
+
+    def text(self):
+        return self.box.sh(f"tail -n 1 {self.out}").stdout.strip()
+
+    def goes_on(self):
+        """It is alive now: another byte comes back, on the same connection."""
+        before = self.text()
+        until(lambda: (now := self.text()).isdigit() and now != before, self.text)
+
+    def ended(self):
+        until(lambda: self.text() and not self.text().isdigit(), self.text)
+
+
+def hammer(box):
+    box.put("/root/hammer.py", HAMMER.encode())
+    box.sh("setsid python3 /root/hammer.py >/dev/null 2>&1 </dev/null &")
+    box.denied("default", address=DENIED[4])
+
+
+def nothing_left(lab, since):
+    return [lab.flows(since, dst=DENIED[family]) for family in (4, 6)] == [[], []]
+
+
+def lifted(box, lab, rules):
+    """The control of every "nothing left": the same packets pass once a rule says so."""
+    since = lab.now()
+    box.set_egress(rules + [DENIED[4], DENIED[6]])
+    until(lambda: lab.flows(since, dst=DENIED[4]) and lab.flows(since, dst=DENIED[6]),
+          "the hammer hits nothing even when it may")
+
+
+def back(daemon, role, before):
+    """The role's new process answers."""
+    until(lambda: daemon.role(role) not in (None, before), f"no new {role} role")
+    until(lambda: daemon._ready(os.path.join(daemon.run_dir, "api.addr")), "not ready")
+    daemon.api.__init__(daemon.url, daemon.key)
+
+
+def log_of(daemon):
+    with open(daemon.log_path, errors="replace") as f:
+        return f.read()
+
+
+def test_D17_the_proxy_is_killed(daemon, box, lab):
+    box = box(egress=["allowed.test"])
+    since = lab.now()
+    talk = Talk(box, "allowed.test")
+    hammer(box)
+    gone = []
+    for _ in range(3):
+        pid = daemon.role("edge")
+        began = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: box.dns("allowed.test", timeout=0.2).get("rcode") == 0, "no answers again")
+        gone.append(time.monotonic() - began)
+        assert daemon.role("edge") != pid
+        talk.goes_on()
+        assert box.tcp(ALLOWED[4], 443) == "allow", "a pin was lost"
+        assert box.dns("denied.test")["rcode"] == 3
+    assert min(gone) < 1, gone
+    box.denied("name", name="denied.test")
+    assert nothing_left(lab, since)
+    lifted(box, lab, ["allowed.test"])
+
+
+def test_D17_the_proxy_hangs(daemon, box, lab):
+    """Stopped, as by a debugger: names wait, pinned flows live, and no other way out opens."""
+    box = box(egress=["allowed.test", "*.wild.test"])
+    talk = Talk(box, "allowed.test")
+    hammer(box)
+    since = lab.now()
+    pid = daemon.role("edge")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for got in box.probe(*[
+                {"dns": "stuck.wild.test", "type": "A", "server": server, "tcp": tcp, "timeout": 1}
+                for server in (None, "8.8.8.8", lab.resolver4, lab.about["resolver6"])
+                for tcp in (False, True)]):
+            assert got.get("rcode") is None, got
+        talk.goes_on()
+        assert box.tcp(ALLOWED[4], 443) == "allow"
+        assert box.tcp("203.0.113.41", 443) == "refused", "an address nobody was told"
+        assert lab.queries(since, name="stuck.wild.test") == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    # The control: the same name, once the proxy runs.
+    until(lambda: box.dns("stuck.wild.test", timeout=0.5).get("rcode") == 0, "still stuck")
+    assert lab.queries(since, name="stuck.wild.test")
+    assert box.tcp("203.0.113.41", 443) == "allow"
+    assert nothing_left(lab, since)
+    lifted(box, lab, ["allowed.test"])
+
+
+def test_D12_names_outlive_the_proxy(daemon, box, lab):
+    """A policy change right after a restart of the edge: the new policy allows the same name, and
+    the connection that the name opened before goes on, though this edge was never asked."""
+    box = box(egress=["allowed.test", "other.test:7"])
+    ported = {4: "203.0.113.23", 6: "2001:db8:1::23"}
+    for name in ("allowed.test", "other.test"):
+        for kind in ("A", "AAAA"):
+            assert box.dns(name, kind)["addresses"]
+    talks = [Talk(box, where[family]) for where in (ALLOWED, ported) for family in (4, 6)]
+    for victim in ("edge", "host"):
+        since = lab.now()
+        pid = daemon.role("edge")
+        if victim == "edge":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            daemon.kill9()
+            daemon.start()
+        back(daemon, "edge", pid)
+        box.set_egress([f"{victim}.test", "allowed.test", "other.test:7"])
+        for talk in talks:
+            talk.goes_on()
+        for family in (4, 6):
+            assert box.tcp(ALLOWED[family], 443) == "allow"
+            assert box.tcp(ported[family], 443) == "refused", "the port is part of the rule still"
+        assert lab.queries(since, name="allowed.test") == [], "nobody asked anew"
+    # The control: what the new policy does not name any more is cut.
+    box.set_egress(["other.test:7"])
+    for family, talk in zip((4, 6), talks):
+        talk.ended()
+        box.denied("cut", address=ALLOWED[family])
+    for talk in talks[2:]:
+        talk.goes_on()
+
+
+def shared_socket(one, other):
+    """A duplicate of the socket by which two processes talk to each other."""
+    out = subprocess.run(["ss", "-xapH"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    ends = {}
+    for line in out.splitlines():
+        words = line.split()
+        if words[0] == "u_seq" and f"pid={one}," in line:
+            fd = next(p.split("fd=")[1].split(")")[0] for p in line.split("(")
+                      if f"pid={one}," in p)
+            ends[words[7]] = int(fd)  # by the far end's number
+    for line in out.splitlines():
+        words = line.split()
+        if words[0] == "u_seq" and f"pid={other}," in line and words[5] in ends:
+            pidfd = libc.syscall(SYS_PIDFD_OPEN, one, 0)
+            fd = libc.syscall(SYS_PIDFD_GETFD, pidfd, ends[words[5]], 0)
+            os.close(pidfd)
+            assert fd >= 0, os.strerror(ctypes.get_errno())
+            return socket.socket(fileno=fd)
+    raise LookupError(f"{one} and {other} share no socket:\n{out}")
+
+
+def test_L6_the_channel_between_living_roles_breaks(daemon, box, lab):
+    box = box(egress=["allowed.test"])
+    talk = Talk(box, "allowed.test")
+    hammer(box)
+    since = lab.now()
+    api, edge = daemon.role("api"), daemon.role("edge")
+    for i in range(2):
+        with shared_socket(api, edge) as s:
+            s.shutdown(socket.SHUT_RDWR)
+        until(lambda: log_of(daemon).count("role.pair") > i, "nobody paired them")
+        # Refusals are told again, policies reach the edge again, nobody was restarted for it.
+        name = f"again{i}.test"
+        until(lambda: box.dns(name)["rcode"] == 3 and
+              [d for d in box.denials() if d.get("name") == name], "the edge cannot be heard")
+        box.set_egress(["allowed.test", f"{i}.wild.test"])
+        assert box.dns(f"{i}.wild.test")["addresses"] == ["203.0.113.41"]
+        assert box.dns("other.test")["rcode"] == 3
+        talk.goes_on()
+    assert (daemon.role("api"), daemon.role("edge")) == (api, edge)
+    assert nothing_left(lab, since)
+    lifted(box, lab, ["allowed.test"])
