@@ -23,12 +23,18 @@ check-%:
 	@python3 scripts/check.py $*
 
 bench: all
+	@scripts/deps.sh run bench
 	@python3 bench/bench.py
 
 # Each target for FUZZ_SECONDS, starting from its corpus.
 fuzz:
 	@scripts/deps.sh build
 	@scripts/fuzz.sh
+
+# Which lines of src/ the suite runs; needs no other build.
+coverage:
+	@scripts/deps.sh
+	@python3 scripts/coverage.py
 
 soak: all
 	@python3 bench/soak.py
@@ -38,9 +44,9 @@ install: all
 	@meson install -C $(BUILD) --quiet
 
 clean:
-	rm -rf build build-clang build-asan build-fuzz
+	rm -rf build build-clang build-asan build-fuzz build-coverage
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-.PHONY: all deps-build demo check bench fuzz soak install clean format
+.PHONY: all deps-build demo check bench fuzz coverage soak install clean format

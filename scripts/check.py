@@ -3,8 +3,9 @@
 
 Each stage writes build/check/<stage>.log, says how long it took and what it counted. A stage that
 fails shows the end of its log; later stages still run unless they need it. Skips are listed with
-their reasons, then failures by name: whoever sees only the end sees what matters. The last line is "N passed, N failed, N skipped"; the exit status is 0 only if nothing
-failed. `--list` names the stages.
+their reasons, then failures by name: whoever sees only the end sees what matters. The last line is
+"N passed, N failed, N skipped"; the exit status is 0 only if nothing failed. `--list` names the
+stages. WEIR_BUILD names another build directory than build.
 """
 
 import json
@@ -17,7 +18,8 @@ import time
 import xml.etree.ElementTree as ET
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-LOGS = os.path.join(ROOT, "build", "check")
+BUILD = os.environ.get("WEIR_BUILD", "build")
+LOGS = os.path.join(ROOT, BUILD, "check")
 START = time.monotonic()
 SILENCE_S = 30  # a stage that takes longer says that it is still there
 
@@ -150,8 +152,8 @@ def setup(log, build, *options, env=None):
 
 def stage_gcc(log):
     "build with gcc, warnings are errors"
-    setup(log, "build")
-    run(log, "ninja", "-C", "build")
+    setup(log, BUILD)
+    run(log, "ninja", "-C", BUILD)
     count = Count()
     count.passed = 1
     return count
@@ -159,9 +161,9 @@ def stage_gcc(log):
 
 def stage_unit(log):
     "unit, property and replay tests"
-    run(log, "meson", "test", "-C", "build", "--no-rebuild", "--print-errorlogs",
+    run(log, "meson", "test", "-C", BUILD, "--no-rebuild", "--print-errorlogs",
         "--timeout-multiplier", "3", ok=None)
-    return meson_results("build")
+    return meson_results(BUILD)
 
 
 def stage_clang(log):
@@ -276,7 +278,7 @@ NEEDS = {"unit": "gcc", "netlab": "gcc", "product": "gcc", "client": "gcc", "att
 
 def heartbeat(name, done):
     while not done.wait(SILENCE_S):
-        say(f"  {name}: still running, log in build/check/{name}.log")
+        say(f"  {name}: still running, log in {BUILD}/check/{name}.log")
 
 
 def main():
