@@ -55,25 +55,33 @@ static int inside(struct rtnl *n, const struct slotnet_plan *p, struct err *err)
 		err);
 }
 
-/* In the router namespace: the other end. */
+/* In the router namespace: the other end, without an address (see the header). */
 static int outside(struct rtnl *n, const struct slotnet_plan *p, uint32_t ifindex, struct err *err)
 {
 	struct ip peer = ip_v4(WEIR_LINK_SANDBOX), peer6 = link_local6(2);
 	struct link_route to_own = { .to = prefix_of(p->ip4, 32), .ifindex = ifindex, .via = peer };
 	int r;
 
-	if ((r = link_addr(n, ifindex, ip_v4(WEIR_LINK_GATEWAY), 30, false, err)) < 0 ||
-		(r = link_up(n, ifindex, err)) < 0 ||
+	if ((r = link_up(n, ifindex, err)) < 0 ||
 		(r = link_neigh(n, ifindex, peer, mac_sandbox, err)) < 0 ||
 		(r = link_route(n, &to_own, err)) < 0 || !p->ip6.family)
 		return r;
 	to_own = (struct link_route){
 		.to = prefix_of(p->ip6, 128), .ifindex = ifindex, .via = peer6
 	};
-	if ((r = link_addr(n, ifindex, link_local6(1), 64, false, err)) < 0 ||
-		(r = link_neigh(n, ifindex, peer6, mac_sandbox, err)) < 0)
-		return r;
-	return link_route(n, &to_own, err);
+	r = link_neigh(n, ifindex, peer6, mac_sandbox, err);
+	return r < 0 ? r : link_route(n, &to_own, err);
+}
+
+int slotnet_gateway(struct rtnl *router, struct err *err)
+{
+	int lo = link_index(router, "lo"), r = lo;
+
+	if (r >= 0)
+		r = link_up(router, (uint32_t)lo, err);
+	if (r == 0)
+		r = link_addr(router, (uint32_t)lo, ip_v4(WEIR_LINK_GATEWAY), 32, true, err);
+	return r < 0 ? err_wrap(err, r, "the gateway's address") : 0;
 }
 
 static int agent_listener(struct err *err)

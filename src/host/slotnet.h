@@ -2,9 +2,18 @@
  * The network of one slot: an anonymous namespace and the link between it and the router.
  *
  *	slot namespace                         router namespace
- *	eth0  169.254.77.2/32, own/32          w<N>  169.254.77.1/30
- *	      fe80::77:2, own6/128                   fe80::77:1
- *	default via 169.254.77.1 src own       own/32 via 169.254.77.2 dev w<N>
+ *	eth0  169.254.77.2/32, own/32          w<N>  no address at all
+ *	      fe80::77:2, own6/128
+ *	default via 169.254.77.1 src own       own/32 via 169.254.77.2 onlink dev w<N>
+ *	        via fe80::77:1                 own6/128 via fe80::77:2 onlink dev w<N>
+ *	                                       lo    169.254.77.1/32, once
+ *
+ * The gateway is the same on every link, and the kernel keeps routes to one destination in one
+ * list: with an address on each link, a lookup of 169.254.77.2 walked a thousand entries at a
+ * thousand sandboxes, for each packet. So no link has an address. The gateway's IPv4 address is on
+ * lo; its IPv6 address is on nothing, as only DNS is sent there, and that is steered. Whoever
+ * speaks to 169.254.77.2 binds to the link, and for want of a route the kernel takes it at its
+ * word.
  *
  * MACs are constants and neighbours permanent, so the machine's neighbour table plays no part. The
  * link is made inside the two namespaces directly: no daemon of the host ever sees it. It comes up
@@ -25,6 +34,9 @@ struct slotnet {
 	int ns, agent_fd;
 	uint32_t ifindex; /* in the router namespace */
 };
+
+/* Once in the router namespace, before the first slot. Stands already: 0. */
+int slotnet_gateway(struct rtnl *router, struct err *err);
 
 /* router: a socket in the router namespace router_ns. On failure nothing is left. */
 int slotnet_make(struct rtnl *router, int router_ns, const struct slotnet_plan *plan,

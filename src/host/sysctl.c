@@ -6,39 +6,39 @@
 #define MEMO_MAX 16384 /* some dozens of lines at most: two per outside interface */
 
 static const struct sysctl_value {
-	const char *key, *value;
+	const char *key, *value; /* below net/ipv4, or net/ipv6/conf */
 	bool ipv6;
 } router_values[] = {
-	{ "net/ipv4/ip_forward", "1", false },
+	{ "ip_forward", "1", false },
 	/* Many links carry the same addresses: the reverse path is the tc program's business. */
-	{ "net/ipv4/conf/all/rp_filter", "0", false },
-	{ "net/ipv4/conf/default/rp_filter", "0", false },
+	{ "conf/all/rp_filter", "0", false },
+	{ "conf/default/rp_filter", "0", false },
 	/* One sandbox's bad path must not slow the next one that gets its address. */
-	{ "net/ipv4/tcp_no_metrics_save", "1", false },
-	{ "net/ipv4/conf/all/accept_redirects", "0", false },
-	{ "net/ipv4/conf/default/accept_redirects", "0", false },
-	{ "net/ipv4/conf/all/send_redirects", "0", false },
-	{ "net/ipv4/conf/default/send_redirects", "0", false },
-	{ "net/ipv6/conf/all/forwarding", "1", true },
-	{ "net/ipv6/conf/default/forwarding", "1", true },
-	{ "net/ipv6/conf/all/accept_ra", "0", true },
-	{ "net/ipv6/conf/default/accept_ra", "0", true },
-	{ "net/ipv6/conf/default/autoconf", "0", true },
-	{ "net/ipv6/conf/default/accept_redirects", "0", true },
-	{ "net/ipv6/conf/default/accept_dad", "0", true },
-	{ "net/ipv6/conf/default/dad_transmits", "0", true },
-	{ "net/ipv6/conf/default/addr_gen_mode", "1", true }, /* only addresses that we set */
-	{ "net/ipv6/conf/default/router_solicitations", "0", true },
+	{ "tcp_no_metrics_save", "1", false },
+	{ "conf/all/accept_redirects", "0", false },
+	{ "conf/default/accept_redirects", "0", false },
+	{ "conf/all/send_redirects", "0", false },
+	{ "conf/default/send_redirects", "0", false },
+	{ "all/forwarding", "1", true },
+	{ "default/forwarding", "1", true },
+	{ "all/accept_ra", "0", true },
+	{ "default/accept_ra", "0", true },
+	{ "default/autoconf", "0", true },
+	{ "default/accept_redirects", "0", true },
+	{ "default/accept_dad", "0", true },
+	{ "default/dad_transmits", "0", true },
+	{ "default/addr_gen_mode", "1", true }, /* only addresses that we set */
+	{ "default/router_solicitations", "0", true },
 }, slot_values[] = {
 	/* root inside binds port 80 and pings without capabilities in this namespace */
-	{ "net/ipv4/ip_unprivileged_port_start", "0", false },
-	{ "net/ipv4/ping_group_range", "0 2147483647", false },
-	{ "net/ipv6/conf/default/accept_ra", "0", true },
-	{ "net/ipv6/conf/default/autoconf", "0", true },
-	{ "net/ipv6/conf/default/accept_dad", "0", true },
-	{ "net/ipv6/conf/default/dad_transmits", "0", true },
-	{ "net/ipv6/conf/default/addr_gen_mode", "1", true },
-	{ "net/ipv6/conf/default/router_solicitations", "0", true },
+	{ "ip_unprivileged_port_start", "0", false },
+	{ "ping_group_range", "0 2147483647", false },
+	{ "default/accept_ra", "0", true },
+	{ "default/autoconf", "0", true },
+	{ "default/accept_dad", "0", true },
+	{ "default/dad_transmits", "0", true },
+	{ "default/addr_gen_mode", "1", true },
+	{ "default/router_solicitations", "0", true },
 };
 
 static int key_path(const char *key, char *ret, size_t size)
@@ -143,18 +143,33 @@ int sysctl_restore(const char *memo)
 	return unlink(memo) < 0 ? -errno : 0;
 }
 
+/*
+ * Keys below one directory each. Below /proc/sys/net the kernel keeps the entries of all network
+ * namespaces in one hash chain per name, so each walk through "ipv4" or "ipv6" costs as much as
+ * there are slots: the directory is opened once.
+ */
+static int set_below(const char *dir, const struct sysctl_value *v, size_t n, bool ipv6,
+	struct err *err)
+{
+	auto_fd int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 ? -errno : 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (v[i].ipv6 == ipv6) {
+			r = file_write_kernel(fd, v[i].key, str_c(v[i].value));
+			if (r < 0)
+				return err_sys(err, r, "set %s/%s to %s", dir, v[i].key, v[i].value);
+		}
+	return r < 0 ? err_sys(err, r, "open %s", dir) : 0;
+}
+
 static int set_all(const struct sysctl_value *v, size_t n, bool ipv6, struct err *err)
 {
-	for (size_t i = 0; i < n; i++) {
-		int r;
+	int r = set_below("/proc/sys/net/ipv4", v, n, false, err);
 
-		if (v[i].ipv6 && !ipv6)
-			continue;
-		r = sysctl_set(v[i].key, v[i].value, err);
-		if (r < 0)
-			return r;
-	}
-	if (ipv6 || !sysctl_exists("net/ipv6/conf/default/disable_ipv6"))
+	if (r < 0 || ipv6)
+		return r < 0 ? r : set_below("/proc/sys/net/ipv6/conf", v, n, true, err);
+	if (!sysctl_exists("net/ipv6/conf/default/disable_ipv6"))
 		return 0;
 	return sysctl_set("net/ipv6/conf/default/disable_ipv6", "1", err);
 }

@@ -92,6 +92,8 @@ static int make_network(struct daemon *d, struct err *err)
 		r = nft_load(buf_str(&script), err);
 	if (r == 0)
 		r = steer_routes(&d->router, d->uplink.ipv6, err);
+	if (r == 0)
+		r = slotnet_gateway(&d->router, err);
 	if (r < 0)
 		return r;
 	/* Lost packets are no danger, only no use: say it, and go on. */

@@ -186,6 +186,8 @@ static void test_slots(void **state)
 	struct slotnet net[2];
 	struct err err = { .code = 0 };
 
+	ok(slotnet_gateway(&l->router, &err), &err);
+	ok(slotnet_gateway(&l->router, &err), &err); /* stands already */
 	for (uint32_t i = 0; i < 2; i++) {
 		char name[16];
 
