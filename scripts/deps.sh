@@ -1,8 +1,8 @@
 #!/bin/sh
-# Install the Debian packages that Weir needs. Groups: build, run, demo, test; build, run and test by
-# default, and test holds demo.
+# Install the Debian packages that Weir needs. Groups: build, run, demo, test, bench (what is
+# measured against); build, run and test by default, and test holds demo.
 #
-#	scripts/deps.sh [build] [run] [demo] [test]
+#	scripts/deps.sh [build] [run] [demo] [test] [bench]
 #
 # Fast when everything is there: one dpkg-query, no network. Otherwise as root: apt-get, with its
 # progress. Nothing is removed and no source is added.
@@ -18,6 +18,7 @@ demo="knot"
 test="$demo python3-pytest bind9-dnsutils mandoc tcpdump iputils-ping socat strace gdb iperf3
 	qemu-system-x86 busybox-static linux-image-cloud-amd64 cpio kmod zstd runc bubblewrap
 	hyperfine wrk"
+bench="runc conmon bubblewrap libnftables1 iptables iperf3"
 
 groups=${*:-build run test}
 want=
@@ -27,7 +28,8 @@ for group in $groups; do
 	run) want="$want $run" ;;
 	demo) want="$want $demo" ;;
 	test) want="$want $test" ;;
-	*) echo "deps: no group called $group (build, run, demo, test)" >&2; exit 2 ;;
+	bench) want="$want $bench" ;;
+	*) echo "deps: no group called $group (build, run, demo, test, bench)" >&2; exit 2 ;;
 	esac
 done
 
