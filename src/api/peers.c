@@ -10,7 +10,12 @@
 #define PAIR_MS	    200 /* a broken channel is asked for again this often */
 #define LEARNED_MAX (1u << 20) /* text of all workers about one sandbox */
 
-/* --- the host role --- */
+/* --- the host role ---
+ *
+ * Its end is ours: on_host_close() stops us, and the next start finishes or undoes what the rows say
+ * was under way. So a call that was cut off is never answered: whoever asked would take it for a
+ * failure and write that down, though nobody can tell how far the host role had come.
+ */
 
 struct host_wait {
 	host_fn fn;
@@ -23,7 +28,9 @@ static void on_host_reply(struct chan_msg *m, void *arg)
 	struct err err;
 
 	free(arg);
-	if (m->status < 0) {
+	if (m->status == -ECONNRESET && !m->payload.n) {
+		return; /* the channel's word, not the host role's */
+	} else if (m->status < 0) {
 		chan_err(m, &err);
 		w.fn(m, &err, w.arg);
 	} else {
@@ -46,6 +53,8 @@ void host_call(struct api *a, uint16_t type, const void *payload, size_t n, int 
 			return;
 	}
 	free(w);
+	if (r == -ECONNRESET)
+		return; /* on_host_close() is on its way */
 	err_sys(&err, a->host ? r : -ENOTCONN, "ask the host role");
 	fn(NULL, &err, arg);
 }
