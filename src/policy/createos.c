@@ -5,11 +5,9 @@
  * make unambiguous: brackets, a slash, two colons or more, at most one.
  */
 #include "policy/createos.h"
-
-#define QUOTE_MAX 80 /* of a faulty entry in the error text */
+#include "policy/target.h"
 
 struct entry {
-	struct str text;   /* as given */
 	struct str target; /* name, pattern, address or prefix */
 	struct str port;   /* p is NULL: none */
 };
@@ -20,7 +18,7 @@ static int cut_entry(struct str text, struct entry *ret, const char **why)
 	struct str rest;
 	ssize_t at;
 
-	*ret = (struct entry){ .text = text, .target = text };
+	*ret = (struct entry){ .target = text };
 	if (str_starts(text, STR("["))) {
 		at = str_find(text, ']');
 		if (at < 0) {
@@ -68,43 +66,6 @@ static int add_port(struct policy *p, struct str port, const char **why)
 	return policy_add_port(p, POLICY_TCP_UDP, (uint16_t)n, (uint16_t)n);
 }
 
-static int add_target(struct policy *p, struct str target, const struct policy_floor *floor,
-	const char **why)
-{
-	struct name_pattern pattern;
-	struct prefix prefix;
-	enum weir_floor inside;
-	int r;
-
-	if (prefix_from(target, false, &prefix) < 0) {
-		if (str_find(target, '/') >= 0 || str_find(target, ':') >= 0) {
-			*why = "expected a network such as 10.0.0.0/8 or 2001:db8::/32, or an "
-			       "address";
-			return -EINVAL;
-		}
-		r = name_pattern_from(target, false, &pattern, why);
-		return r < 0 ? r : policy_add_name(p, pattern);
-	}
-	inside = policy_floor_covers(floor, prefix);
-	if (inside != WEIR_FLOOR_NONE) {
-		*why = policy_floor_text(inside);
-		return -EACCES;
-	}
-	return policy_add_prefix(p, prefix);
-}
-
-static int refuse(struct err *err, int r, size_t i, struct str text, const char *why)
-{
-	char quoted[QUOTE_MAX + 1];
-	size_t n = 0;
-
-	for (; n < text.n && n < QUOTE_MAX; n++)
-		quoted[n] = text.p[n] >= ' ' && text.p[n] < 0x7f ? text.p[n] : '?';
-	quoted[n] = '\0';
-	return err_field(err, r, ERR_INVALID, "egress", "egress[%zu] \"%s%s\"%s: %s", i, quoted,
-		text.n > QUOTE_MAX ? "…" : "", r == -EACCES ? " cannot be opened by a rule" : "", why);
-}
-
 int createos_policy(const struct str *rules, size_t n, const struct policy_floor *floor,
 	struct policy **ret, struct err *err)
 {
@@ -131,13 +92,15 @@ int createos_policy(const struct str *rules, size_t n, const struct policy_floor
 		if (r == 0)
 			r = policy_add_rule(p, WEIR_ALLOW);
 		if (r == 0)
-			r = add_target(p, entry.target, floor, &why);
+			r = target_add(p, entry.target, false, floor, &why);
 		if (r == 0)
 			r = add_port(p, entry.port, &why);
-		if (r == -ENOMEM)
-			return err_set(err, r, ERR_INTERNAL, "out of memory");
-		if (r < 0)
-			return refuse(err, r, i, text, why);
+		if (r < 0) {
+			char place[32];
+
+			snprintf(place, sizeof(place), "egress[%zu]", i);
+			return target_refuse(err, r, "egress", place, text, why);
+		}
 	}
 	if (everything) {
 		policy_free(p);

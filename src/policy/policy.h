@@ -25,7 +25,7 @@
 #include "bpf/maps.h"
 #include "policy/name.h"
 
-#define POLICY_RULES_MAX    4096u /* OpenSandbox's limit; CreateOS stops at 256 */
+#define POLICY_RULES_MAX    8192u /* the largest dialect allows 4096, besides the platform's own */
 #define POLICY_NAMES_MAX    16384u /* over all rules */
 #define POLICY_PREFIXES_MAX 16384u
 #define POLICY_PORTS_MAX    16384u

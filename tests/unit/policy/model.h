@@ -49,7 +49,12 @@ static inline struct model_verdict model_lookup(const struct policy_image *img,
 	struct weir_decision d = pin ? pin->img.decision : model_decision(img, addr);
 	const struct policy_port_entry *e;
 
-	if (!d.has_ports)
+	if (d.ports & WEIR_PORTS_RANGE)
+		return weir_range_has(&d, proto, port) ?
+			(struct model_verdict){ !!(d.ports & WEIR_PORTS_ALLOW), d.rule, true, false } :
+			(struct model_verdict){ !!(d.ports & WEIR_PORTS_ELSE), WEIR_RULE_NONE,
+				false, false };
+	if (!d.ports)
 		return (struct model_verdict){ d.verdict, d.rule, false, false };
 	e = pin ? model_port(pin->img.ports, pin->img.n_ports, d.table, proto, port) :
 		  model_port(img->ports, img->n_ports, d.table, proto, port);

@@ -23,7 +23,7 @@ static void header(void **state)
 	assert_int_equal(policy_compile(allow, &knobs, &img, NULL), 0);
 	assert_int_equal(img.header.fallback.verdict, WEIR_ALLOW);
 	assert_int_equal(img.header.fallback.rule, WEIR_RULE_NONE);
-	assert_int_equal(img.header.fallback.has_ports, 0);
+	assert_int_equal(img.header.fallback.ports, 0);
 	assert_int_equal(img.header.smtp + img.header.reject + img.header.other_protocols, 3);
 	assert_int_equal(img.header.restrictive, 0);
 	assert_int_equal(img.n_ports + img.n_prefixes, 0);
@@ -34,7 +34,55 @@ static void header(void **state)
 	policy_image_done(&img);
 }
 
-/* A rule over a thousand prefixes has one port table; one port needs one key beside the bases. */
+/* One rule with one range is told by the decision itself, exactly; with all of both it is no more
+ * than the rule's action. */
+static void a_range_needs_no_table(void **state)
+{
+	static const enum policy_proto protos[] = { POLICY_TCP, POLICY_UDP, POLICY_TCP_UDP };
+
+	for (unsigned int i = 0; i < 3 * 4; i++) {
+		enum weir_verdict fallback = i & 1, action = i >> 1 & 1;
+		auto_policy struct policy *p = policy_new(POLICY_NATIVE, fallback);
+		const struct weir_decision *d;
+		struct policy_image img;
+		struct ip addr;
+
+		ip_from(STR("1.1.1.1"), &addr);
+		policy_add_rule(p, action);
+		add_prefix(p, "1.1.1.1");
+		policy_add_port(p, protos[i / 4], 20, 8080);
+		assert_int_equal(policy_compile(p, &no_knobs, &img, NULL), 0);
+		assert_int_equal(img.n_ports, 0);
+		d = &img.prefixes[0].decision;
+		assert_true(d->ports & WEIR_PORTS_RANGE);
+		assert_int_equal(d->verdict, action && fallback);
+		for (uint32_t port = 0; port < 65536; port++) {
+			struct policy_verdict want =
+				policy_reference(p, addr, IPPROTO_TCP, (uint16_t)port, NULL, 0);
+			struct model_verdict got =
+				model_lookup(&img, NULL, addr, IPPROTO_TCP, (uint16_t)port);
+
+			if (got.verdict != want.verdict || got.rule != want.rule)
+				fail_msg("case %u: wrong at %u", i, port);
+		}
+		policy_image_done(&img);
+	}
+}
+
+static void all_ports_by_name(void **state)
+{
+	auto_policy struct policy *p = policy_new(POLICY_NATIVE, WEIR_DENY);
+	struct policy_image img;
+
+	policy_add_rule(p, WEIR_ALLOW);
+	add_prefix(p, "1.1.1.1");
+	policy_add_port(p, POLICY_TCP_UDP, 0, 65535);
+	assert_int_equal(policy_compile(p, &no_knobs, &img, NULL), 0);
+	assert_int_equal(img.prefixes[0].decision.verdict, WEIR_ALLOW); /* echo passes */
+	policy_image_done(&img);
+}
+
+/* A rule over a thousand prefixes has one port table; a port needs one key beside the bases. */
 static void tables_are_shared(void **state)
 {
 	auto_policy struct policy *p = policy_new(POLICY_NATIVE, WEIR_DENY);
@@ -44,9 +92,10 @@ static void tables_are_shared(void **state)
 	for (uint32_t i = 0; i < 1000; i++)
 		policy_add_prefix(p, prefix_of(ip_v4(0x0b000000 + i * 256), 24));
 	policy_add_port(p, POLICY_TCP, 443, 443);
+	policy_add_port(p, POLICY_TCP, 8443, 8443);
 	assert_int_equal(policy_compile(p, &no_knobs, &img, NULL), 0);
 	assert_int_equal(img.n_prefixes, 1000);
-	assert_int_equal(img.n_ports, 3);
+	assert_int_equal(img.n_ports, 4);
 	for (size_t i = 0; i < img.n_prefixes; i++)
 		assert_int_equal(img.prefixes[i].decision.table, 1);
 	policy_image_done(&img);
@@ -65,8 +114,9 @@ static void ranges(void **state)
 		policy_add_rule(p, WEIR_ALLOW);
 		add_prefix(p, "1.1.1.1");
 		policy_add_port(p, POLICY_UDP, (uint16_t)lo, hi);
+		policy_add_port(p, POLICY_TCP, 443, 443); /* two need a table */
 		assert_int_equal(policy_compile(p, &no_knobs, &img, NULL), 0);
-		assert_in_range(img.n_ports, 2, 32);
+		assert_in_range(img.n_ports, 3, 33);
 		for (uint32_t port = 0; port < 65536; port++) {
 			const struct policy_port_entry *e =
 				model_port(img.ports, img.n_ports, 1, IPPROTO_UDP, (uint16_t)port);
@@ -127,6 +177,7 @@ static void nesting(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(header),
+		cmocka_unit_test(a_range_needs_no_table), cmocka_unit_test(all_ports_by_name),
 		cmocka_unit_test(tables_are_shared), cmocka_unit_test(ranges),
 		cmocka_unit_test(limits), cmocka_unit_test(nesting) };
 

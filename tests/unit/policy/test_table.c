@@ -7,6 +7,8 @@
 #include "model.h"
 #include "policy/createos.h"
 #include "policy/floor.h"
+#include "policy/opensandbox.h"
+#include "policy/sandbox0.h"
 #include "../unit.h"
 
 #define WORDS_MAX 20
@@ -93,14 +95,120 @@ static void add_ports(struct str list)
 	}
 }
 
+static int from_opensandbox(struct str *w, size_t n, struct err *err)
+{
+	struct opensandbox_rule rules[WORDS_MAX];
+	struct str deny[WORDS_MAX], allow[WORDS_MAX];
+	struct opensandbox_always always = { .deny = deny, .allow = allow };
+	size_t n_rules = 0;
+
+	for (size_t i = 3; i < n; i++) {
+		struct str t = w[i];
+
+		if (str_starts(t, STR("always-")))
+			deny[always.n_deny++] = str_skip(t, 7);
+		else if (str_starts(t, STR("always+")))
+			allow[always.n_allow++] = str_skip(t, 7);
+		else
+			rules[n_rules++] = (struct opensandbox_rule){ .allow = t.p[0] == '+',
+				.target = str_skip(t, 1) };
+	}
+	return opensandbox_policy(str_eq_c(w[2], "allow"), rules, n_rules, &always, &floor_list,
+		&policy, err);
+}
+
+/* The lists of one sandbox0 document, in place. */
+struct shelf {
+	struct str texts[4][WORDS_MAX];
+	struct sandbox0_port ports[2][WORDS_MAX];
+};
+
+static size_t cut_list(struct str list, struct str *ret)
+{
+	size_t n = 0;
+
+	while (list.p && n < WORDS_MAX)
+		ret[n++] = str_cut(&list, ',');
+	return n;
+}
+
+static size_t cut_ports(struct str list, struct sandbox0_port *ret)
+{
+	size_t n = 0;
+
+	while (list.p && n < WORDS_MAX) {
+		struct str text = str_cut(&list, ','), lo;
+		struct str range = str_cut(&text, '/');
+
+		lo = str_cut(&range, '-');
+		ret[n++] = (struct sandbox0_port){ .port = port_word(lo),
+			.end = range.p ? port_word(range) : 0,
+			.protocol = text };
+	}
+	return n;
+}
+
+static void read_list(struct str word, const char *prefix, struct sandbox0_lists *l,
+	struct shelf *shelf, unsigned int half)
+{
+	struct str list = word, name = str_cut(&list, '=');
+
+	if (!str_starts(name, str_c(prefix)))
+		return;
+	name = str_skip(name, strlen(prefix));
+	if (str_caseeq(name, STR("domains"))) {
+		l->domains = shelf->texts[half];
+		l->n_domains = cut_list(list, shelf->texts[half]);
+	} else if (str_caseeq(name, STR("cidrs"))) {
+		l->cidrs = shelf->texts[2 + half];
+		l->n_cidrs = cut_list(list, shelf->texts[2 + half]);
+	} else if (str_caseeq(name, STR("ports"))) {
+		l->ports = shelf->ports[half];
+		l->n_ports = cut_ports(list, shelf->ports[half]);
+	} else {
+		complain("unknown list:", word);
+	}
+}
+
+static int from_sandbox0(struct str *w, size_t n, struct err *err)
+{
+	struct sandbox0_ask ask = { .block_all = str_eq_c(w[2], "block-all") };
+	struct sandbox0_rule rules[WORDS_MAX] = { 0 };
+	static struct shelf shelves[WORDS_MAX + 1];
+
+	for (size_t i = 3; i < n; i++) {
+		struct str rest = w[i];
+
+		if (str_find(w[i], ';') < 0) {
+			read_list(w[i], "allowed", &ask.allowed, &shelves[WORDS_MAX], 0);
+			read_list(w[i], "denied", &ask.denied, &shelves[WORDS_MAX], 1);
+			continue;
+		}
+		ask.rules = rules;
+		rules[ask.n_rules].allow = str_eq_c(str_cut(&rest, ';'), "allow");
+		while (rest.p)
+			read_list(str_cut(&rest, ';'), "", &rules[ask.n_rules].match,
+				&shelves[ask.n_rules], 0);
+		ask.n_rules++;
+	}
+	return sandbox0_policy(&ask, &floor_list, &policy, err);
+}
+
 static void do_policy(struct str *w, size_t n)
 {
 	struct err err;
+	int r = 0;
 
 	policy = policy_free(policy);
-	if (!str_eq_c(w[1], "createos"))
+	if (str_eq_c(w[1], "createos"))
+		r = createos_policy(w + 2, n - 2, &floor_list, &policy, &err);
+	else if (str_eq_c(w[1], "opensandbox"))
+		r = from_opensandbox(w, n, &err);
+	else if (str_eq_c(w[1], "sandbox0"))
+		r = from_sandbox0(w, n, &err);
+	else
 		policy = policy_new(POLICY_NATIVE, str_eq_c(w[1], "allow"));
-	else if (createos_policy(w + 2, n - 2, &floor_list, &policy, &err) < 0)
+	if (r < 0)
 		fail_msg("row %s: %s", row, err.text);
 }
 
