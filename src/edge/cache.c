@@ -1,20 +1,24 @@
-/* The cache: see the header. A hash table for finding, a list in order of use for leaving. */
+/* The cache: see the header. A hash table for finding, a list in order of age for leaving. */
 #include "base/clock.h"
 #include "edge/hash.h"
 #include "edge/cache.h"
 
+#define SPARED_MAX 32
+
 struct entry {
 	UT_hash_handle hh;
-	struct entry *prev, *next; /* most recently used first */
+	struct entry *prev, *next; /* youngest first */
 	struct answer *answer;
-	uint64_t expires;
+	uint64_t expires, serial;
 	size_t bytes;
+	bool hit; /* asked for since its turn to leave came last */
 	uint16_t n;
 	uint8_t raw[];
 };
 
 struct cache {
-	struct entry *table, *used;
+	struct entry *table, *queue;
+	uint64_t last_serial;
 	uint32_t n, max;
 	size_t bytes, bytes_max;
 };
@@ -52,7 +56,7 @@ struct cache *cache_new(uint32_t entries)
 static void drop(struct cache *c, struct entry *e)
 {
 	HASH_DEL(c->table, e);
-	DL_DELETE(c->used, e);
+	DL_DELETE(c->queue, e);
 	c->n--;
 	c->bytes -= e->bytes;
 	answer_unref(e->answer);
@@ -63,8 +67,8 @@ struct cache *cache_free(struct cache *c)
 {
 	if (!c)
 		return NULL;
-	while (c->used)
-		drop(c, c->used);
+	while (c->queue)
+		drop(c, c->queue);
 	free(c);
 	return NULL;
 }
@@ -77,7 +81,8 @@ static struct entry *find(struct cache *c, const struct question *q)
 	return e;
 }
 
-struct answer *cache_get(struct cache *c, const struct question *q, uint64_t now)
+struct answer *cache_get(struct cache *c, const struct question *q, uint64_t now,
+	uint64_t *ret_serial)
 {
 	struct entry *e = find(c, q);
 
@@ -87,11 +92,23 @@ struct answer *cache_get(struct cache *c, const struct question *q, uint64_t now
 		drop(c, e);
 		return NULL;
 	}
-	if (e != c->used) {
-		DL_DELETE(c->used, e);
-		DL_PREPEND(c->used, e);
-	}
+	e->hit = true;
+	*ret_serial = e->serial;
 	return e->answer;
+}
+
+/* The next to leave; at most SPARED_MAX are spared for it, so that a put stays short. */
+static void drop_oldest(struct cache *c)
+{
+	struct entry *e = c->queue->prev; /* the head's prev is the tail */
+
+	for (int i = 0; i < SPARED_MAX && e->hit && e != c->queue; i++) {
+		e->hit = false;
+		DL_DELETE(c->queue, e);
+		DL_PREPEND(c->queue, e);
+		e = c->queue->prev;
+	}
+	drop(c, e);
 }
 
 void cache_put(struct cache *c, const struct question *q, struct answer *a, uint64_t now)
@@ -117,11 +134,12 @@ void cache_put(struct cache *c, const struct question *q, struct answer *a, uint
 	e->answer = answer_ref(a);
 	e->expires = now + a->ttl * NS_PER_SEC;
 	e->bytes = bytes;
-	DL_PREPEND(c->used, e);
+	e->serial = ++c->last_serial;
+	DL_PREPEND(c->queue, e);
 	c->n++;
 	c->bytes += bytes;
 	while (c->n > c->max || c->bytes > c->bytes_max)
-		drop(c, c->used->prev); /* the head's prev is the tail */
+		drop_oldest(c);
 }
 
 uint32_t cache_count(const struct cache *c)

@@ -3,7 +3,8 @@
  * to whom is decided on every answer, never stored here. Answers of resolvers that a policy names
  * explicitly never enter: such a resolver could be the sandbox's accomplice.
  *
- * Bounded twice, by entries and by bytes; the least recently used goes first.
+ * Bounded twice, by entries and by bytes. The oldest goes first, but one that was asked for since
+ * its turn came last is spared once more: a hit writes one flag and moves nothing.
  */
 #pragma once
 #include "edge/answer.h"
@@ -23,8 +24,9 @@ void question_from(const struct dns_query *q, struct ip resolver, uint32_t slot,
 struct cache;
 struct cache *cache_new(uint32_t entries); /* NULL: no memory */
 struct cache *cache_free(struct cache *c);
-/* Borrowed, alive at `now`; NULL if there is none. */
-struct answer *cache_get(struct cache *c, const struct question *q, uint64_t now);
+/* Borrowed, alive at `now`; NULL if there is none. *ret_serial: a number no other entry has had. */
+struct answer *cache_get(struct cache *c, const struct question *q, uint64_t now,
+	uint64_t *ret_serial);
 /* Keeps a reference of its own. Failure to keep is no failure. */
 void cache_put(struct cache *c, const struct question *q, struct answer *a, uint64_t now);
 uint32_t cache_count(const struct cache *c);

@@ -4,6 +4,7 @@
  */
 #pragma once
 #include "edge/hash.h"
+#include "edge/lately.h"
 #include "edge/resolver.h"
 #include "policy/floor.h"
 
@@ -63,6 +64,8 @@ struct resolver {
 	size_t n_upstreams;
 
 	struct tenant *by_slot, *by_link;
+	uint64_t lives; /* sandboxes that there ever were */
+	struct lately *lately;
 	struct owner *owners;
 	struct tenant *sweep_at; /* where the next sweep goes on */
 
@@ -91,10 +94,15 @@ void reply_refused(struct resolver *r, struct tenant *t, const struct dns_client
 	uint64_t now);
 void reply_empty(struct resolver *r, const struct dns_client *c, const struct dns_query *q,
 	uint8_t rcode, int ede, struct str text);
-/* from: family 0 for ours. name and ruling are of this very moment. */
-void reply_ruled(struct resolver *r, struct tenant *t, const struct dns_client *c,
+/* from: family 0 for ours. name and ruling are of this very moment. True: the whole answer went
+ * out, every address in it pinned if the policy wants that. */
+bool reply_ruled(struct resolver *r, struct tenant *t, const struct dns_client *c,
 	const struct dns_query *q, const struct name *name, const struct ruling *ruling,
 	const struct answer *a, struct ip from, uint64_t now);
+/* keep: a bit for each address that may be told and is pinned. */
+#define KEEP_ALL UINT64_MAX
+void reply_kept(struct resolver *r, const struct dns_client *c, const struct dns_query *q,
+	const struct answer *a, uint64_t keep, uint64_t now);
 /* The same after a while: ruled on again, since the policy may have changed. */
 void reply_answer(struct resolver *r, struct tenant *t, const struct dns_client *c,
 	const struct dns_query *q, const struct answer *a, struct ip from, uint64_t now);

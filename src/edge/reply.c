@@ -38,21 +38,21 @@ struct ruling rule_on(struct resolver *r, struct tenant *t, const struct name *n
 	struct version *v = tenant_current(t);
 	struct ruling ruling = { .route = ROUTE_REFUSE, .rule = WEIR_RULE_NONE };
 	uint8_t proto = client->tcp ? IPPROTO_TCP : IPPROTO_UDP;
-	bool theirs;
+	bool theirs = false;
 
 	if (!v)
 		return ruling;
-	ruling.verdict = policy_name(v->policy, name, &ruling.rule);
+	ruling.verdict = gate_ask(v->gate, name, &ruling.rule);
 	if (ruling.verdict == POLICY_NAME_DENIED && ruling.rule != WEIR_RULE_NONE)
 		return ruling;
-	theirs = policy_names_resolver(v->policy, client->dst, proto);
+	if (!is_gateway(client->dst))
+		theirs = policy_names_resolver(v->policy, client->dst, proto);
 	if (ruling.verdict == POLICY_NAME_DENIED && !theirs)
 		return ruling;
-	if (!theirs && ruling.verdict == POLICY_NAME_DEFAULT)
+	if (!theirs && ruling.verdict == POLICY_NAME_DEFAULT && !is_gateway(client->dst))
 		theirs = policy_reference(v->policy, client->dst, proto, 53, NULL, 0).verdict ==
 			WEIR_ALLOW;
-	if (theirs && (is_gateway(client->dst) ||
-			r->env.floor(r->env.floor_arg, client->dst) != WEIR_FLOOR_NONE))
+	if (theirs && r->env.floor(r->env.floor_arg, client->dst) != WEIR_FLOOR_NONE)
 		theirs = false;
 	if (theirs)
 		ruling.route = is_ours(r, client->dst) ? ROUTE_OURS : ROUTE_THEIRS;
@@ -139,26 +139,38 @@ static int admit(struct resolver *r, struct tenant *t, const struct dns_query *q
 	return 0;
 }
 
-void reply_ruled(struct resolver *r, struct tenant *t, const struct dns_client *c,
-	const struct dns_query *q, const struct name *name, const struct ruling *ruling,
-	const struct answer *a, struct ip from, uint64_t now)
+static bool keeps_all(const struct answer *a, uint64_t keep)
+{
+	return a->n_addrs == 0 || keep << (64 - a->n_addrs) == UINT64_MAX << (64 - a->n_addrs);
+}
+
+void reply_kept(struct resolver *r, const struct dns_client *c, const struct dns_query *q,
+	const struct answer *a, uint64_t keep, uint64_t now)
 {
 	size_t limit = c->tcp ? DNS_MSG_MAX : MIN((size_t)q->udp_size, (size_t)DNS_UDP_SIZE);
-	uint64_t keep;
-	bool removed;
+	bool removed = !keeps_all(a, keep);
 
-	if (admit(r, t, q, name, a, ruling, from, now, &keep) < 0) {
-		reply_empty(r, c, q, DNS_SERVFAIL, DNS_EDE_OTHER,
-			STR("the address could not be opened"));
-		return;
-	}
-	removed = a->n_addrs && keep != UINT64_MAX >> (64 - a->n_addrs);
 	if (answer_write(a, q, now, keep, limit, removed ? DNS_EDE_FILTERED : DNS_EDE_NONE,
 			removed ? STR("private or local addresses were removed") : STR_NONE,
 			&r->out) < 0)
 		return;
 	r->stats.answered++;
 	r->ops->reply(r->arg, c, buf_str(&r->out));
+}
+
+bool reply_ruled(struct resolver *r, struct tenant *t, const struct dns_client *c,
+	const struct dns_query *q, const struct name *name, const struct ruling *ruling,
+	const struct answer *a, struct ip from, uint64_t now)
+{
+	uint64_t keep;
+
+	if (admit(r, t, q, name, a, ruling, from, now, &keep) < 0) {
+		reply_empty(r, c, q, DNS_SERVFAIL, DNS_EDE_OTHER,
+			STR("the address could not be opened"));
+		return false;
+	}
+	reply_kept(r, c, q, a, keep, now);
+	return keeps_all(a, keep);
 }
 
 void reply_answer(struct resolver *r, struct tenant *t, const struct dns_client *c,

@@ -25,7 +25,9 @@ int resolver_new(const struct resolver_conf *conf, const struct resolver_ops *op
 	r->out = BUF_MAX(OUT_MAX);
 	r->scratch = BUF_MAX(OUT_MAX);
 	r->cache = cache_new(conf->cache_entries);
-	if (!r->cache || buf_room(&r->out, OUT_MAX) < 0 || buf_room(&r->scratch, OUT_MAX) < 0) {
+	r->lately = calloc(1, sizeof(*r->lately));
+	if (!r->cache || !r->lately || buf_room(&r->out, OUT_MAX) < 0 ||
+		buf_room(&r->scratch, OUT_MAX) < 0) {
 		resolver_free(r);
 		return -ENOMEM;
 	}
@@ -77,6 +79,7 @@ struct resolver *resolver_free(struct resolver *r)
 		tenant_free(NULL, t); /* sandboxes outlive this process, and so do their pins */
 	}
 	cache_free(r->cache);
+	free(r->lately);
 	buf_done(&r->out);
 	buf_done(&r->scratch);
 	free(r);
@@ -160,7 +163,8 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 	struct tenant *t = by_link(r, from->ifindex);
 	struct question question;
 	struct ruling ruling;
-	struct answer *cached;
+	struct answer *cached = NULL;
+	struct lately_key key;
 	struct dns_query q;
 	struct name name;
 	int shape;
@@ -185,6 +189,17 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 		invalid(r, t, from, &q, q.rcode, DNS_EDE_OTHER, STR("malformed query"), now);
 		return;
 	}
+	if (q.qclass == DNS_IN) {
+		question_from(&q, (struct ip){ 0 }, 0, &question);
+		key = (struct lately_key){ .life = t->life, .changes = t->changes,
+			.dst = from->dst, .tcp = from->tcp };
+		cached = cache_get(r->cache, &question, now, &key.serial);
+	}
+	if (cached && lately_found(r->lately, &key, now)) {
+		r->stats.cached++;
+		reply_kept(r, from, &q, cached, KEEP_ALL, now);
+		return;
+	}
 	if (q.qclass != DNS_IN || query_name(&q, &name) < 0) {
 		invalid(r, t, from, &q, DNS_REFUSED, DNS_EDE_INVALID,
 			STR("only canonical names of class IN are answered"), now);
@@ -207,17 +222,16 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 		reply_empty(r, from, &q, DNS_NOERROR, DNS_EDE_NONE, STR_NONE);
 		return;
 	}
-	if (ruling.route == ROUTE_OURS) {
-		question_from(&q, (struct ip){ 0 }, 0, &question);
-		cached = cache_get(r->cache, &question, now);
-		if (cached) {
-			r->stats.cached++;
-			reply_ruled(r, t, from, &q, &name, &ruling, cached, (struct ip){ 0 }, now);
+	if (ruling.route == ROUTE_OURS && cached) {
+		r->stats.cached++;
+		if (!reply_ruled(r, t, from, &q, &name, &ruling, cached, (struct ip){ 0 }, now))
 			return;
-		}
-	} else {
-		question_from(&q, from->dst, t->slot, &question);
+		key.changes = t->changes; /* making room for these addresses let others go */
+		lately_add(r->lately, &key, now);
+		return;
 	}
+	if (ruling.route == ROUTE_THEIRS)
+		question_from(&q, from->dst, t->slot, &question);
 	pending_ask(r, t, from, &q, &question, &ruling, now);
 }
 
@@ -286,6 +300,7 @@ int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str 
 		t = tenant_new(set->slot);
 		if (!t)
 			return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
+		t->life = ++r->lives;
 		str_copy(t->id, sizeof(t->id), str_c(set->id));
 		HASH_ADD(hh_slot, r->by_slot, slot, sizeof(t->slot), t);
 		tenant_recall(&r->env, t);
@@ -294,6 +309,7 @@ int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str 
 	t->ip6 = set->ip6;
 	t->has_ipv6 = set->has_ipv6;
 	t->synced = true;
+	t->changes++;
 	str_copy(t->hostname, sizeof(t->hostname), str_c(set->hostname));
 	tenant_link(r, t, set);
 	if (tenant_version(t, set->policy))

@@ -6,13 +6,15 @@
  *
  *   budget    dns.qps per sandbox, burst twice that; beyond it REFUSED, and beyond that silence
  *   shape     one question, class IN, a canonical name, a type that can be judged (below)
- *   gate      policy_name(): a name that a rule denies, or that nothing allows, is answered
- *             NXDOMAIN with an extended error. Nothing about it leaves this process
+ *   gate      policy_name(), by way of gate.h: a name that a rule denies, or that nothing allows,
+ *             is answered NXDOMAIN with an extended error. Nothing about it leaves this process
  *   route     ours, or the resolver the sandbox asked: when the policy names it explicitly, or
  *             under default allow when no name rule concerns the name and the resolver's address
  *             may be reached. A name that a rule allows is asked of ours unless the policy names
  *             the resolver, since its answer opens addresses
- *   cache     ours only; shared by all sandboxes
+ *   cache     ours only; shared by all sandboxes. What was found out about one of its answers for
+ *             this sandbox a moment ago is not asked again (lately.h): then the answer goes out
+ *             before gate and route
  *   pending   one question travels once however many ask it (coalescing), to one resolver at a
  *             time, at most RESOLVER_TRIES times
  *   reply     after a wait judged again, since the policy may have changed meanwhile; floor and

@@ -91,9 +91,11 @@ bool tenant_may_tell(const struct tenant_env *env, const struct policy *p, struc
 		(!is_private || policy_allows_private(p, ip));
 }
 
-static bool counts_under(const struct policy *p, const struct known *k)
+static bool counts_under(const struct version *v, const struct known *k)
 {
-	if (policy_name(p, &k->name->name, NULL) != POLICY_NAME_ALLOWED)
+	const struct policy *p = v->policy;
+
+	if (gate_ask(v->gate, &k->name->name, NULL) != POLICY_NAME_ALLOWED)
 		return false;
 	return !k->from.family || policy_names_resolver(p, k->from, IPPROTO_UDP) ||
 		policy_names_resolver(p, k->from, IPPROTO_TCP);
@@ -121,7 +123,7 @@ static int pin_refresh(
 	int r;
 
 	for (uint16_t i = 0; i < l->n_names; i++)
-		if (counts_under(v->policy, &l->names[i]))
+		if (counts_under(v, &l->names[i]))
 			names[n++] = l->names[i].name->name;
 	if (n == 0 || !tenant_may_tell(env, v->policy, l->ip, policy_is_private(l->ip))) {
 		pin_drop(env, v, l, pin);
@@ -170,6 +172,7 @@ static int pins_refresh(struct tenant_env *env, struct tenant *t, struct learned
 			first = r;
 	}
 	l->dirty = first < 0;
+	t->changes += l->dirty;
 	return first;
 }
 
@@ -250,6 +253,7 @@ static void known_end(const struct tenant_env *env, struct tenant *t, const stru
 		t->n_kept--;
 	}
 	name_put(t, k->name);
+	t->changes++;
 }
 
 static struct learned *learned_find(struct tenant *t, struct ip ip)
@@ -476,12 +480,15 @@ static void version_drop(const struct tenant_env *env, struct tenant *t, size_t 
 	DL_FOREACH(t->recent, l)
 		pin_drop(env, v, l, &l->pins[i]);
 	policy_free(v->policy);
+	gate_free(v->gate);
 	*v = (struct version){ 0 };
+	t->changes++;
 }
 
 int tenant_version_add(struct tenant_env *env, struct tenant *t, uint32_t id, struct policy *policy)
 {
 	auto_policy struct policy *owned = policy;
+	struct gate *gate;
 	struct learned *l;
 	size_t i = 0;
 
@@ -489,9 +496,14 @@ int tenant_version_add(struct tenant_env *env, struct tenant *t, uint32_t id, st
 		i++;
 	if (i == TENANT_VERSIONS_MAX)
 		return -ENOSPC;
+	gate = gate_new(owned);
+	if (!gate)
+		return -ENOMEM;
+	t->changes++;
 	/* A table number that an edge before us may have used would join two tables: start
 	 * anywhere. */
-	t->versions[i] = (struct version){.id = id, .order = ++t->order, .policy = take_ptr(owned)};
+	t->versions[i] = (struct version){ .id = id, .order = ++t->order,
+		.policy = take_ptr(owned), .gate = gate };
 	random_bytes(&t->versions[i].next_table, sizeof(t->versions[i].next_table));
 	t->versions[i].next_table &= ~(TABLE_TOP | 0x40000000u);
 	DL_FOREACH(t->recent, l) {
@@ -528,8 +540,10 @@ struct tenant *tenant_free(const struct tenant_env *env, struct tenant *t)
 		return NULL;
 	while (t->recent)
 		learned_drop(env, t, t->recent);
-	for (size_t i = 0; i < TENANT_VERSIONS_MAX; i++)
+	for (size_t i = 0; i < TENANT_VERSIONS_MAX; i++) {
 		policy_free(t->versions[i].policy);
+		gate_free(t->versions[i].gate);
+	}
 	free(t);
 	return NULL;
 }

@@ -26,6 +26,7 @@
  */
 #pragma once
 #include "base/clock.h"
+#include "edge/gate.h"
 #include "edge/hash.h"
 #include "edge/keeper.h"
 #include "edge/pinner.h"
@@ -51,6 +52,7 @@ struct version {
 	uint32_t id; /* policy id; 0: this place is free */
 	uint64_t order;
 	struct policy *policy;
+	struct gate *gate; /* its names */
 	struct port_table *tables;
 	size_t n_ports;
 	uint32_t next_table;
@@ -92,6 +94,8 @@ struct bucket { /* a token bucket in nanoseconds of credit */
 struct tenant {
 	UT_hash_handle hh_slot, hh_link;
 	uint32_t slot, ifindex;
+	uint64_t life;	  /* a number no other sandbox has had, and how often something went that a */
+	uint64_t changes; /* former finding may rest on (lately.h) */
 	char id[IPC_ID_LEN];
 	char hostname[IPC_NAME_LEN];
 	struct ip ip4, ip6;

@@ -67,7 +67,11 @@ static bool do_event(void *arg, const struct ipc_event_dns *ev)
 static enum weir_floor do_floor(void *arg, struct ip ip)
 {
 	static struct policy_floor *floor;
+	struct play *p = arg;
 
+	p->n_floor++;
+	if (p->closed.family && ip_eq(p->closed, ip))
+		return WEIR_FLOOR_OPERATOR;
 	if (!floor) {
 		static struct policy_floor built;
 		struct policy_floor_spec spec = { 0 };

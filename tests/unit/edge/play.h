@@ -51,6 +51,8 @@ struct play {
 	int pin_fails; /* what pin() returns */
 	uint64_t random;
 	bool refuse_open;
+	struct ip closed; /* the operator has put it on the floor */
+	size_t n_floor;	  /* how often the floor was asked */
 };
 
 struct play_conf {
