@@ -16,7 +16,8 @@
  *   exact pin of (policy, address), else longest prefix of (policy, address),
  *   else the policy's default. A pin or prefix has either one verdict for every
  *   port or a port table: longest-prefix match over (policy, table, proto, port),
- *   so a range of ports costs at most 30 keys and a lookup is flat.
+ *   so a range of ports costs at most 30 keys and a lookup is flat. Where one rule with one
+ *   range is all there is to say, as in most policies, the decision itself holds the range.
  *
  * Who writes: the host role writes all maps; the edge role writes `weir_pins`, `weir_ports` and
  * `weir_names` (through inherited descriptors); the program writes flows, counters
@@ -26,7 +27,7 @@
 #pragma once
 #include <linux/types.h>
 
-#define WEIR_MAPS_VERSION 2 /* raise when a layout below changes: older pins are not obeyed */
+#define WEIR_MAPS_VERSION 3 /* raise when a layout below changes: older pins are not obeyed */
 
 #define WEIR_AGENT_PORT	  1028 /* TCP on 169.254.77.2 */
 #define WEIR_LINK_SANDBOX 0xa9fe4d02u /* 169.254.77.2 */
@@ -88,12 +89,26 @@ struct weir_addr {
 
 /* A verdict as it stands in pins, prefixes, ports and policies. */
 struct weir_decision {
-	__u8 verdict;  /* enum weir_verdict */
-	__u8 has_ports; /* 1: look in weir_ports under `table`. verdict then says whether EVERY port
-			 * is allowed (ICMP echo, hidden ports) and rule which one forbids that */
-	__u16 rule;    /* index of the rule in the policy, or WEIR_RULE_NONE */
-	__u32 table;   /* port table; the edge role's have the top bit set */
+	__u8 verdict; /* enum weir_verdict. With ports: is EVERY port allowed? (ICMP echo, hidden
+		       * ports) */
+	__u8 ports;   /* 0, or WEIR_PORTS_… */
+	__u16 rule;   /* index of the rule in the policy, or WEIR_RULE_NONE. With a table: the rule
+		       * that forbids some port; with a range: the rule it is of */
+	union {
+		__u32 table; /* port table; the edge role's have the top bit set */
+		struct {
+			__u16 lo, hi;
+		} range;
+	};
 };
+
+/* weir_decision.ports: the port decides. */
+#define WEIR_PORTS_TABLE 1 /* look in weir_ports under `table` */
+#define WEIR_PORTS_RANGE 2 /* the rule's if in `range` and of one of these protocols, else default */
+#define WEIR_PORTS_TCP	 4
+#define WEIR_PORTS_UDP	 8
+#define WEIR_PORTS_ALLOW 16 /* what the rule says of the range */
+#define WEIR_PORTS_ELSE	 32 /* what the default says of the rest */
 
 /* weir_config: array[1]. */
 struct weir_config {
@@ -235,6 +250,13 @@ struct weir_event {
 static inline __u32 weir_scope(__u32 policy, int is6)
 {
 	return policy << 1 | (is6 ? 1u : 0u); /* ids stay below 2^31 */
+}
+
+/* Of a decision with WEIR_PORTS_RANGE: is this one of its ports? `port` in host order. */
+static inline int weir_range_has(const struct weir_decision *d, __u8 proto, __u16 port)
+{
+	return (d->ports & (proto == 6 ? WEIR_PORTS_TCP : WEIR_PORTS_UDP)) && port >= d->range.lo &&
+		port <= d->range.hi;
 }
 
 /* weir_dns_tcp, weir_dns_udp: sockmaps. Worker w has its IPv4 socket at 2w, IPv6 at 2w + 1. */

@@ -101,7 +101,13 @@ static __noinline void judge_ports(__u32 policy_id, const struct packet *p,
 	struct weir_port *port;
 	int named = 0;
 
-	if (d->has_ports) {
+	if (d->ports & WEIR_PORTS_RANGE) {
+		named = weir_range_has(d, p->proto, bpf_ntohs(p->remote_port));
+		if (named)
+			decide(v, !!(d->ports & WEIR_PORTS_ALLOW), d->rule);
+		else
+			decide(v, !!(d->ports & WEIR_PORTS_ELSE), WEIR_RULE_NONE);
+	} else if (d->ports & WEIR_PORTS_TABLE) {
 		__builtin_memcpy(key.port, &p->remote_port, 2);
 		port = bpf_map_lookup_elem(&weir_ports, &key);
 		if (!port) { /* tables cover every port: this one is being taken down */
@@ -119,6 +125,15 @@ static __noinline void judge_ports(__u32 policy_id, const struct packet *p,
 	}
 }
 
+/* Of the address as a whole: every port, or none. */
+static __always_inline void judge_whole(const struct weir_decision *d, struct verdict *v)
+{
+	int allow_rule = (d->ports & (WEIR_PORTS_RANGE | WEIR_PORTS_ALLOW)) ==
+		(WEIR_PORTS_RANGE | WEIR_PORTS_ALLOW);
+
+	decide(v, d->verdict, allow_rule ? WEIR_RULE_NONE : d->rule);
+}
+
 /* Given the policy's header: the verdict once the address's decision is known. */
 static __always_inline void judge_address(__u32 policy_id, const struct weir_policy *policy,
 	const struct packet *p, const struct weir_decision *d, struct verdict *v)
@@ -131,7 +146,7 @@ static __always_inline void judge_address(__u32 policy_id, const struct weir_pol
 		!policy->other_protocols)
 		refuse(v, WEIR_R_PROTOCOL, 0);
 	else
-		decide(v, d->verdict, d->rule); /* of the address as a whole: every port, or none */
+		judge_whole(d, v);
 }
 
 /* The verdict for a packet of a sandbox under this policy. The header of a policy is written

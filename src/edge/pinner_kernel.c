@@ -161,7 +161,7 @@ void pinner_kernel_collect(struct pinner_kernel *k, struct resolver *r, bool syn
 		k->walking = true;
 		gone = map_get(k->maps.pins_fd, &next, &pin) == 0 &&
 			is_orphan(k, r, &next, &pin, synced, now);
-		if (gone && pin.decision.has_ports)
+		if (gone && pin.decision.ports == WEIR_PORTS_TABLE)
 			k->orphans[k->n_orphans++] = (struct orphan_table){ next.scope >> 1,
 				pin.decision.table };
 	}

@@ -133,7 +133,7 @@ static int pin_refresh(
 	if (r < 0)
 		return r;
 	fresh.decision = img.decision;
-	if (img.decision.has_ports) {
+	if (img.decision.ports == WEIR_PORTS_TABLE) {
 		r = table_get(env, v, &img, &fresh.table);
 		if (r == 0)
 			fresh.decision.table = fresh.table->id;

@@ -185,7 +185,7 @@ static int decide(struct compiler *c, size_t n, struct weir_decision *ret)
 	r = ports_build(c->p, c->rules, n, POLICY_IMAGE_PORTS_MAX - c->img.n_ports, &t);
 	if (r < 0)
 		return r;
-	if (t.decision.has_ports) {
+	if (t.decision.ports == WEIR_PORTS_TABLE) {
 		t.decision.table = ++c->tables;
 		r = image_add_table(c, &t, t.decision.table);
 	}
@@ -322,7 +322,8 @@ int policy_pin(const struct policy *p, const struct policy_knobs *knobs, struct 
 	r = ports_build(p, rules, n, POLICY_PIN_PORTS_MAX, &t);
 	if (r < 0)
 		return r;
-	t.decision.table = t.decision.has_ports ? table : 0;
+	if (t.decision.ports == WEIR_PORTS_TABLE)
+		t.decision.table = table;
 	for (size_t i = 0; i < t.n; i++)
 		t.entries[i].table = table;
 	*ret = (struct policy_pin_image){ t.decision, t.entries, t.n };

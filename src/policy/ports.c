@@ -9,6 +9,9 @@
  * Neighbours of one colour are joined into runs. The colour of the widest run becomes one
  * key of length zero; the other runs are split into aligned blocks (at most 30 each) which,
  * being longer, win over it. If one colour covers both protocols no table is needed at all.
+ *
+ * One rule with one range, which is what "host:port" becomes, is not painted: the decision holds
+ * the range.
  */
 #include <netinet/in.h>
 #include "policy/ports.h"
@@ -278,6 +281,33 @@ static void decide_whole(struct weir_decision *d, const struct paint *c)
 		}
 }
 
+/* Is one range, less than everything, all that the rule says of ports? */
+static bool rule_has_range(const struct policy *p, const struct policy_rule *r)
+{
+	const struct policy_port *range = &p->ports[r->port0];
+
+	return r->ports == 1 &&
+		!(range->protos == POLICY_TCP_UDP && range->lo == 0 && range->hi == 65535);
+}
+
+/* One such rule, and beyond its range the default. */
+static struct weir_decision decision_of(const struct policy *p, uint32_t rule)
+{
+	const struct policy_rule *r = &p->rules[rule];
+	const struct policy_port *range = &p->ports[r->port0];
+	struct weir_decision d = { .rule = (uint16_t)rule };
+
+	d.verdict = r->action == WEIR_ALLOW && p->fallback == WEIR_ALLOW;
+	d.ports = (uint8_t)(WEIR_PORTS_RANGE |
+		(range->protos & POLICY_TCP ? WEIR_PORTS_TCP : 0) |
+		(range->protos & POLICY_UDP ? WEIR_PORTS_UDP : 0) |
+		(r->action == WEIR_ALLOW ? WEIR_PORTS_ALLOW : 0) |
+		(p->fallback == WEIR_ALLOW ? WEIR_PORTS_ELSE : 0));
+	d.range.lo = range->lo;
+	d.range.hi = (uint16_t)(range_end(range) - 1);
+	return d;
+}
+
 int ports_build(const struct policy *p, const uint32_t *rules, size_t n, size_t max,
 	struct ports_table *ret)
 {
@@ -286,6 +316,10 @@ int ports_build(const struct policy *p, const uint32_t *rules, size_t n, size_t 
 	struct ports_table t = { 0 };
 	int r;
 
+	if (n == 1 && rule_has_range(p, &p->rules[rules[0]])) {
+		ret->decision = decision_of(p, rules[0]);
+		return 0;
+	}
 	r = paint_init(&tcp, p, rules, n, POLICY_TCP);
 	if (r == 0)
 		r = paint_init(&udp, p, rules, n, POLICY_UDP);
@@ -301,7 +335,7 @@ int ports_build(const struct policy *p, const uint32_t *rules, size_t n, size_t 
 			.rule = tcp.colour[0].rule };
 		return 0;
 	}
-	t.decision = (struct weir_decision){ .verdict = WEIR_ALLOW, .has_ports = 1,
+	t.decision = (struct weir_decision){ .verdict = WEIR_ALLOW, .ports = WEIR_PORTS_TABLE,
 		.rule = WEIR_RULE_NONE };
 	decide_whole(&t.decision, &tcp);
 	decide_whole(&t.decision, &udp);

@@ -7,7 +7,7 @@
 
 struct ports_table {
 	struct weir_decision decision;	   /* `table` is 0 until the caller numbers it */
-	struct policy_port_entry *entries; /* empty unless decision.has_ports */
+	struct policy_port_entry *entries; /* empty unless decision.ports is WEIR_PORTS_TABLE */
 	size_t n, cap;
 };
 

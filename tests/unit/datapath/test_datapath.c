@@ -86,19 +86,25 @@ static void commits_leave_nothing_behind(void **state)
 	struct weir_slot slot;
 
 	set_slot(dp, 1, 11);
-	commit(dp, 1, 100, "10.9.0.0/16:8080", "1.1.1.1:443");
-	assert_int_equal(count(dp, "weir_policies"), 1);
+	commit(dp, 1, 99, "10.9.0.0/16:8080", "1.1.1.1:443"); /* one range each needs no table */
 	assert_int_equal(count(dp, "weir_prefixes"), 2);
-	assert_int_equal(count(dp, "weir_ports"), 8);
+	assert_int_equal(count(dp, "weir_ports"), 0);
+	dp = *state = reopen(dp);
+	commit(dp, 1, 100, "1.1.1.1:8080", "1.1.1.1:443");
+	dp = *state = reopen(dp); /* closing deletes what is retired */
+	assert_int_equal(count(dp, "weir_policies"), 1);
+	assert_int_equal(count(dp, "weir_prefixes"), 1);
+	assert_int_equal(count(dp, "weir_ports"), 6);
 	datapath_slot_get(dp, 1, &slot);
 	assert_int_equal(slot.policy, 100);
 	commit(dp, 1, 100, "2.2.2.2", NULL); /* done already: nothing happens */
-	assert_int_equal(count(dp, "weir_prefixes"), 2);
+	assert_int_equal(count(dp, "weir_prefixes"), 1);
 	for (uint32_t id = 101; id < 200; id++)
-		commit(dp, 1, id, "10.9.0.0/16:8080", "2.2.2.2");
-	dp = *state = reopen(dp); /* closing deletes what is retired */
+		commit(dp, 1, id, "10.9.0.0/16:8080", "10.9.0.0/16:443");
+	dp = *state = reopen(dp);
 	assert_int_equal(count(dp, "weir_policies"), 1);
-	assert_int_equal(count(dp, "weir_prefixes"), 2);
+	assert_int_equal(count(dp, "weir_prefixes"), 1);
+	assert_int_equal(count(dp, "weir_ports"), 6);
 	datapath_slot_clear(dp, 1);
 	dp = *state = reopen(dp);
 	assert_int_equal(count(dp, "weir_policies"), 0);
@@ -114,7 +120,7 @@ static void adoption(void **state)
 
 	assert_false(datapath_adopted(dp));
 	set_slot(dp, 9, 19);
-	commit(dp, 9, 7, "10.9.0.0/16:8080", "1.1.1.1:443");
+	commit(dp, 9, 7, "1.1.1.1:8080", "1.1.1.1:443");
 	dp = *state = reopen(dp);
 	assert_true(datapath_adopted(dp));
 	assert_int_equal(datapath_slot_get(dp, 9, &slot), 0);
@@ -211,7 +217,7 @@ static void pins_and_the_sweep(void **state)
 {
 	struct datapath *dp = *state;
 	struct pins pins = { datapath_fd(dp, "weir_pins"), datapath_fd(dp, "weir_ports") };
-	auto_policy struct policy *p = policy_of("a.test:443", NULL);
+	auto_policy struct policy *p = policy_of("a.test:443", "a.test:80");
 	struct policy_pin_image img;
 	struct name a;
 

@@ -510,7 +510,10 @@ int play_pin_verdict(struct play *p, uint32_t policy, const char *ip, uint8_t pr
 
 	if (!pin)
 		return -1;
-	if (!pin->decision.has_ports)
+	if (pin->decision.ports & WEIR_PORTS_RANGE)
+		return !!(pin->decision.ports & (weir_range_has(&pin->decision, proto, port) ?
+			WEIR_PORTS_ALLOW : WEIR_PORTS_ELSE));
+	if (!pin->decision.ports)
 		return pin->decision.verdict;
 	for (size_t i = 0; i < p->n_ports; i++) {
 		const struct policy_port_entry *e = &p->ports[i];

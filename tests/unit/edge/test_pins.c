@@ -46,7 +46,7 @@ static void a_flow_keeps_its_pin(void **state)
 {
 	struct play *p = play_new(NULL);
 
-	play_set(p, 1, 11, "deny: allow h.test 443");
+	play_set(p, 1, 11, "deny: allow h.test 443 8443");
 	resolve_from(p, 1, "h.test", "192.0.2.1", 5);
 	for (int i = 0; i < 20; i++) {
 		pin_of(p, 11, "192.0.2.1")->last_used = p->now;
@@ -205,7 +205,7 @@ static void no_pin_no_answer(void **state)
 	assert_non_null(play_pin(p, 11, "192.0.2.1"));
 	/* And a change of policy that cannot pin fails as a whole. */
 	p->pin_fails = -E2BIG;
-	assert_int_equal(play_set(p, 1, 12, "deny: allow h.test 443"), -E2BIG);
+	assert_int_equal(play_set(p, 1, 12, "deny: allow h.test 443 8443"), -E2BIG);
 	assert_null(play_pin(p, 12, "192.0.2.1"));
 	p->pin_fails = 0;
 	assert_int_equal(p->n_ports, 0);
@@ -220,7 +220,7 @@ static void port_tables_are_shared(void **state)
 	char ip[32];
 	size_t one;
 
-	play_set(p, 1, 11, "deny: allow *.h.test 443");
+	play_set(p, 1, 11, "deny: allow *.h.test 443 8443");
 	resolve_from(p, 1, "a.h.test", "192.0.2.1", 60);
 	one = p->n_ports;
 	assert_true(one > 0);
@@ -300,7 +300,7 @@ static void names_outlive_the_process(void **state)
 	resolver_retire(p->r, 1, 11);
 	assert_int_equal(p->n_sent, 3);
 	assert_non_null(play_pin(p, 12, "192.0.2.1"));
-	assert_true(pin_of(p, 12, "192.0.2.1")->decision.has_ports);
+	assert_true(pin_of(p, 12, "192.0.2.1")->decision.ports);
 	assert_null(play_pin(p, 12, "192.0.2.2"));
 	/* The control: a process that was told nothing knows nothing. */
 	p->conf.keeper = (struct keeper){ 0 };
