@@ -132,6 +132,13 @@ def join(a, address_a, b, address_b):
         space.run("ip", "link", "set", link, "up")
 
 
+def agent_of(daemon):
+    """The first process of the daemon's only sandbox: its cgroup carries the daemon's name."""
+    return next(int(p) for p in os.listdir("/proc") if p.isdigit() and
+                kit.comm(p).startswith(("weir-agent", "memfd:weir-agen")) and
+                daemon.name in kit.read(f"/proc/{p}/cgroup"))
+
+
 class Server:
     """Something that answers on port 53, and where to ask it from."""
 
@@ -175,9 +182,13 @@ def figure(pattern, text):
 class Lab:
     def __init__(self, directory):
         self.dir, self.closing, self.servers = directory, [], []
-        self.world()
-        self.weir()
-        self.peers()
+        try:
+            self.world()
+            self.weir()
+            self.peers()
+        except BaseException:
+            self.close()
+            raise
 
     def spawn(self, space, *argv):
         log = open(os.path.join(self.dir, "peers.log"), "ab")
@@ -219,9 +230,8 @@ class Lab:
         self.closing.append(d.stop)
         api = Api(d.url, d.key)
         # As many rules as the dialect takes, the one that allows last.
-        self.box = api.create(egress=[f"*.n{i}.test" for i in range(254)] +
-                              [f"*.{ZONE}"])
-        self.servers.append(Server("weir", d.role("edge"), Space(self.box.host_pid()),
+        api.create(egress=[f"*.n{i}.test" for i in range(254)] + [f"*.{ZONE}"])
+        self.servers.append(Server("weir", d.role("edge"), Space(agent_of(d)),
                                    "169.254.77.1"))
 
     def peers(self):

@@ -24,6 +24,7 @@ struct attempt {
 	} key;
 	struct pending *pending;
 	size_t upstream; /* index, when ours */
+	uint64_t sent;	 /* when */
 	bool open;
 };
 
@@ -44,8 +45,10 @@ struct pending {
 
 struct upstream {
 	struct server server;
-	uint32_t failures;
-	uint64_t down_until;
+	uint32_t failures;   /* attempts in a row of which nothing was heard */
+	uint64_t down_until; /* from FAILURES_DOWN on: when it is tried again */
+	uint64_t heard;	     /* its last answer, whatever that said */
+	uint64_t srtt, rttvar; /* how long answers take, as TCP reckons it; 0: unknown */
 };
 
 struct owner { /* policy id -> sandbox */

@@ -11,12 +11,23 @@
  *               --late----------------------------> the next server, round and round
  *   no attempts left -----------------------------> SERVFAIL to all waiters
  *
- * Time-outs grow, 0.6 s to 2 s, and sum to 5 s: what the C library waits before it asks again.
+ * Time-outs grow, 0.6 s to 2 s, and sum to 5 s: what the C library waits before it asks again. The
+ * first is shorter while another upstream can be asked: as long as answers of this one usually
+ * take, four deviations added. Being late once is no failure; an attempt has failed if since it was
+ * sent nothing at all was heard of the server, so names that are slow for everybody (or made so)
+ * tell nothing about it.
+ *
+ * An upstream is down after FAILURES_DOWN failures in a row. It is tried again after DOWN_FOR, then
+ * twice that, up to DOWN_MAX, by one question, which waits for it no longer than WAIT_LEAST. While
+ * all are down each is asked once and soon given up: an error now is better than the same error in
+ * five seconds, and places in the table stay free.
  */
 #include "edge/core.h"
 
-#define FAILURES_DOWN 3u		    /* in a row, before an upstream is asked last */
+#define FAILURES_DOWN 3u
 #define DOWN_FOR      (10 * NS_PER_SEC)
+#define DOWN_MAX      (320 * NS_PER_SEC)
+#define WAIT_LEAST    (100 * NS_PER_MS) /* before another is asked; two ticks */
 #define TCP_WAIT      (3 * NS_PER_SEC)
 
 static const uint64_t waits[RESOLVER_TRIES] = { 600 * NS_PER_MS, 1000 * NS_PER_MS, 1400 * NS_PER_MS,
@@ -71,26 +82,90 @@ static void pending_finish(struct resolver *r, struct pending *p, struct answer 
 	free(p);
 }
 
-static void upstream_failed(struct resolver *r, const struct pending *p, size_t i, uint64_t now)
+static void upstream_failed(struct resolver *r, const struct pending *p, const struct attempt *a,
+	uint64_t now)
 {
-	struct upstream *u = &r->upstreams[i];
+	struct upstream *u = &r->upstreams[a->upstream];
 
-	if (!p->ours || i >= r->n_upstreams)
+	if (!p->ours || a->upstream >= r->n_upstreams)
 		return;
-	if (++u->failures >= FAILURES_DOWN)
-		u->down_until = now + DOWN_FOR;
+	if (u->heard && u->heard >= a->sent)
+		return;
+	if (u->failures < UINT32_MAX)
+		u->failures++;
+	if (u->failures >= FAILURES_DOWN)
+		u->down_until = now + MIN(DOWN_FOR << MIN(u->failures - FAILURES_DOWN, 5u),
+			DOWN_MAX);
 }
 
-/* The first that is not known to be down, counted on from the order of preference. */
-static size_t upstream_pick(const struct resolver *r, const struct pending *p, uint64_t now)
+static void upstream_heard(struct resolver *r, const struct pending *p, const struct attempt *a,
+	uint64_t now)
+{
+	struct upstream *u = &r->upstreams[a->upstream];
+	uint64_t took = now - a->sent, off;
+
+	if (!p->ours || a->upstream >= r->n_upstreams)
+		return;
+	u->failures = 0;
+	u->down_until = 0;
+	u->heard = now;
+	off = took > u->srtt ? took - u->srtt : u->srtt - took;
+	u->rttvar = u->srtt ? (3 * u->rttvar + off) / 4 : took / 2;
+	u->srtt = MAX(u->srtt ? (7 * u->srtt + took) / 8 : took, (uint64_t)1);
+}
+
+static bool is_down(const struct upstream *u)
+{
+	return u->failures >= FAILURES_DOWN;
+}
+
+static bool others_up(const struct resolver *r, size_t but)
+{
+	for (size_t i = 0; i < r->n_upstreams; i++)
+		if (i != but && !is_down(&r->upstreams[i]))
+			return true;
+	return false;
+}
+
+/* The first that is not down, or is due to be tried, counted on from the order of preference. */
+static size_t upstream_pick(struct resolver *r, const struct pending *p, uint64_t now)
 {
 	for (size_t i = 0; i < r->n_upstreams; i++) {
 		size_t k = (p->tries + i) % r->n_upstreams;
+		struct upstream *u = &r->upstreams[k];
 
-		if (r->upstreams[k].down_until <= now)
-			return k;
+		if (is_down(u) && u->down_until > now)
+			continue;
+		if (is_down(u)) /* by this question alone */
+			u->down_until = now + DOWN_FOR;
+		return k;
 	}
 	return p->tries % r->n_upstreams;
+}
+
+/* How long this attempt is waited for before the next is made beside it. */
+static uint64_t patience(const struct resolver *r, const struct pending *p, size_t upstream)
+{
+	const struct upstream *u = &r->upstreams[upstream];
+	uint64_t wait = waits[p->tries];
+
+	if (p->tcp)
+		return TCP_WAIT;
+	if (!p->ours)
+		return wait;
+	if (!others_up(r, upstream))
+		return is_down(u) ? waits[0] : wait;
+	if (is_down(u))
+		return WAIT_LEAST;
+	return p->tries == 0 && u->srtt ?
+		MIN(MAX(u->srtt + 4 * u->rttvar, WAIT_LEAST), wait) : wait;
+}
+
+static uint32_t tries_max(const struct resolver *r, const struct pending *p)
+{
+	if (p->ours && !others_up(r, SIZE_MAX))
+		return MIN((uint32_t)r->n_upstreams, RESOLVER_TRIES);
+	return RESOLVER_TRIES;
 }
 
 static void mix_cases(struct resolver *r, struct dns_name *name)
@@ -146,34 +221,32 @@ static int attempt_send(struct resolver *r, struct pending *p, struct attempt *a
 /* The next attempt; without any left the question fails, and p is gone: false. */
 static bool pending_next(struct resolver *r, struct pending *p, uint64_t now)
 {
-	while (p->tries < RESOLVER_TRIES) {
+	while (p->tries < tries_max(r, p)) {
 		struct attempt *a = &p->attempts[p->tries];
-		uint64_t wait = p->tcp ? TCP_WAIT : waits[p->tries];
+		uint64_t wait;
 
-		if (p->ours && r->n_upstreams == 0)
-			break;
 		if (p->ours) {
 			a->upstream = upstream_pick(r, p, now);
 			p->server = r->upstreams[a->upstream].server;
 		}
+		a->sent = now;
+		wait = patience(r, p, a->upstream);
 		if (p->tries++)
 			r->stats.retried++;
 		if (attempt_send(r, p, a, p->tcp) == 0) {
 			p->deadline = now + wait;
 			return true;
 		}
-		upstream_failed(r, p, a->upstream, now);
+		upstream_failed(r, p, a, now);
 	}
 	pending_finish(r, p, NULL, now);
 	return false;
 }
 
-/* A server said no. Each is asked once before the question fails: asking again what was just
- * refused helps nobody. */
-static void pending_refused(struct resolver *r, struct pending *p, const struct attempt *a,
-	uint64_t now)
+/* A server said no, or cannot be reached. Each is asked once before the question fails: asking
+ * again what was just refused helps nobody. */
+static void pending_refused(struct resolver *r, struct pending *p, uint64_t now)
 {
-	upstream_failed(r, p, a->upstream, now);
 	if (p->tries >= (p->ours ? r->n_upstreams : 1))
 		pending_finish(r, p, NULL, now);
 	else
@@ -191,6 +264,7 @@ static void pending_over_tcp(struct resolver *r, struct pending *p, const struct
 	if (p->ours)
 		p->server = r->upstreams[from->upstream].server;
 	a->upstream = from->upstream;
+	a->sent = now;
 	p->tcp = true;
 	r->stats.over_tcp++;
 	if (attempt_send(r, p, a, true) == 0)
@@ -299,17 +373,15 @@ void resolver_answer(struct resolver *r, uint64_t sock, struct str msg, uint64_t
 	}
 	if (w.flags & DNS_TC && p->tcp && a != &p->attempts[RESOLVER_TRIES])
 		return; /* an old UDP attempt; TCP is under way */
+	upstream_heard(r, p, a, now);
 	e = answer_from(msg, &p->sent, p->type, p->dnssec_ok, now, &r->scratch, &answer);
 	if (e < 0) {
 		attempt_close(r, a);
-		pending_refused(r, p, a, now);
+		pending_refused(r, p, now);
 		return;
 	}
-	if (p->ours) {
-		r->upstreams[a->upstream].failures = 0;
-		r->upstreams[a->upstream].down_until = 0;
+	if (p->ours)
 		cache_put(r->cache, &p->question, answer, now);
-	}
 	pending_finish(r, p, answer, now);
 	answer_unref(answer);
 }
@@ -326,7 +398,8 @@ void resolver_lost(struct resolver *r, uint64_t sock, uint64_t now)
 			if (!a->open || a->key.sock != sock)
 				continue;
 			attempt_close(r, a);
-			pending_refused(r, p, a, now);
+			upstream_failed(r, p, a, now);
+			pending_refused(r, p, now);
 			break;
 		}
 	}
@@ -340,7 +413,7 @@ void resolver_tick(struct resolver *r, uint64_t now)
 		if (p->deadline > now)
 			continue;
 		if (p->tries)
-			upstream_failed(r, p, p->attempts[p->tries - 1].upstream, now);
+			upstream_failed(r, p, &p->attempts[p->tries - 1], now);
 		pending_next(r, p, now);
 	}
 }

@@ -344,6 +344,110 @@ static void a_dead_upstream_is_asked_last(void **state)
 	play_free(p);
 }
 
+static void answered(struct play *p, const char *name, uint64_t after_ms)
+{
+	size_t before = p->n_sent;
+
+	play_ask(p, 1, name, DNS_A);
+	assert_int_equal(p->n_sent, before + 1);
+	play_wait(p, after_ms);
+	play_answer(p, before, DNS_NOERROR, "");
+}
+
+/* How long one dead of two holds up a name: 0.1 s, where answers usually take a few ms, and after
+ * three such not at all. */
+static void one_of_two_goes_silent(void **state)
+{
+	struct play *p = world("9.9.9.9 8.8.4.4", "deny: allow *.test");
+	size_t before;
+	char name[32];
+
+	for (int i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "a%d.test", i);
+		answered(p, name, 0);
+		p->now += 5 * NS_PER_MS;
+	}
+	for (int i = 0; i < 3; i++) {
+		before = p->n_sent;
+		snprintf(name, sizeof(name), "b%d.test", i);
+		play_ask(p, 1, name, DNS_A);
+		play_wait(p, 50);
+		assert_int_equal(p->n_sent, before + 1);
+		play_wait(p, 100);
+		assert_int_equal(p->n_sent, before + 2);
+		assert_string_equal(ip_text(p->sent[before + 1].server.ip).s, "8.8.4.4");
+		play_answer(p, before + 1, DNS_NOERROR, "");
+	}
+	answered(p, "c.test", 0);
+	assert_string_equal(ip_text(p->sent[p->n_sent - 1].server.ip).s, "8.8.4.4");
+	/* When its time has come one question tries it, others pass it by. */
+	play_wait(p, 11000);
+	before = p->n_sent;
+	play_ask(p, 1, "d.test", DNS_A);
+	play_ask(p, 1, "e.test", DNS_A);
+	assert_string_equal(ip_text(p->sent[before].server.ip).s, "9.9.9.9");
+	assert_string_equal(ip_text(p->sent[before + 1].server.ip).s, "8.8.4.4");
+	play_answer(p, before + 1, DNS_NOERROR, "");
+	play_wait(p, 150);
+	assert_string_equal(ip_text(p->sent[before + 2].server.ip).s, "8.8.4.4");
+	play_answer(p, before + 2, DNS_NOERROR, "");
+	/* Still silent: now it rests for twice as long. */
+	play_wait(p, 11000);
+	answered(p, "f.test", 0);
+	assert_string_equal(ip_text(p->sent[p->n_sent - 1].server.ip).s, "8.8.4.4");
+	play_wait(p, 10000);
+	answered(p, "g.test", 0); /* it is back, */
+	assert_string_equal(ip_text(p->sent[p->n_sent - 1].server.ip).s, "9.9.9.9");
+	answered(p, "h.test", 0); /* and first again */
+	assert_string_equal(ip_text(p->sent[p->n_sent - 1].server.ip).s, "9.9.9.9");
+	play_free(p);
+}
+
+/* Names that nobody answers, or only with an error, say nothing about a server that answers others. */
+static void slow_names_are_no_dead_server(void **state)
+{
+	struct play *p = world("9.9.9.9 8.8.4.4", "deny: allow *.test");
+	char name[32];
+
+	for (int i = 0; i < 5; i++) {
+		size_t before = p->n_sent;
+
+		snprintf(name, sizeof(name), "slow%d.test", i);
+		play_ask(p, 1, name, DNS_A);
+		snprintf(name, sizeof(name), "bad%d.test", i);
+		play_ask(p, 1, name, DNS_A);
+		play_answer(p, before + 1, DNS_SERVFAIL, "");
+		play_wait(p, 6000);
+	}
+	answered(p, "good.test", 0);
+	assert_string_equal(ip_text(p->sent[p->n_sent - 1].server.ip).s, "9.9.9.9");
+	play_free(p);
+}
+
+/* All are gone: the first questions take five seconds to fail, later ones about one. */
+static void all_go_silent(void **state)
+{
+	struct play *p = world("9.9.9.9 8.8.4.4", "deny: allow *.test");
+
+	play_ask(p, 1, "a.test", DNS_A);
+	play_wait(p, 6000);
+	play_ask(p, 1, "b.test", DNS_A);
+	play_wait(p, 6000);
+	assert_string_equal(play_reply(p), "SERVFAIL");
+	play_ask(p, 1, "c.test", DNS_A);
+	play_wait(p, 1000);
+	assert_string_equal(play_reply(p), "silence");
+	play_wait(p, 300);
+	assert_string_equal(play_reply(p), "SERVFAIL");
+	assert_int_equal(play_reply_ede(p), DNS_EDE_UNREACHABLE);
+	play_ask(p, 1, "d.test", DNS_A); /* the first answer ends that */
+	play_answer(p, p->n_sent - 1, DNS_NOERROR, "");
+	play_ask(p, 1, "e.test", DNS_A);
+	play_wait(p, 1500);
+	assert_string_equal(play_reply(p), "silence");
+	play_free(p);
+}
+
 static void servfail_tries_each_once(void **state)
 {
 	struct play *p = world("9.9.9.9 8.8.4.4", "deny: allow *.test");
@@ -427,6 +531,9 @@ int main(void)
 		cmocka_unit_test(one_question_for_many),
 		cmocka_unit_test(silence_goes_to_the_next),
 		cmocka_unit_test(a_dead_upstream_is_asked_last),
+		cmocka_unit_test(one_of_two_goes_silent),
+		cmocka_unit_test(slow_names_are_no_dead_server),
+		cmocka_unit_test(all_go_silent),
 		cmocka_unit_test(servfail_tries_each_once),
 		cmocka_unit_test(dear_answers),
 		cmocka_unit_test(time_to_live_runs_down),
