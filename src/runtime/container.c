@@ -10,8 +10,9 @@
  * A process id is never believed: a box is adopted only if the machine has not rebooted, the
  * process has the start time on record and is in the box's control group.
  *
- * The pool holds parked starters (starter.h) made for the disk size that was asked for last: sizes
- * come from few shapes. A start that finds none of its size forks one and waits for it.
+ * A parked sandbox (starter.h) is a box without an id: it has a group, a spare layer and a first
+ * process that waits for its name. Whoever parks it keeps it; the list here is only what the sweep
+ * must not take for somebody's remains.
  */
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -19,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/ulid.h"
 #include "runtime/cgroup.h"
@@ -29,20 +31,25 @@
 #include "runtime/starter.h"
 #include "runtime/sys.h"
 
-#define POOL_MAX     64
 #define RECORD_MAX   1024
 #define AGENT_MAX    (32 << 20)
-#define DISK_DEFAULT 1024 /* MiB; what the pool is made for until the first spawn */
 
 struct runtime {
 	struct starter_kit kit;
 	char image_dir[256];
 	uint32_t uid_base;
-	uint32_t disk_mib; /* the pool's */
-	struct starter pool[POOL_MAX];
-	size_t pooled;
+	struct runtime_parked *parked;
 	struct runtime_box *boxes;
 	char boot_id[40];
+};
+
+struct runtime_parked {
+	struct runtime *rt;
+	struct runtime_parked *next;
+	struct starter starter;
+	char image[IPC_NAME_LEN], digest[72];
+	uint32_t disk_mib;
+	bool revive;
 };
 
 struct runtime_box {
@@ -144,7 +151,6 @@ static int container_open(const struct runtime_env *env, struct runtime **ret, s
 		return err_sys(err, -ENOMEM, "container runtime");
 	rt->kit.agent = -EBADF;
 	rt->uid_base = env->uid_base;
-	rt->disk_mib = DISK_DEFAULT;
 	r = str_copy(rt->image_dir, sizeof(rt->image_dir), str_c(env->image_dir));
 	r = r < 0 ? r : str_copy(rt->kit.run_dir, sizeof(rt->kit.run_dir), str_c(env->run_dir));
 	r = r < 0 ? r : path_mkdirs(env->run_dir, 0755);
@@ -169,21 +175,35 @@ static int container_open(const struct runtime_env *env, struct runtime **ret, s
 	return 0;
 }
 
-/* A starter that is not to be used, and what was made for it. */
-static void discard_starter(struct runtime *rt, struct starter *s, bool keep_layer)
+static void parked_free(struct runtime_parked *p)
 {
-	starter_done(s);
-	cgroup_remove(rt->kit.cgroups, s->cgroup, NULL);
-	if (!keep_layer)
-		layer_discard(rt->kit.layers, s->layer, NULL);
+	struct runtime_parked **at = &p->rt->parked;
+
+	while (*at && *at != p)
+		at = &(*at)->next;
+	if (*at)
+		*at = p->next;
+	free(p);
+}
+
+/* It is not to be used: with what was made for it. */
+static void container_discard(struct runtime_parked *p)
+{
+	struct starter_kit *kit = &p->rt->kit;
+
+	starter_done(&p->starter);
+	cgroup_remove(kit->cgroups, p->starter.cgroup, NULL);
+	if (!p->revive)
+		layer_discard(kit->layers, p->starter.layer, NULL);
+	parked_free(p);
 }
 
 static void container_close(struct runtime *rt)
 {
 	if (!rt)
 		return;
-	while (rt->pooled)
-		discard_starter(rt, &rt->pool[--rt->pooled], false);
+	while (rt->parked)
+		container_discard(rt->parked);
 	if (rt->kit.cgroups && !rt->boxes)
 		cgroups_remove_root(rt->kit.cgroups);
 	while (rt->boxes) {
@@ -213,60 +233,102 @@ static bool id_ok(const char *id)
 	return n > 0 && n < IPC_ID_LEN;
 }
 
-static int make_starter(struct runtime *rt, const char *layer, uint32_t disk_mib,
-	struct starter *ret, struct err *err)
+/* The image as a detached mount of its own. */
+static int open_image(const struct runtime *rt, const char *name, struct runtime_parked *p,
+	uint32_t *ret_uid, struct err *err)
 {
+	auto_image struct image im = { .rootfs = -EBADF };
+	int r = image_resolve(rt->image_dir, name, &im, err);
+
+	if (r < 0)
+		return r;
+	*ret_uid = im.uid_base;
+	memcpy(p->image, im.name, sizeof(p->image));
+	memcpy(p->digest, im.digest, sizeof(p->digest));
+	r = mount_copy(im.rootfs, "");
+	return r < 0 ? err_sys(err, r, "take image %s", name) : r;
+}
+
+static int check_seat(const struct runtime *rt, const struct runtime_seat *seat, struct err *err)
+{
+	if (seat->slot == 0 || rt->uid_base + (uint64_t)seat->slot * IDS_PER_SANDBOX >
+				       UINT32_MAX - IDS_PER_SANDBOX)
+		return err_set(err, -EINVAL, ERR_INVALID, "slot %u has no user ids", seat->slot);
+	if (!seat->revive)
+		return layers_ready(rt->kit.layers, seat->disk_mib, err);
+	if (!id_ok(seat->revive))
+		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
+	if (!layer_exists(rt->kit.layers, seat->revive))
+		return err_set(err, -ENOENT, ERR_CONFLICT, "%s has no writable layer",
+			seat->revive);
+	return seat->disk_mib ? layer_grow(rt->kit.layers, seat->revive, seat->disk_mib, false, err)
+			      : 0;
+}
+
+static int container_park(struct runtime *rt, const struct runtime_seat *seat,
+	struct runtime_parked **ret, struct err *err)
+{
+	auto_free struct runtime_parked *p = calloc(1, sizeof(*p));
+	struct starter_seat s = { .layer = seat->revive,
+		.disk_mib = seat->disk_mib,
+		.uid = rt->uid_base + seat->slot * IDS_PER_SANDBOX,
+		.netns = seat->netns,
+		.agent_sock = seat->agent_fd };
+	auto_fd int rootfs = -EBADF;
 	char cgroup[40];
 	uint64_t random;
 	int r;
 
-	if (!layer) {
-		r = layers_ready(rt->kit.layers, disk_mib, err);
-		if (r < 0)
-			return r;
-	}
+	if (!p)
+		return err_sys(err, -ENOMEM, "sandbox");
+	r = rootfs = open_image(rt, seat->image, p, &s.image_uid, err);
+	r = r < 0 ? r : check_seat(rt, seat, err);
+	if (r < 0)
+		return r;
 	random_bytes(&random, sizeof(random));
 	snprintf(cgroup, sizeof(cgroup), "box-%016" PRIx64, random);
+	s.cgroup = cgroup;
+	s.rootfs = rootfs;
 	r = cgroup_make(rt->kit.cgroups, cgroup, err);
-	r = r < 0 ? r : starter_fork(&rt->kit, cgroup, layer, disk_mib, ret, err);
-	if (r < 0)
+	r = r < 0 ? r : starter_fork(&rt->kit, &s, &p->starter, err);
+	if (r < 0) {
 		cgroup_remove(rt->kit.cgroups, cgroup, NULL);
-	return r;
+		return r;
+	}
+	p->rt = rt;
+	p->disk_mib = seat->disk_mib;
+	p->revive = seat->revive;
+	p->next = rt->parked;
+	rt->parked = p;
+	*ret = take_ptr(p);
+	return 0;
 }
 
-static void container_prepare(struct runtime *rt, unsigned int n)
+static int container_parked_fd(const struct runtime_parked *p)
 {
-	n = MIN(n, (unsigned int)POOL_MAX);
-	for (size_t i = 0; i < rt->pooled;) { /* of an older size, or dead */
-		struct starter *s = &rt->pool[i];
-		struct pollfd p = { .fd = s->pidfd, .events = POLLIN };
-
-		if (s->disk_mib == rt->disk_mib && poll(&p, 1, 0) == 0) {
-			i++;
-			continue;
-		}
-		discard_starter(rt, s, false);
-		*s = rt->pool[--rt->pooled];
-	}
-	while (rt->pooled > n)
-		discard_starter(rt, &rt->pool[--rt->pooled], false);
-	while (rt->pooled < n &&
-		make_starter(rt, NULL, rt->disk_mib, &rt->pool[rt->pooled], NULL) == 0)
-		rt->pooled++;
+	return p->starter.chan;
 }
 
-/* The longest parked of this size. */
-static bool take_parked(struct runtime *rt, uint32_t disk_mib, struct starter *ret)
+static int container_parked_look(struct runtime_parked *p, struct err *err)
 {
-	for (size_t i = 0; i < rt->pooled; i++) {
-		if (rt->pool[i].disk_mib != disk_mib)
-			continue;
-		*ret = rt->pool[i];
-		rt->pooled--;
-		memmove(&rt->pool[i], &rt->pool[i + 1], (rt->pooled - i) * sizeof(rt->pool[0]));
-		return true;
-	}
-	return false;
+	return starter_look(&p->starter, err);
+}
+
+/* An image's name may mean another image by now. */
+static bool container_fits(const struct runtime_parked *p, const char *image, uint32_t disk_mib)
+{
+	auto_image struct image im = { .rootfs = -EBADF };
+
+	return !p->revive && p->disk_mib == disk_mib && !strcmp(p->image, image) &&
+	       image_resolve(p->rt->image_dir, image, &im, NULL) == 0 &&
+	       !strcmp(p->digest, im.digest);
+}
+
+static int container_leave(struct runtime_parked *p)
+{
+	starter_kill(&p->starter);
+	cgroup_kill(p->rt->kit.cgroups, p->starter.cgroup);
+	return p->starter.first >= 0 ? p->starter.first : p->starter.pidfd;
 }
 
 static int start_time(pid_t pid, uint64_t *ret)
@@ -292,15 +354,15 @@ static int start_time(pid_t pid, uint64_t *ret)
 }
 
 /* Everything a running sandbox is known by; from here on the box owns the pidfd. */
-static int box_new(struct runtime *rt, const struct runtime_spec *spec, const struct starter *s,
-	pid_t pid, int pidfd, struct runtime_box **ret)
+static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct starter *s,
+	struct runtime_box **ret)
 {
 	struct runtime_box *box = calloc(1, sizeof(*box));
 	int r;
 
 	if (!box)
 		return -ENOMEM;
-	r = start_time(pid, &box->started);
+	r = start_time(s->first_pid, &box->started);
 	if (r < 0) {
 		free(box);
 		return r;
@@ -310,8 +372,8 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, const st
 	snprintf(box->cgroup, sizeof(box->cgroup), "%s", s->cgroup);
 	box->slot = spec->slot;
 	box->disk_mib = spec->disk_mib;
-	box->pid = pid;
-	box->pidfd = pidfd;
+	box->pid = s->first_pid;
+	box->pidfd = take_fd(s->first);
 	box->status = -1;
 	box->next = rt->boxes;
 	rt->boxes = box;
@@ -319,79 +381,56 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, const st
 	return 0;
 }
 
-static int check_spec(const struct runtime *rt, const struct runtime_spec *spec, struct err *err)
+static int check_spec(const struct runtime *rt, const struct runtime_spec *spec,
+	const struct runtime_parked *p, struct err *err)
 {
 	if (!id_ok(spec->id))
 		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
 	if (strlen(spec->hostname) >= IPC_NAME_LEN || !spec->hostname[0])
 		return err_field(err, -EINVAL, ERR_INVALID, "hostname", "1 to %d characters",
 			IPC_NAME_LEN - 1);
-	if (spec->slot == 0 || rt->uid_base + (uint64_t)spec->slot * IDS_PER_SANDBOX >
-				       UINT32_MAX - IDS_PER_SANDBOX)
-		return err_set(err, -EINVAL, ERR_INVALID, "slot %u has no user ids", spec->slot);
+	if (!p->revive && layer_exists(rt->kit.layers, spec->id))
+		return err_set(err, -EEXIST, ERR_CONFLICT, "%s has a writable layer already",
+			spec->id);
 	return 0;
 }
 
-static int open_image(const struct runtime *rt, const char *name, uint32_t *ret_uid, struct err *err)
-{
-	auto_image struct image im = { .rootfs = -EBADF };
-	int r = image_resolve(rt->image_dir, name, &im, err);
-
-	if (r < 0)
-		return r;
-	*ret_uid = im.uid_base;
-	r = mount_copy(im.rootfs, "");
-	return r < 0 ? err_sys(err, r, "take image %s", name) : r;
-}
-
 static int container_spawn(struct runtime *rt, const struct runtime_spec *spec,
-	struct runtime_box **ret, struct err *err)
+	struct runtime_parked *p, struct runtime_box **ret, struct err *err)
 {
 	const struct cgroup_limits limits = { spec->mem_mib, spec->pids, spec->vcpu_milli };
-	struct starter_request req = { .mem_mib = spec->mem_mib, .revive = spec->revive,
-		.ip4 = spec->ip4, .ip6 = spec->ip6,
-		.uid = rt->uid_base + spec->slot * IDS_PER_SANDBOX };
-	auto_fd int rootfs = -EBADF;
-	struct starter s;
-	int pidfd = -EBADF, r;
-	pid_t pid = 0;
+	struct starter_order order = { .mem_mib = spec->mem_mib,
+		.revive = p->revive,
+		.ip4 = spec->ip4,
+		.ip6 = spec->ip6 };
+	bool claimed = false;
+	int r = check_spec(rt, spec, p, err);
 
-	r = check_spec(rt, spec, err);
-	r = r < 0 ? r : (rootfs = open_image(rt, spec->image, &req.image_uid, err));
-	if (r >= 0 && layer_exists(rt->kit.layers, spec->id) != spec->revive)
-		r = err_set(err, spec->revive ? -ENOENT : -EEXIST, ERR_CONFLICT,
-			spec->revive ? "%s has no writable layer" : "%s has a writable layer already",
-			spec->id);
-	if (r < 0)
+	if (r < 0) {
+		container_discard(p);
 		return r;
-	if (spec->revive && spec->disk_mib) {
-		r = layer_grow(rt->kit.layers, spec->id, spec->disk_mib, false, err);
-		if (r < 0)
-			return r;
 	}
-	snprintf(req.id, sizeof(req.id), "%s", spec->id);
-	snprintf(req.hostname, sizeof(req.hostname), "%s", spec->hostname);
-	if (!spec->revive)
-		rt->disk_mib = spec->disk_mib;
-	if (spec->revive || !take_parked(rt, spec->disk_mib, &s)) {
-		r = make_starter(rt, spec->revive ? spec->id : NULL, spec->disk_mib, &s, err);
-		if (r < 0)
-			return r;
+	snprintf(order.hostname, sizeof(order.hostname), "%s", spec->hostname);
+	r = cgroup_limit(rt->kit.cgroups, p->starter.cgroup, &limits, err);
+	if (r == 0 && !p->revive) {
+		r = layer_claim(rt->kit.layers, p->starter.layer, spec->id, err);
+		claimed = r == 0;
 	}
-	r = cgroup_limit(rt->kit.cgroups, s.cgroup, &limits, err);
-	r = r < 0 ? r
-		  : starter_go(&s, &req, spec->netns, spec->agent_fd, rootfs, &pid, &pidfd, err);
+	FAULT("host.spawn.claimed");
+	r = r < 0 ? r : starter_go(&p->starter, &order, err);
 	if (r == 0) {
-		r = box_new(rt, spec, &s, pid, pidfd, ret);
-		if (r == 0)
-			return 0;
-		err_sys(err, r, "remember the sandbox");
+		r = box_new(rt, spec, &p->starter, ret);
+		if (r < 0)
+			err_sys(err, r, "remember the sandbox");
 	}
-	fd_close(pidfd);
-	discard_starter(rt, &s, spec->revive);
-	if (!spec->revive) /* the starter may have named it already */
-		layer_discard(rt->kit.layers, spec->id, NULL);
-	return err_wrap(err, r, "start %s", spec->id);
+	if (r < 0) {
+		container_discard(p);
+		if (claimed)
+			layer_discard(rt->kit.layers, spec->id, NULL);
+		return err_wrap(err, r, "start %s", spec->id);
+	}
+	parked_free(p);
+	return 0;
 }
 
 /* --- records --- */
@@ -595,8 +634,8 @@ static void sweep_group(const char *name, void *arg)
 	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
 		if (!strcmp(box->cgroup, name))
 			return;
-	for (size_t i = 0; i < rt->pooled; i++)
-		if (!strcmp(rt->pool[i].cgroup, name))
+	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
+		if (!strcmp(p->starter.cgroup, name))
 			return;
 	cgroup_remove(rt->kit.cgroups, name, NULL); /* ends what is in it */
 }
@@ -605,7 +644,7 @@ static void sweep_group(const char *name, void *arg)
 static void container_sweep(struct runtime *rt)
 {
 	cgroups_each(rt->kit.cgroups, sweep_group, rt);
-	if (rt->pooled == 0)
+	if (!rt->parked)
 		layers_sweep(rt->kit.layers);
 }
 
@@ -613,7 +652,12 @@ const struct runtime_ops runtime_container = {
 	.name = "container",
 	.open = container_open,
 	.close = container_close,
-	.prepare = container_prepare,
+	.park = container_park,
+	.parked_fd = container_parked_fd,
+	.parked_look = container_parked_look,
+	.fits = container_fits,
+	.leave = container_leave,
+	.discard = container_discard,
 	.spawn = container_spawn,
 	.record = container_record,
 	.adopt = container_adopt,

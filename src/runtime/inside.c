@@ -4,16 +4,18 @@
  * It begins as a copy of the starter in new user, pid, mount, IPC, UTS and control group
  * namespaces, and works in this order:
  *
- *   1. Become the namespace's root; a host name; keys of its own.
+ *   1. Become the namespace's root; keys of its own.
  *   2. Make /proc while the host's is still visible (the kernel demands it), then pivot into the
  *      overlay and drop the old tree. From here every path resolves inside the image, so an
  *      image's symbolic links can lead nowhere else.
  *   3. /dev, /run, /proc, /sys: the targets must be real directories of the image. Masks are
  *      opened on the mount itself, never through the image, and are covered with descriptors the
  *      starter made from the host's devices.
- *   4. resolv.conf, hosts, hostname, by the sandbox's own id and within its quota.
- *   5. Descriptors, limits, session. The agent's socket is 3; what else is open closes.
- *   6. System call filter, capabilities. Afterwards nothing is left to do but exec.
+ *   4. resolv.conf, by the sandbox's own id and within its quota, as are the files of step 6.
+ *   5. Descriptors, limits, session. The agent's socket is 3; what else is open closes. Here it
+ *      parks: nothing so far has depended on whose sandbox this will be.
+ *   6. A host name, /etc/hosts and /etc/hostname, the size of /dev/shm.
+ *   7. System call filter, capabilities. Afterwards nothing is left to do but exec.
  *
  * no_new_privs is not set: sudo and su in an image are useful, and a set-user-id program gains an
  * id of this user namespace and capabilities from the bounding set, which is all root here has.
@@ -41,6 +43,8 @@
 #define AGENT_FD       3
 #define NOFILE_MAX     1048576
 #define NOFILE_DEFAULT 65536
+#define SHM_SIZE       "64m" /* until the sandbox's memory is known */
+#define SHM_INODES     "65536"
 
 const char *const inside_dev_names[DEVS] = { "null", "zero", "full", "random", "urandom", "tty" };
 
@@ -74,8 +78,6 @@ static int own_ids(const struct inside *in, struct err *err)
 		return 0;
 	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		return err_sys(err, -errno, "become root of the user namespace");
-	if (sethostname(in->req->hostname, strlen(in->req->hostname)) < 0)
-		return err_sys(err, -errno, "set the host name");
 	/* An inherited session keyring would be the host role's. */
 	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) < 0 && errno != ENOSYS)
 		return err_sys(err, -errno, "leave the host's keyring");
@@ -210,13 +212,12 @@ static int dev_mount(int dev, const char *name, const char *fstype, const struct
 /* Memory file systems count as the sandbox's memory; their own limits only keep inodes in bounds. */
 static int device_dirs(const struct inside *in, int root, struct err *err)
 {
-	char shm_size[24];
 	const struct mount_opt dev_opts[] = { { "mode", "755" }, { "size", "64k" },
 		{ "nr_inodes", "1024" } };
 	const struct mount_opt pts[] = { { "newinstance", NULL }, { "ptmxmode", "0666" },
 		{ "mode", "0620" }, { "gid", "5" }, { "max", "1024" } };
-	const struct mount_opt shm[] = { { "mode", "1777" }, { "size", shm_size },
-		{ "nr_inodes", "65536" } };
+	const struct mount_opt shm[] = { { "mode", "1777" }, { "size", SHM_SIZE },
+		{ "nr_inodes", SHM_INODES } };
 	const struct mount_opt run[] = { { "mode", "755" }, { "size", "64m" },
 		{ "nr_inodes", "65536" } };
 	auto_fd int dev = mount_new("tmpfs", dev_opts, ARRAY_SIZE(dev_opts),
@@ -224,7 +225,6 @@ static int device_dirs(const struct inside *in, int root, struct err *err)
 	auto_fd int run_mnt = -EBADF;
 	int r;
 
-	snprintf(shm_size, sizeof(shm_size), "%um", in->req->mem_mib ? in->req->mem_mib : 64);
 	if (dev < 0)
 		return err_sys(err, dev, "mount /dev");
 	r = attach(root, "dev", dev, err);
@@ -256,31 +256,33 @@ static int put_file(int root, const char *name, struct str text)
 	return fd < 0 ? fd : fd_write_all(fd, text.p, text.n);
 }
 
-static int write_files(const struct inside *in, int root, struct err *err)
+static int write_resolv(int root, struct err *err)
 {
 	static const char resolv[] = "nameserver 169.254.77.1\noptions timeout:2 attempts:3 edns0\n";
-	const struct starter_request *q = in->req;
+	int r;
+
+	if (mkdirat(root, "etc", 0755) < 0 && errno != EEXIST)
+		return err_sys(err, -errno, "make /etc");
+	r = put_file(root, "resolv.conf", str_c(resolv));
+	return r < 0 ? err_sys(err, r, "write /etc/resolv.conf") : 0;
+}
+
+static int write_name(const struct starter_order *o, int root, struct err *err)
+{
 	char hosts[512], name[IPC_NAME_LEN + 1];
 	size_t n = 0;
 	int r;
 
 	n += (size_t)snprintf(hosts + n, sizeof(hosts) - n,
 		"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-	if (q->ip4.family)
-		n += (size_t)snprintf(hosts + n, sizeof(hosts) - n, "%s\t%s\n", ip_text(q->ip4).s,
-			q->hostname);
-	if (q->ip6.family)
-		n += (size_t)snprintf(hosts + n, sizeof(hosts) - n, "%s\t%s\n", ip_text(q->ip6).s,
-			q->hostname);
-	if (mkdirat(root, "etc", 0755) < 0 && errno != EEXIST)
-		return err_sys(err, -errno, "make /etc");
-	r = put_file(root, "resolv.conf", str_c(resolv));
-	if (r < 0)
-		return err_sys(err, r, "write /etc/resolv.conf");
-	if (q->revive)
-		return 0; /* the others are the tenant's by now */
+	if (o->ip4.family)
+		n += (size_t)snprintf(hosts + n, sizeof(hosts) - n, "%s\t%s\n", ip_text(o->ip4).s,
+			o->hostname);
+	if (o->ip6.family)
+		n += (size_t)snprintf(hosts + n, sizeof(hosts) - n, "%s\t%s\n", ip_text(o->ip6).s,
+			o->hostname);
 	r = put_file(root, "hosts", str_n(hosts, n));
-	snprintf(name, sizeof(name), "%s\n", q->hostname);
+	snprintf(name, sizeof(name), "%s\n", o->hostname);
 	r = r < 0 ? r : put_file(root, "hostname", str_c(name));
 	return r < 0 ? err_sys(err, r, "write /etc/hosts and /etc/hostname") : 0;
 }
@@ -374,6 +376,22 @@ static int confine(const struct inside *in, struct err *err)
 	return LIFTED(LIFT_CAPS) ? 0 : drop_capabilities(err);
 }
 
+/* Who the sandbox is. */
+static int become(const struct starter_order *o, struct err *err)
+{
+	auto_fd int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	char shm[64];
+
+	if (root < 0)
+		return err_sys(err, -errno, "open the root");
+	if (sethostname(o->hostname, strlen(o->hostname)) < 0)
+		return err_sys(err, -errno, "set the host name");
+	snprintf(shm, sizeof(shm), "size=%um,nr_inodes=" SHM_INODES, o->mem_mib);
+	if (o->mem_mib && mount(NULL, "/dev/shm", NULL, MS_REMOUNT | MS_NOSUID | MS_NOEXEC, shm) < 0)
+		return err_sys(err, -errno, "size /dev/shm");
+	return o->revive ? 0 : write_name(o, root, err); /* the files are the tenant's by then */
+}
+
 static int prepare(const struct inside *in, struct err *err)
 {
 	auto_fd int root = -EBADF, proc = -EBADF;
@@ -382,9 +400,24 @@ static int prepare(const struct inside *in, struct err *err)
 	r = r < 0 ? r : enter_root(in, &root, &proc, err);
 	r = r < 0 ? r : device_dirs(in, root, err);
 	r = r < 0 ? r : kernel_dirs(in, root, proc, err);
-	r = r < 0 ? r : write_files(in, root, err);
+	r = r < 0 ? r : write_resolv(root, err);
 	r = r < 0 ? r : process_state(err);
 	return r;
+}
+
+/* Say that all is ready and wait for the order. The end of the host role ends this process. */
+static void park(int chan, struct starter_order *ret)
+{
+	const struct starter_news ready = { .pid = 0 };
+	ssize_t n;
+
+	if (send(chan, &ready, sizeof(ready), MSG_NOSIGNAL) != sizeof(ready))
+		_exit(0);
+	do
+		n = recv(chan, ret, sizeof(*ret), 0);
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof(*ret))
+		_exit(0);
 }
 
 void inside_run(const struct inside *in)
@@ -395,6 +428,7 @@ void inside_run(const struct inside *in)
 		(char *)"HOME=/root", (char *)"container=weir", NULL
 	};
 	struct starter_news news = { .pid = 0 };
+	struct starter_order order;
 	int chan = in->chan, r = prepare(in, &news.err);
 
 	if (r == 0) {
@@ -402,7 +436,11 @@ void inside_run(const struct inside *in)
 		if (r == 0)
 			chan = AGENT_FD + 1;
 	}
-	FAULT("host.inside.prepared");
+	if (r == 0) {
+		FAULT("host.inside.prepared");
+		park(chan, &order);
+		r = become(&order, &news.err);
+	}
 	r = r < 0 ? r : confine(in, &news.err);
 	if (r == 0) {
 		syscall(SYS_execveat, AGENT_FD + 2, "", argv, env, AT_EMPTY_PATH);

@@ -1,4 +1,4 @@
-/* The first process of a sandbox, from clone to exec of the agent. */
+/* The first process of a sandbox, from clone to where it parks, and on to exec of the agent. */
 #pragma once
 #include "runtime/starter.h"
 
@@ -6,7 +6,7 @@ enum { DEV_NULL, DEV_ZERO, DEV_FULL, DEV_RANDOM, DEV_URANDOM, DEV_TTY, DEVS };
 
 struct inside { /* made ready by the starter; all mounts are detached */
 	const struct starter_kit *kit;
-	const struct starter_request *req;
+	const struct starter_seat *seat;
 	int root;	/* overlay */
 	int sysfs;	/* read-only, of the slot's net namespace */
 	int dev[DEVS];	/* device nodes */
@@ -21,6 +21,6 @@ _noreturn_ void inside_run(const struct inside *in);
 
 /* One message from a starter or a first process to the host role. */
 struct starter_news {
-	int32_t pid; /* > 0: the first process, with its pidfd; 0: err is why it failed */
+	int32_t pid; /* > 0: the first process, with its pidfd; 0: parked, or err is why it failed */
 	struct err err;
 };

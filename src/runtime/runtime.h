@@ -2,7 +2,13 @@
  * What a runtime is: a struct of functions that starts, freezes and ends a sandbox. The lifecycle
  * above it is shared; `container` is the first, a microVM comes through the same struct.
  *
- * Runs in the host role, synchronously: each call takes milliseconds and never waits for a tenant.
+ * Runs in the host role; each call takes milliseconds at most and never waits for a tenant.
+ *
+ * Beginning is in two steps. park() makes all of a sandbox that does not depend on whose it will be,
+ * in the background: the caller watches parked_fd() and asks parked_look(). spawn() gives a parked
+ * one its name and limits. What is parked ahead of requests makes the second step all that a create
+ * waits for.
+ *
  * Ending is in two steps, so that nothing waits: kill() asks, the caller watches pidfd(), then
  * cleanup() takes everything away. cleanup() must work from any half-built state and after a crash.
  */
@@ -25,14 +31,22 @@ struct runtime_env {
 	uint32_t uid_base;	/* slot s owns [uid_base + s*65536, +65535] */
 };
 
-struct runtime_spec {
-	const char *id, *hostname, *image;
+struct runtime_parked; /* a sandbox that lacks only its name and its limits */
+
+struct runtime_seat {
 	uint32_t slot;
 	int netns;	/* the slot's network namespace: ready, addresses set, quarantined */
 	int agent_fd;	/* listening TCP socket on 169.254.77.2 made in that namespace; becomes the
-			 * agent's descriptor 3 */
-	uint32_t vcpu_milli, mem_mib, disk_mib, pids;
-	bool revive;	/* use the writable layer that is there */
+			 * agent's descriptor 3. Both stay the caller's */
+	const char *image;
+	uint32_t disk_mib;
+	const char *revive; /* the id whose writable layer is used; NULL: a new layer */
+};
+
+struct runtime_spec {
+	const char *id, *hostname;
+	uint32_t slot, disk_mib; /* as in the seat */
+	uint32_t vcpu_milli, mem_mib, pids;
 	struct ip ip4, ip6;
 };
 
@@ -41,11 +55,23 @@ struct runtime_ops {
 	/* Check the kernel features; start-up refuses with the sentence in err. */
 	int (*open)(const struct runtime_env *env, struct runtime **ret, struct err *err);
 	void (*close)(struct runtime *rt);
-	/* Prepare n sandboxes' worth of slow parts (cgroups, writable layers, parked processes). */
-	void (*prepare)(struct runtime *rt, unsigned int n);
-	/* The agent is listening when this returns 0. On failure nothing is left. */
-	int (*spawn)(struct runtime *rt, const struct runtime_spec *spec, struct runtime_box **ret,
+	/* Begin one; the seat is not needed afterwards. The runtime lists it until it is spawned or
+	 * discarded, and discards what is left in close(). */
+	int (*park)(struct runtime *rt, const struct runtime_seat *seat, struct runtime_parked **ret,
 		struct err *err);
+	int (*parked_fd)(const struct runtime_parked *p); /* readable: ask parked_look(); borrowed */
+	/* 1: ready; 0: not yet; negative: it failed, or has ended. The caller discards it then. */
+	int (*parked_look)(struct runtime_parked *p, struct err *err);
+	/* Is it made from this image, with this disk? */
+	bool (*fits)(const struct runtime_parked *p, const char *image, uint32_t disk_mib);
+	/* Kill it without waiting: the descriptor is readable when discard() need not wait. Borrowed,
+	 * and gone with discard(). */
+	int (*leave)(struct runtime_parked *p);
+	void (*discard)(struct runtime_parked *p);
+	/* p must be ready, and is taken over also on failure, when nothing is left. The agent is
+	 * listening when this returns 0. */
+	int (*spawn)(struct runtime *rt, const struct runtime_spec *spec, struct runtime_parked *p,
+		struct runtime_box **ret, struct err *err);
 	/* Lines "key=value" that adopt() understands after a restart of the host role. */
 	int (*record)(const struct runtime_box *box, struct buf *out);
 	/* -ESRCH: its processes are gone (the box is still returned, for cleanup). */

@@ -19,40 +19,40 @@
 #include "runtime/sys.h"
 
 #define GO_LIMIT_MS 20000 /* a machine under full load; then the start has failed */
-#define GO_FDS	    3	  /* net namespace, agent's socket, image */
 #define KEEP_MAX    32
 #define OOM_SCORE   "200" /* inherited by the sandbox: the host's own programs go last */
 
 /* --- messages --- */
 
-static int send_fds(int chan, const void *data, size_t size, const int *fds, size_t n)
+/* With a descriptor, unless fd is negative. */
+static int send_fd(int chan, const void *data, size_t size, int fd)
 {
 	union {
 		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int) * GO_FDS)];
+		char space[CMSG_SPACE(sizeof(int))];
 	} control = { 0 };
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct cmsghdr *c;
 
-	if (n) {
+	if (fd >= 0) {
 		msg.msg_control = control.space;
-		msg.msg_controllen = CMSG_SPACE(sizeof(int) * n);
+		msg.msg_controllen = sizeof(control.space);
 		c = CMSG_FIRSTHDR(&msg);
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int) * n);
-		memcpy(CMSG_DATA(c), fds, sizeof(int) * n);
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(int));
 	}
 	return sendmsg(chan, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-/* 1: got one; 0: end of file. Exactly n descriptors, or fds[0] = -EBADF when there were none. */
-static int recv_fds(int chan, void *data, size_t size, int *fds, size_t n)
+/* 1: got one; 0: end of file; -EAGAIN: nothing yet. *fd is -EBADF when none came along. */
+static int recv_fd(int chan, void *data, size_t size, int *fd)
 {
 	union {
 		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int) * GO_FDS)];
+		char space[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec iov = { .iov_base = data, .iov_len = size };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
@@ -60,15 +60,15 @@ static int recv_fds(int chan, void *data, size_t size, int *fds, size_t n)
 	struct cmsghdr *c;
 	ssize_t k;
 
-	fds[0] = -EBADF;
+	*fd = -EBADF;
 	do
-		k = recvmsg(chan, &msg, MSG_CMSG_CLOEXEC);
+		k = recvmsg(chan, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (k < 0 && errno == EINTR);
 	if (k <= 0)
 		return k < 0 && errno != ECONNRESET ? -errno : 0;
 	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_len == CMSG_LEN(sizeof(int) * n))
-		memcpy(fds, CMSG_DATA(c), sizeof(int) * n);
+	if (c && c->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(fd, CMSG_DATA(c), sizeof(int));
 	return (size_t)k == size ? 1 : -EBADMSG;
 }
 
@@ -76,8 +76,8 @@ static int recv_fds(int chan, void *data, size_t size, int *fds, size_t n)
 
 struct work { /* what a starter has made so far */
 	const struct starter_kit *kit;
-	const struct starter *self;
-	bool revive;
+	const struct starter_seat *seat;
+	const char *layer_name;
 	int chan;
 	int proc, lower, layer; /* directories of the stage; /root is the first process's business */
 	int dev[DEVS];
@@ -237,14 +237,15 @@ static int make_map_holder(struct work *w, struct err *err)
 	return w->holder < 0 ? err_sys(err, w->holder, "make a user namespace") : 0;
 }
 
-static int park(struct work *w, struct err *err)
+/* What needs no more than a control group and a layer. */
+static int make_place(struct work *w, struct err *err)
 {
 	const struct starter_kit *kit = w->kit;
-	int r = cgroup_enter(kit->cgroups, w->self->cgroup, err);
+	int r = cgroup_enter(kit->cgroups, w->seat->cgroup, err);
 
-	if (r == 0 && !w->revive)
-		r = layer_make(kit->layers, w->self->layer, w->self->disk_mib, err);
-	r = r < 0 ? r : layer_mount(kit->layers, w->self->layer, &w->at, err);
+	if (r == 0 && !w->seat->layer)
+		r = layer_make(kit->layers, w->layer_name, w->seat->disk_mib, err);
+	r = r < 0 ? r : layer_mount(kit->layers, w->layer_name, &w->at, err);
 	r = r < 0 ? r : make_stage(w, err);
 	r = r < 0 ? r : make_map_holder(w, err);
 	if (r < 0)
@@ -265,37 +266,27 @@ static int map_namespace(const struct work *w, uint32_t from, uint32_t to)
 	return fd < 0 ? -errno : fd;
 }
 
-static int mount_image(struct work *w, const struct starter_request *q, int rootfs, struct err *err)
+static int mount_image(struct work *w, struct err *err)
 {
 	auto_fd int userns = -EBADF;
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY };
 	int r;
 
-	userns = map_namespace(w, q->image_uid, LIFTED(LIFT_USERNS) ? 0 : q->uid);
+	userns = map_namespace(w, w->seat->image_uid, LIFTED(LIFT_USERNS) ? 0 : w->seat->uid);
 	if (userns < 0)
 		return err_sys(err, userns, "map the image's ids");
 	attr.userns_fd = (uint64_t)userns;
-	if (mount_setattr(rootfs, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+	if (mount_setattr(w->seat->rootfs, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
 		return err_sys(err, -errno, "map the image's ids");
-	r = mount_on(rootfs, w->lower);
+	r = mount_on(w->seat->rootfs, w->lower);
 	return r < 0 ? err_sys(err, r, "attach the image") : 0;
 }
 
-static int claim_layer(struct work *w, const struct starter_request *q, struct err *err)
-{
-	int r = w->revive ? 0
-			  : layer_claim(w->kit->layers, w->self->layer, q->id, err);
-
-	if (r == 0 && strcmp(w->at.sub, ".") != 0) /* its directory on the volume has the new name */
-		snprintf(w->at.sub, sizeof(w->at.sub), "%s", q->id);
-	return r;
-}
-
 /* upper/ and work/ belong to the sandbox's root; a stored layer must already. */
-static int own_layer(struct work *w, const struct starter_request *q, struct err *err)
+static int own_layer(struct work *w, struct err *err)
 {
 	static const char *const names[] = { "upper", "work" };
-	uint32_t uid = LIFTED(LIFT_USERNS) ? 0 : q->uid;
+	uint32_t uid = LIFTED(LIFT_USERNS) ? 0 : w->seat->uid;
 	char path[80];
 	struct stat st;
 
@@ -306,7 +297,7 @@ static int own_layer(struct work *w, const struct starter_request *q, struct err
 				names[i]);
 		if (st.st_uid == uid)
 			continue;
-		if (w->revive && st.st_uid != 0)
+		if (w->seat->layer && st.st_uid != 0)
 			return err_set(err, -EINVAL, ERR_INTERNAL,
 				"the writable layer belongs to another slot (ids from %u, not %u)",
 				st.st_uid, uid);
@@ -346,33 +337,28 @@ static int mount_sysfs(struct err *err)
 	return mnt < 0 ? err_sys(err, mnt, "mount /sys") : mnt;
 }
 
-/* The request's descriptors: net namespace, agent's socket, image. */
-static int bring(struct work *w, const struct starter_request *q, const int fds[GO_FDS],
-	struct err *err)
+static int bring(struct work *w, struct err *err)
 {
 	uint64_t flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
 			 (LIFTED(LIFT_USERNS) ? 0 : CLONE_NEWUSER);
-	struct inside in = { .kit = w->kit, .req = q, .agent_sock = fds[1],
-		.chan = w->chan };
+	struct inside in = { .kit = w->kit, .agent_sock = w->seat->agent_sock, .chan = w->chan };
 	struct starter_news news = { 0 };
-	int go[2], r;
+	int go[2], pidfd, r;
 
 	/* Before the user namespace: afterwards it is EPERM, and sysfs would show the host's links. */
-	if (setns(fds[0], CLONE_NEWNET) < 0)
+	if (setns(w->seat->netns, CLONE_NEWNET) < 0)
 		return err_sys(err, -errno, "enter the net namespace");
 	memcpy(in.dev, w->dev, sizeof(in.dev));
 	in.sysfs = mount_sysfs(err);
-	r = in.sysfs < 0 ? in.sysfs : mount_image(w, q, fds[2], err);
-	r = r < 0 ? r : claim_layer(w, q, err);
-	FAULT("host.starter.claimed");
-	r = r < 0 ? r : own_layer(w, q, err);
+	r = in.sysfs < 0 ? in.sysfs : mount_image(w, err);
+	r = r < 0 ? r : own_layer(w, err);
 	r = r < 0 ? r : (in.root = mount_overlay(w, err));
 	if (r < 0)
 		return r;
 	if (pipe2(go, O_CLOEXEC) < 0)
 		return err_sys(err, -errno, "make a pipe");
 	in.go = go[0];
-	news.pid = sys_clone3(flags | CLONE_PARENT, 0, -1, &r);
+	news.pid = sys_clone3(flags | CLONE_PARENT, 0, -1, &pidfd);
 	if (news.pid < 0)
 		return err_sys(err, news.pid, "make the sandbox's namespaces");
 	if (news.pid == 0) {
@@ -380,10 +366,10 @@ static int bring(struct work *w, const struct starter_request *q, const int fds[
 		inside_run(&in);
 	}
 	FAULT("host.starter.cloned");
-	if (send_fds(w->chan, &news, sizeof(news), &r, 1) < 0)
+	if (send_fd(w->chan, &news, sizeof(news), pidfd) < 0)
 		return -EPIPE; /* the host role is gone; our end lets the first process end too */
 	if (!LIFTED(LIFT_USERNS)) {
-		r = put_maps(news.pid, 0, q->uid);
+		r = put_maps(news.pid, 0, w->seat->uid);
 		if (r < 0)
 			return err_sys(err, r, "write the sandbox's id maps");
 	}
@@ -393,8 +379,7 @@ static int bring(struct work *w, const struct starter_request *q, const int fds[
 static int starter_main(struct work *w, struct err *err)
 {
 	const struct starter_kit *kit = w->kit;
-	struct starter_request req;
-	int keep[KEEP_MAX], fds[GO_FDS];
+	int keep[KEEP_MAX];
 	size_t n = 0;
 	int r;
 
@@ -404,46 +389,46 @@ static int starter_main(struct work *w, struct err *err)
 	prctl(PR_SET_DUMPABLE, 0);
 	keep[n++] = w->chan;
 	keep[n++] = kit->agent;
+	keep[n++] = w->seat->netns;
+	keep[n++] = w->seat->agent_sock;
+	keep[n++] = w->seat->rootfs;
 	n += cgroups_fds(kit->cgroups, keep + n, KEEP_MAX - n);
 	n += layers_fds(kit->layers, keep + n, KEEP_MAX - n);
 	r = LIFTED(LIFT_FDS) ? 0 : close_others(keep, n);
 	r = r < 0 ? r : file_write_kernel(AT_FDCWD, "/proc/self/oom_score_adj", STR(OOM_SCORE));
 	if (r < 0)
 		return err_sys(err, r, "prepare a starter");
-	r = park(w, err);
+	r = make_place(w, err);
 	if (r < 0)
 		return r;
-	FAULT("host.starter.parked");
-	r = recv_fds(w->chan, &req, sizeof(req), fds, GO_FDS);
-	if (r <= 0 || fds[0] < 0)
-		_exit(0); /* not needed any more */
-	return bring(w, &req, fds, err);
+	FAULT("host.starter.placed");
+	return bring(w, err);
 }
 
 /* --- in the host role --- */
 
-int starter_fork(const struct starter_kit *kit, const char *cgroup, const char *layer,
-	uint32_t disk_mib, struct starter *ret, struct err *err)
+int starter_fork(const struct starter_kit *kit, const struct starter_seat *seat,
+	struct starter *ret, struct err *err)
 {
-	struct starter s = { .pidfd = -EBADF, .chan = -EBADF, .disk_mib = disk_mib };
-	auto_fd int group = cgroup_v2_open(kit->cgroups, cgroup);
+	struct starter s = { .pidfd = -EBADF, .first = -EBADF, .chan = -EBADF };
+	auto_fd int group = cgroup_v2_open(kit->cgroups, seat->cgroup);
 	int pair[2];
 
-	snprintf(s.cgroup, sizeof(s.cgroup), "%s", cgroup);
-	if (layer)
-		snprintf(s.layer, sizeof(s.layer), "%s", layer);
+	snprintf(s.cgroup, sizeof(s.cgroup), "%s", seat->cgroup);
+	if (seat->layer)
+		snprintf(s.layer, sizeof(s.layer), "%s", seat->layer);
 	else
-		snprintf(s.layer, sizeof(s.layer), LAYER_SPARE "%.24s", cgroup);
+		snprintf(s.layer, sizeof(s.layer), LAYER_SPARE "%.24s", seat->cgroup);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(err, -errno, "make a channel");
 	s.pid = sys_clone3(0, SIGCHLD, group, &s.pidfd);
 	if (s.pid == 0) {
-		struct work w = { .kit = kit, .self = &s, .revive = layer, .chan = pair[1] };
+		struct work w = { .kit = kit, .seat = seat, .layer_name = s.layer, .chan = pair[1] };
 		struct starter_news news = { 0 };
 		int r = starter_main(&w, &news.err);
 
 		if (r < 0)
-			send_fds(w.chan, &news, sizeof(news), NULL, 0);
+			send_fd(w.chan, &news, sizeof(news), -EBADF);
 		_exit(r < 0);
 	}
 	fd_close(pair[1]);
@@ -456,21 +441,54 @@ int starter_fork(const struct starter_kit *kit, const char *cgroup, const char *
 	return 0;
 }
 
-/* Wait for news or the end of file, until `end`. */
-static int next_news(struct starter *s, uint64_t end, struct starter_news *news, int *fd)
+static void reap(int pidfd)
 {
-	for (;;) {
-		uint64_t now = clock_mono_ns();
-		struct pollfd p = { .fd = s->chan, .events = POLLIN };
-		int r = now >= end ? 0 : poll(&p, 1, (int)((end - now) / NS_PER_MS) + 1);
+	siginfo_t si;
 
-		if (r > 0)
-			return recv_fds(s->chan, news, sizeof(*news), fd, 1);
-		if (r == 0)
-			return -ETIMEDOUT;
-		if (errno != EINTR)
-			return -errno;
+	while (waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | __WALL) < 0 && errno == EINTR)
+		;
+}
+
+/* 1: parked; 0: end of file; -EAGAIN: no more news; what else is negative is a failure. */
+static int next_news(struct starter *s, struct err *err)
+{
+	struct starter_news news;
+	int fd, r = recv_fd(s->chan, &news, sizeof(news), &fd);
+
+	if (r <= 0)
+		return r == 0 || r == -EAGAIN ? r : err_sys(err, r, "hear from a starter");
+	if (news.pid > 0 && fd < 0) /* no descriptor was free then: it is our child, and waits */
+		fd = pidfd_open(news.pid, 0);
+	if (news.pid > 0 && fd >= 0 && s->first < 0) {
+		s->first = fd;
+		s->first_pid = news.pid;
+		return next_news(s, err);
 	}
+	fd_close(fd);
+	if (news.err.code < 0) {
+		if (err)
+			*err = news.err;
+		return news.err.code;
+	}
+	return s->first >= 0 ? 1 : -EBADMSG;
+}
+
+int starter_look(struct starter *s, struct err *err)
+{
+	int r = next_news(s, err);
+
+	if (r == -EAGAIN)
+		return s->ready;
+	if (r == 0)
+		return err_set(err, -EIO, ERR_INTERNAL,
+			"the sandbox's first process ended before it ran (out of memory?)");
+	if (r < 0)
+		return r;
+	/* The first process runs only once the starter has nothing left to do but end. */
+	reap(s->pidfd);
+	s->pidfd = fd_close(s->pidfd);
+	s->ready = true;
+	return 1;
 }
 
 static bool ended(int pidfd)
@@ -480,71 +498,58 @@ static bool ended(int pidfd)
 	return poll(&p, 1, 0) > 0;
 }
 
-static int follow(struct starter *s, pid_t *ret_pid, int *pidfd, struct err *err)
+int starter_go(struct starter *s, const struct starter_order *order, struct err *err)
 {
 	uint64_t end = clock_mono_ns() + GO_LIMIT_MS * NS_PER_MS;
+	int r = send_fd(s->chan, order, sizeof(*order), -EBADF);
 
+	if (r < 0 && r != -EPIPE)
+		return err_sys(err, r, "order the sandbox to start");
 	for (;;) {
-		struct starter_news news;
-		int fd, r = next_news(s, end, &news, &fd);
+		uint64_t now = clock_mono_ns();
+		struct pollfd p = { .fd = s->chan, .events = POLLIN };
 
+		r = now >= end ? 0 : poll(&p, 1, (int)((end - now) / NS_PER_MS) + 1);
+		if (r == 0)
+			return err_sys(err, -ETIMEDOUT, "wait for the sandbox to start");
+		if (r < 0 && errno != EINTR)
+			return err_sys(err, -errno, "wait for the sandbox to start");
 		if (r < 0)
-			return err_sys(err, r, "wait for the sandbox to start");
+			continue;
+		r = next_news(s, err);
 		if (r == 0)
 			break;
-		if (news.pid <= 0) {
-			fd_close(fd);
-			if (err)
-				*err = news.err;
-			return news.err.code < 0 ? news.err.code : -EIO;
-		}
-		*pidfd = fd;
-		*ret_pid = news.pid;
+		if (r < 0 && r != -EAGAIN)
+			return r;
 	}
-	if (*pidfd < 0 || ended(*pidfd))
-		return err_set(err, -EIO, ERR_INTERNAL,
-			"the sandbox's first process ended before it ran (out of memory?)");
-	return 0;
+	s->chan = fd_close(s->chan);
+	return ended(s->first) ? err_set(err, -EIO, ERR_INTERNAL,
+					 "the sandbox's first process ended before it ran (out of memory?)")
+			       : 0;
 }
 
-int starter_go(struct starter *s, const struct starter_request *req, int netns, int agent_sock,
-	int rootfs, pid_t *ret_pid, int *ret_pidfd, struct err *err)
+void starter_kill(struct starter *s)
 {
-	const int fds[GO_FDS] = { netns, agent_sock, rootfs };
-	auto_fd int pidfd = -EBADF;
-	pid_t pid = 0;
-	int r;
-
-	/* EPIPE: it failed while it parked, and the reason is in the channel. */
-	r = send_fds(s->chan, req, sizeof(*req), fds, GO_FDS);
-	if (r < 0 && r != -EPIPE)
-		err_sys(err, r, "ask a starter");
-	else
-		r = follow(s, &pid, &pidfd, err);
-	starter_done(s);
-	if (r < 0) {
-		if (pidfd >= 0) {
-			siginfo_t si;
-
-			pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-			waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | __WALL);
-		}
-		return r;
-	}
-	*ret_pid = pid;
-	*ret_pidfd = take_fd(pidfd);
-	return 0;
+	if (s->pidfd >= 0)
+		pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
+	if (s->first >= 0)
+		pidfd_send_signal(s->first, SIGKILL, NULL, 0);
 }
 
 void starter_done(struct starter *s)
 {
-	siginfo_t si;
-
-	if (s->pidfd < 0)
-		return;
-	pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0); /* nothing to it once the news were read */
-	while (waitid(P_PIDFD, (id_t)s->pidfd, &si, WEXITED) < 0 && errno == EINTR)
-		;
+	starter_kill(s);
+	if (s->pidfd >= 0) {
+		reap(s->pidfd);
+		/* It may have made a first process that nobody has read of yet. */
+		while (s->first < 0 && next_news(s, NULL) > 0)
+			;
+		if (s->first >= 0)
+			pidfd_send_signal(s->first, SIGKILL, NULL, 0);
+	}
+	if (s->first >= 0)
+		reap(s->first);
 	s->pidfd = fd_close(s->pidfd);
+	s->first = fd_close(s->first);
 	s->chan = fd_close(s->chan);
 }

@@ -273,15 +273,11 @@ static int spawn_in_slot(
 	struct daemon *d = x->in->d;
 	struct runtime_spec spec = { .id = req->id,
 		.hostname = req->hostname,
-		.image = req->image,
 		.slot = slot->number,
-		.netns = slot->net.ns,
-		.agent_fd = slot->net.agent_fd,
 		.vcpu_milli = req->vcpu_milli,
 		.mem_mib = req->mem_mib,
 		.disk_mib = req->disk_mib,
 		.pids = req->pids,
-		.revive = req->revive,
 		.ip4 = slot->ip4,
 		.ip6 = slot->ip6 };
 	struct record *rec = &x->rec;
@@ -294,7 +290,7 @@ static int spawn_in_slot(
 	rec->ip6 = slot->ip6;
 	snprintf(rec->link, sizeof(rec->link), "%s", slot->link);
 	snprintf(rec->runtime, sizeof(rec->runtime), "%s", d->rt_ops->name);
-	r = d->rt_ops->spawn(d->rt, &spec, &x->rt, err);
+	r = d->rt_ops->spawn(d->rt, &spec, take_ptr(slot->parked), &x->rt, err);
 	if (r < 0)
 		return r;
 	FAULT("host.spawn.started");
@@ -323,13 +319,8 @@ static void undo_spawn(struct box *x, const struct slot *slot)
 	slots_drop(d->slots, slot->number, slot->net.ifindex, false, NULL, NULL);
 }
 
-int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, struct err *err)
+int box_may_spawn(struct boxes *b, const struct ipc_spawn *req, struct err *err)
 {
-	uint64_t start = clock_mono_ns();
-	struct slot slot;
-	struct box *x;
-	int r;
-
 	if (!record_id_ok(req->id))
 		return err_field(err, -EINVAL, ERR_INVALID, "id", "not the id of a sandbox");
 	if (req->runtime[0] && strcmp(req->runtime, b->d->rt_ops->name) != 0)
@@ -337,25 +328,30 @@ int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, st
 			"there is no runtime \"%s\" here", req->runtime);
 	if (box_find(b, req->id))
 		return err_set(err, -EEXIST, ERR_CONFLICT, "%s exists already", req->id);
-	r = slots_take(b->d->slots, req->slot, &slot, err);
-	if (r < 0)
-		return r;
+	return 0;
+}
+
+int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct slot *slot, uint64_t asked,
+	struct box **ret, struct err *err)
+{
+	struct box *x;
+	int r = box_may_spawn(b, req, err);
+
 	FAULT("host.spawn.slot");
-	x = box_add(b, req->id);
+	x = r < 0 ? NULL : box_add(b, req->id);
 	if (!x) {
-		r = err_sys(err, -ENOMEM, "sandbox");
-		slots_drop(b->d->slots, slot.number, slot.net.ifindex, false, NULL, NULL);
-	} else {
-		r = spawn_in_slot(x, &slot, req, err);
-		if (r < 0)
-			undo_spawn(x, &slot);
+		slots_give_up(b->d->slots, slot);
+		return r < 0 ? r : err_sys(err, -ENOMEM, "sandbox");
 	}
-	fd_close(slot.net.ns);
-	fd_close(slot.net.agent_fd);
+	r = spawn_in_slot(x, slot, req, err);
+	if (r < 0)
+		undo_spawn(x, slot);
+	slot->net.ns = fd_close(slot->net.ns);
+	slot->net.agent_fd = fd_close(slot->net.agent_fd);
 	if (r < 0)
 		return r;
 	FAULT("host.spawn.recorded");
-	x->spawn_us = (uint32_t)((clock_mono_ns() - start) / 1000);
+	x->spawn_us = (uint32_t)((clock_mono_ns() - asked) / 1000);
 	log_event(LOG_INFO, "sandbox.spawn", "sandbox=%s slot=%u link=%s took_us=%u", x->rec.id,
 		x->rec.slot, x->rec.link, x->spawn_us);
 	*ret = x;

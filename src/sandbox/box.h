@@ -21,6 +21,7 @@
 #include "wire/ipc.h"
 
 struct daemon;
+struct slot;
 struct boxes;
 struct box;
 
@@ -31,7 +32,11 @@ struct box *box_find(struct boxes *b, const char *id);
 typedef int (*box_fn)(struct box *box, void *arg);
 int boxes_each(struct boxes *b, box_fn fn, void *arg);
 
-int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct box **ret, struct err *err);
+/* Is there anything against it, before a slot is ordered? */
+int box_may_spawn(struct boxes *b, const struct ipc_spawn *req, struct err *err);
+/* Begin in this slot, which is taken over also on failure. asked: when, for the log. */
+int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct slot *slot, uint64_t asked,
+	struct box **ret, struct err *err);
 /* The sandbox of a record, with what the runtime found of it. -ESRCH: nothing lives; it is DEAD. */
 int box_adopt(struct boxes *b, const struct record *rec, struct err *err);
 /* slot must be the sandbox's: a second check that the two sides mean the same. */

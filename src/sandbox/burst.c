@@ -1,61 +1,134 @@
 /* SPAWN requests in turn: see the header. */
+#include <sys/queue.h>
+#include "base/clock.h"
 #include "base/log.h"
 #include "sandbox/box.h"
 #include "sandbox/burst.h"
 #include "sandbox/daemon.h"
 #include "sandbox/roles.h"
+#include "sandbox/slots.h"
 
-#define AHEAD_MAX 16 /* starts begun together: enough to hide the waiting, bounded in memory */
+#define AHEAD_MAX 16 /* begun together: enough to hide the waiting, bounded in processes */
 
 struct waiting {
-	struct waiting *next;
+	STAILQ_ENTRY(waiting) next;
+	struct burst *b;
 	struct ipc_spawn req;
 	uint32_t life, serial;
+	uint64_t asked;
 };
 
 struct burst {
 	struct daemon *d;
 	uv_idle_t turn;
-	struct waiting *first, **end;
+	STAILQ_HEAD(, waiting) queue; /* for their turn */
 	unsigned int n;
+	struct waiting *ahead[AHEAD_MAX]; /* for their slots */
+	unsigned int n_ahead;
 };
 
-static void spawn_one(struct daemon *d, const struct waiting *w)
+static void turn_next(struct burst *b);
+
+static void refuse(struct chan *api, const struct waiting *w, const struct err *err)
 {
+	log_event(LOG_WARN, "sandbox.refused", "sandbox=%s error=\"%s\"", log_q(str_c(w->req.id)),
+		err->text);
+	chan_reply_err(api, w->serial, err);
+}
+
+static void on_slot(struct slot *slot, const struct err *why, void *arg)
+{
+	struct waiting *w = arg;
+	struct burst *b = w->b;
+	struct daemon *d = b->d;
 	struct chan *api = roles_api(d->roles, w->life);
 	struct err err = { .code = 0 };
 	struct ipc_sandbox s;
 	struct box *x;
 
-	if (!api)
-		return; /* who asked is gone; its successor asks LIST and knows of no such create */
-	if (d->phase != DAEMON_SERVING) {
+	for (unsigned int i = 0; i < b->n_ahead; i++)
+		if (b->ahead[i] == w)
+			b->ahead[i] = b->ahead[--b->n_ahead];
+	turn_next(b);
+	if (slot && (!api || d->phase != DAEMON_SERVING)) {
+		/* Who asked is gone; its successor asks LIST and knows of no such create. */
+		slots_give_up(d->slots, slot);
+		slot = NULL;
 		err_set(&err, -ESHUTDOWN, ERR_CAPACITY, "the daemon is stopping");
-	} else if (box_spawn(d->boxes, &w->req, &x, &err) == 0) {
+		why = &err;
+	}
+	if (!api) {
+		/* nobody to tell */
+	} else if (!slot) {
+		refuse(api, w, why);
+	} else if (box_spawn(d->boxes, &w->req, slot, w->asked, &x, &err) < 0) {
+		refuse(api, w, &err);
+	} else {
 		box_describe(x, &s);
 		chan_reply(api, w->serial, 0, &s, sizeof(s), NULL, 0);
-		return;
 	}
-	log_event(LOG_WARN, "sandbox.refused", "sandbox=%s error=\"%s\"", log_q(str_c(w->req.id)),
-		err.text);
-	chan_reply_err(api, w->serial, &err);
+	free(w);
+}
+
+static bool is_ahead(const struct burst *b, const char *id)
+{
+	for (unsigned int i = 0; i < b->n_ahead; i++)
+		if (!strcmp(b->ahead[i]->req.id, id))
+			return true;
+	return false;
+}
+
+/* The next whose turn it may be: not of a sandbox that is being begun for an api role that died. */
+static struct waiting *pop(struct burst *b)
+{
+	struct waiting *w;
+
+	STAILQ_FOREACH(w, &b->queue, next) {
+		if (is_ahead(b, w->req.id))
+			continue;
+		STAILQ_REMOVE(&b->queue, w, waiting, next);
+		b->n--;
+		return w;
+	}
+	return NULL;
 }
 
 static void on_turn(uv_idle_t *t)
 {
 	struct burst *b = t->data;
-	struct waiting *w = b->first;
+	struct slots_want want = { .number = 0 };
+	struct err err = { .code = 0 };
+	struct waiting *w = pop(b);
+	struct chan *api = w ? roles_api(b->d->roles, w->life) : NULL;
 
-	if (b->n > 1)
-		b->d->rt_ops->prepare(b->d->rt, MAX(MIN(b->n, AHEAD_MAX), b->d->cfg.pool_slots));
-	b->first = w->next;
-	if (!b->first) {
-		b->end = &b->first;
-		uv_idle_stop(t);
+	if (!w) {
+		uv_idle_stop(t); /* on_slot() goes on */
+		return;
 	}
-	b->n--;
-	spawn_one(b->d, w);
-	free(w);
+	if (!api || box_may_spawn(b->d->boxes, &w->req, &err) < 0) {
+		if (api)
+			refuse(api, w, &err);
+		free(w);
+		turn_next(b);
+		return;
+	}
+	b->ahead[b->n_ahead++] = w;
+	turn_next(b);
+	w->asked = clock_mono_ns();
+	want.number = w->req.slot;
+	want.disk_mib = w->req.disk_mib;
+	memcpy(want.image, w->req.image, sizeof(want.image));
+	if (w->req.revive)
+		memcpy(want.revive, w->req.id, sizeof(want.revive));
+	slots_order(b->d->slots, &want, on_slot, w);
+}
+
+static void turn_next(struct burst *b)
+{
+	if (b->n && b->n_ahead < AHEAD_MAX)
+		uv_idle_start(&b->turn, on_turn);
+	else
+		uv_idle_stop(&b->turn);
 }
 
 int burst_new(struct daemon *d, struct burst **ret, struct err *err)
@@ -65,7 +138,7 @@ int burst_new(struct daemon *d, struct burst **ret, struct err *err)
 	if (!b)
 		return err_sys(err, -ENOMEM, "spawns");
 	b->d = d;
-	b->end = &b->first;
+	STAILQ_INIT(&b->queue);
 	uv_idle_init(&d->loop, &b->turn);
 	b->turn.data = b;
 	*ret = b;
@@ -79,19 +152,21 @@ int burst_add(struct burst *b, const struct ipc_spawn *req, uint32_t life, uint3
 
 	if (!w)
 		return err_set(err, -EBUSY, ERR_CAPACITY, "%u creates are waiting already", b->n);
-	*w = (struct waiting){ .req = *req, .life = life, .serial = serial };
-	*b->end = w;
-	b->end = &w->next;
+	*w = (struct waiting){ .b = b, .req = *req, .life = life, .serial = serial };
+	STAILQ_INSERT_TAIL(&b->queue, w, next);
 	b->n++;
-	return uv_idle_start(&b->turn, on_turn);
+	turn_next(b);
+	return 0;
 }
 
 static void closed(uv_handle_t *h)
 {
 	struct burst *b = h->data;
 
-	for (struct waiting *w = b->first, *next; w; w = next) {
-		next = w->next;
+	while (!STAILQ_EMPTY(&b->queue)) {
+		struct waiting *w = STAILQ_FIRST(&b->queue);
+
+		STAILQ_REMOVE_HEAD(&b->queue, next);
 		free(w);
 	}
 	free(b);

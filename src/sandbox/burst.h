@@ -1,10 +1,9 @@
 /*
- * SPAWN requests, one after another, one per turn of the loop: policies are committed and other
- * requests answered in between.
+ * SPAWN requests: each waits for its turn, then for its slot (slots.h), then becomes a sandbox.
  *
- * What makes the queue worth having is that its length is known. Some of a start's slow parts
- * (entering v1 control groups waits for an RCU grace period) overlap if they are begun together, so
- * while several creates wait, the runtime is told to prepare for as many.
+ * Turns are one per turn of the loop, so that policies are committed and other requests answered in
+ * between. The slow parts of a start overlap: some sixteen slots are on order at once, and a
+ * request that finds a ready one overtakes those whose slots are being made.
  */
 #pragma once
 #include <uv.h>

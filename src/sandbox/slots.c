@@ -1,5 +1,6 @@
 /* Slots: see the header. */
 #include <fcntl.h>
+#include <sys/queue.h>
 #include "base/fd.h"
 #include "base/log.h"
 #include "bpf/maps.h"
@@ -10,11 +11,13 @@
 #include "sandbox/slots.h"
 
 #define REFILL_AFTER_MS 5 /* let the create that emptied the pool go first */
-#define MAKERS_MAX	2 /* at once; more would only queue at the kernel's rtnl lock */
+#define MAKERS_MAX	4 /* for the pool, at once: mostly waiting */
 #define RETRY_AFTER_MS	1000
 #define NAMES_AHEAD	4096 /* link names reserved in the file at a time */
 
 enum slot_state { SLOT_FREE, SLOT_MAKING, SLOT_READY, SLOT_TAKEN, SLOT_DYING, SLOT_KEPT };
+
+TAILQ_HEAD(seats, seat);
 
 struct slots {
 	struct daemon *d;
@@ -22,16 +25,31 @@ struct slots {
 	bool reserved[WEIR_SLOTS_MAX + 1];
 	uint32_t max, next, used;
 	uint64_t next_name, names_end;
-	struct slot *ready; /* array of cfg.pool_slots */
-	unsigned int n_ready, n_making;
+	struct seats ready, making; /* oldest first */
+	unsigned int n_ready, n_making, n_orders;
+	unsigned int n_leaving; /* parked sandboxes that are being killed */
+	struct slots_want bet; /* what the pool is made for; no image: nothing yet */
 	bool serving, closing;
 	uv_timer_t refill;
 };
 
-struct maker { /* one slot being made by a worker thread */
-	uv_work_t work;
+struct watch { /* of a descriptor; closes in its own time */
+	uv_poll_t poll;
+	void *arg;
+};
+
+/* A slot on its way to being taken: in `making`, first its net by a worker thread, then what is
+ * parked in it; in `ready` until somebody orders it. */
+struct seat {
+	TAILQ_ENTRY(seat) next;
 	struct slots *s;
 	struct slot slot;
+	struct slots_want want;
+	slots_fn fn; /* NULL: for the pool */
+	void *arg;
+	uv_work_t work;
+	bool by_thread; /* the thread has it */
+	struct watch *watch;
 	int r;
 	struct err err;
 };
@@ -97,6 +115,7 @@ static int plan(struct slots *s, uint32_t number, struct slot *ret, struct err *
 	if (s->d->uplink.ipv6)
 		ret->ip6 = ip_plus(s->d->cfg.net_range6.ip, number);
 	ret->net = (struct slotnet){ .ns = -EBADF, .agent_fd = -EBADF };
+	ret->parked = NULL;
 	return 0;
 }
 
@@ -107,103 +126,254 @@ static struct slotnet_plan net_plan(const struct slots *s, const struct slot *sl
 	};
 }
 
-/* --- making --- */
+/* --- what is parked --- */
 
-/* The network is there: programs and quarantine, on the loop's thread. */
-static int finish(struct slots *s, struct slot *slot, struct err *err)
+static void watch_closed(uv_handle_t *h)
 {
-	int r = net_attach(s->d, slot, err);
-
-	if (r == 0)
-		return 0;
-	slot->net.ns = fd_close(slot->net.ns);
-	slot->net.agent_fd = fd_close(slot->net.agent_fd);
-	slots_drop(s, slot->number, slot->net.ifindex, false, NULL, NULL);
-	return r;
+	free(container_of((uv_poll_t *)h, struct watch, poll));
 }
 
-static int make_now(struct slots *s, uint32_t number, struct slot *ret, struct err *err)
+/* Before the descriptor is closed: libuv takes it out of its epoll set here. */
+static struct watch *unwatch(struct watch *w)
 {
-	struct slotnet_plan p;
-	int r = plan(s, number, ret, err);
+	if (w)
+		uv_close((uv_handle_t *)&w->poll, watch_closed);
+	return NULL;
+}
 
-	if (r < 0)
-		return r;
-	p = net_plan(s, ret);
-	r = slotnet_make(&s->d->router, s->d->router_ns, &p, &ret->net, err);
-	if (r < 0)
-		return r;
-	set_state(s, number, SLOT_MAKING);
-	return finish(s, ret, err);
+static struct watch *watch(struct slots *s, int fd, uv_poll_cb fn, void *arg)
+{
+	struct watch *w = calloc(1, sizeof(*w));
+
+	if (!w || uv_poll_init(&s->d->loop, &w->poll, fd) < 0) {
+		free(w);
+		return NULL;
+	}
+	w->arg = arg;
+	if (uv_poll_start(&w->poll, UV_READABLE, fn) < 0)
+		return unwatch(w);
+	return w;
+}
+
+struct leaving {
+	struct slots *s;
+	struct runtime_parked *parked;
+	struct watch *watch;
+};
+
+static void on_left(uv_poll_t *poll, int status, int events)
+{
+	struct leaving *l = container_of(poll, struct watch, poll)->arg;
+
+	unwatch(l->watch);
+	l->s->d->rt_ops->discard(l->parked);
+	l->s->n_leaving--;
+	free(l);
+}
+
+/* Its processes end in the background: tens of milliseconds, mostly of waiting in the kernel. */
+static void let_go(struct slots *s, struct runtime_parked *p)
+{
+	const struct runtime_ops *ops = s->d->rt_ops;
+	struct leaving *l = calloc(1, sizeof(*l));
+	int fd;
+
+	if (!p) {
+		free(l);
+		return;
+	}
+	fd = ops->leave(p);
+	if (l)
+		*l = (struct leaving){ .s = s, .parked = p, .watch = watch(s, fd, on_left, l) };
+	if (l && l->watch) {
+		s->n_leaving++;
+		return;
+	}
+	free(l);
+	ops->discard(p);
+}
+
+/* --- making --- */
+
+static void refill_later(struct slots *s, uint64_t ms);
+
+static struct seat *seat_new(struct slots *s, const struct slots_want *want, slots_fn fn, void *arg)
+{
+	struct seat *x = calloc(1, sizeof(*x));
+
+	if (!x)
+		return NULL;
+	x->s = s;
+	x->want = *want;
+	x->fn = fn;
+	x->arg = arg;
+	x->slot.net = (struct slotnet){ .ns = -EBADF, .agent_fd = -EBADF };
+	TAILQ_INSERT_TAIL(&s->making, x, next);
+	s->n_making++;
+	s->n_orders += fn != NULL;
+	return x;
+}
+
+static void seat_free(struct seat *x)
+{
+	unwatch(x->watch);
+	free(x);
+}
+
+/* It is made, or has failed (x->r): to who ordered it, or into the pool. */
+static void settle(struct seat *x)
+{
+	struct slots *s = x->s;
+
+	TAILQ_REMOVE(&s->making, x, next);
+	s->n_making--;
+	if (s->closing && x->r == 0)
+		x->r = err_set(&x->err, -ESHUTDOWN, ERR_CAPACITY, "the daemon is stopping");
+	if (x->r == 0 && !x->fn) {
+		set_state(s, x->slot.number, SLOT_READY);
+		TAILQ_INSERT_TAIL(&s->ready, x, next);
+		s->n_ready++;
+		refill_later(s, 0);
+		return;
+	}
+	if (x->r < 0 && x->slot.net.ifindex)
+		slots_give_up(s, &x->slot);
+	else if (x->r < 0 && x->slot.number)
+		set_state(s, x->slot.number, SLOT_FREE);
+	x->watch = unwatch(x->watch);
+	if (x->r < 0 && !x->fn) {
+		if (!s->closing)
+			log_event(LOG_ERROR, "slot.make", "slot=%u error=\"%s\"", x->slot.number,
+				x->err.text);
+		s->bet.image[0] = '\0'; /* it may have been the image, or the size */
+		refill_later(s, RETRY_AFTER_MS);
+	}
+	if (x->fn) {
+		s->n_orders--;
+		if (x->r == 0)
+			set_state(s, x->slot.number, SLOT_TAKEN);
+		x->fn(x->r < 0 ? NULL : &x->slot, x->r < 0 ? &x->err : NULL, x->arg);
+		refill_later(s, REFILL_AFTER_MS);
+	}
+	seat_free(x);
+}
+
+static void on_parked(uv_poll_t *poll, int status, int events)
+{
+	struct seat *x = container_of(poll, struct watch, poll)->arg;
+	struct slots *s = x->s;
+	int r = s->d->rt_ops->parked_look(x->slot.parked, &x->err);
+
+	if (s->state[x->slot.number] == SLOT_READY) {
+		if (r > 0)
+			return;
+		/* It died in the pool. */
+		log_event(LOG_WARN, "slot.lost", "slot=%u error=\"%s\"", x->slot.number,
+			x->err.text);
+		TAILQ_REMOVE(&s->ready, x, next);
+		s->n_ready--;
+		x->watch = unwatch(x->watch);
+		slots_give_up(s, &x->slot);
+		seat_free(x);
+		refill_later(s, RETRY_AFTER_MS);
+		return;
+	}
+	if (r == 0)
+		return;
+	x->r = MIN(r, 0);
+	settle(x);
+}
+
+/* The net is there: what is parked in it. */
+static void furnish(struct seat *x)
+{
+	struct slots *s = x->s;
+	const struct slots_want *w = &x->want;
+	struct runtime_seat seat = { .slot = x->slot.number,
+		.netns = x->slot.net.ns,
+		.agent_fd = x->slot.net.agent_fd,
+		.image = w->image,
+		.disk_mib = w->disk_mib,
+		.revive = w->revive[0] ? w->revive : NULL };
+
+	if (!w->image[0]) { /* nobody has asked for anything yet: a net is better than nothing */
+		settle(x);
+		return;
+	}
+	x->r = s->d->rt_ops->park(s->d->rt, &seat, &x->slot.parked, &x->err);
+	if (x->r == 0) {
+		x->watch = watch(s, s->d->rt_ops->parked_fd(x->slot.parked), on_parked, x);
+		if (!x->watch)
+			x->r = err_sys(&x->err, -ENOMEM, "watch what is parked");
+	}
+	if (x->r < 0)
+		settle(x);
 }
 
 static void make_in_thread(uv_work_t *w)
 {
-	struct maker *m = container_of(w, struct maker, work);
-	struct slotnet_plan p = net_plan(m->s, &m->slot);
+	struct seat *x = container_of(w, struct seat, work);
+	struct slotnet_plan p = net_plan(x->s, &x->slot);
 	struct netns_visit v = NETNS_HOME;
 	auto_rtnl struct rtnl router = RTNL_NONE;
 
-	m->r = netns_visit(&v, m->s->d->router_ns);
-	if (m->r == 0)
-		m->r = rtnl_open(&router);
+	x->r = netns_visit(&v, x->s->d->router_ns);
+	if (x->r == 0)
+		x->r = rtnl_open(&router);
 	netns_leave(&v);
-	if (m->r == 0)
-		m->r = slotnet_make(&router, m->s->d->router_ns, &p, &m->slot.net, &m->err);
+	if (x->r == 0)
+		x->r = slotnet_make(&router, x->s->d->router_ns, &p, &x->slot.net, &x->err);
 	else
-		err_sys(&m->err, m->r, "router namespace");
+		err_sys(&x->err, x->r, "router namespace");
 }
 
-static void refill_later(struct slots *s, uint64_t ms);
-
+/* On the loop's thread: programs and quarantine. */
 static void made(uv_work_t *w, int status)
 {
-	struct maker *m = container_of(w, struct maker, work);
-	struct slots *s = m->s;
+	struct seat *x = container_of(w, struct seat, work);
 
-	s->n_making--;
+	x->by_thread = false;
 	if (status < 0)
-		m->r = err_set(&m->err, status, ERR_INTERNAL, "cancelled");
-	if (m->r < 0)
-		set_state(s, m->slot.number, SLOT_FREE);
+		x->r = err_set(&x->err, status, ERR_INTERNAL, "cancelled");
+	if (x->r == 0)
+		x->r = net_attach(x->s->d, &x->slot, &x->err);
+	if (x->r < 0 || x->s->closing)
+		settle(x);
 	else
-		m->r = finish(s, &m->slot, &m->err);
-	if (m->r < 0) {
-		if (!s->closing)
-			log_event(LOG_ERROR, "slot.make", "slot=%u error=\"%s\"", m->slot.number,
-				m->err.text);
-		refill_later(s, RETRY_AFTER_MS);
-	} else {
-		set_state(s, m->slot.number, SLOT_READY);
-		s->ready[s->n_ready++] = m->slot;
-		refill_later(s, 0);
+		furnish(x);
+}
+
+static void make(struct seat *x, uint32_t number)
+{
+	struct slots *s = x->s;
+
+	x->r = plan(s, number, &x->slot, &x->err);
+	if (x->r == 0) {
+		set_state(s, number, SLOT_MAKING);
+		if (uv_queue_work(&s->d->loop, &x->work, make_in_thread, made) == 0) {
+			x->by_thread = true;
+			return;
+		}
+		x->r = err_sys(&x->err, -EAGAIN, "make a slot");
 	}
-	free(m);
+	settle(x);
 }
 
 static void refill(uv_timer_t *t)
 {
 	struct slots *s = t->data;
 
-	while (!s->closing && s->n_ready + s->n_making < s->d->cfg.pool_slots &&
-		s->n_making < MAKERS_MAX) {
+	while (!s->closing && !s->n_orders && s->n_making < MAKERS_MAX &&
+		s->n_ready + s->n_making < s->d->cfg.pool_slots) {
 		uint32_t number = pick_number(s);
-		struct maker *m = number ? calloc(1, sizeof(*m)) : NULL;
+		struct seat *x = number ? seat_new(s, &s->bet, NULL, NULL) : NULL;
 
-		if (!m)
+		if (!x)
 			return;
-		m->s = s;
-		m->r = plan(s, number, &m->slot, &m->err);
-		if (m->r < 0 || uv_queue_work(&s->d->loop, &m->work, make_in_thread, made) != 0) {
-			free(m);
-			refill_later(s, RETRY_AFTER_MS);
-			return;
-		}
-		set_state(s, number, SLOT_MAKING);
-		s->n_making++;
+		make(x, number);
+		if (s->n_making == 0)
+			return; /* it failed at once, and will be tried again */
 	}
-	if (!s->n_making && !s->closing)
-		s->d->rt_ops->prepare(s->d->rt, s->d->cfg.pool_slots);
 }
 
 static void refill_later(struct slots *s, uint64_t ms)
@@ -214,41 +384,125 @@ static void refill_later(struct slots *s, uint64_t ms)
 
 /* --- taking and giving back --- */
 
-static bool take_ready(struct slots *s, uint32_t number, struct slot *ret)
+static struct seat *find_fitting(struct slots *s, const struct slots_want *w)
 {
-	/* Oldest first; order among the ready is of no consequence afterwards. */
-	for (unsigned int i = 0; i < s->n_ready; i++) {
-		if (number ? s->ready[i].number != number : s->reserved[s->ready[i].number])
-			continue;
-		*ret = s->ready[i];
-		memmove(s->ready + i, s->ready + i + 1, (s->n_ready - i - 1) * sizeof(*ret));
-		s->n_ready--;
-		return true;
-	}
-	return false;
+	struct seat *x;
+
+	TAILQ_FOREACH(x, &s->ready, next)
+		if (!s->reserved[x->slot.number] && x->slot.parked &&
+			s->d->rt_ops->fits(x->slot.parked, w->image, w->disk_mib))
+			return x;
+	return NULL;
 }
 
-int slots_take(struct slots *s, uint32_t number, struct slot *ret, struct err *err)
+/* One that the pool is having made, and is as wanted. */
+static struct seat *find_coming(struct slots *s, const struct slots_want *w)
 {
-	int r;
+	struct seat *x;
 
-	if (number > s->max)
-		return err_set(err, -EINVAL, ERR_INVALID, "slot %u is beyond net.range4", number);
-	if (!take_ready(s, number, ret)) {
-		if (number && s->state[number] != SLOT_FREE)
-			return err_set(err, -EBUSY, ERR_CONFLICT, "slot %u is in use", number);
-		if (!number)
-			number = pick_number(s);
-		if (!number)
-			return err_set(
-				err, -ENOSPC, ERR_CAPACITY, "all %u slots are in use", s->max);
-		r = make_now(s, number, ret, err);
-		if (r < 0)
-			return r;
+	TAILQ_FOREACH(x, &s->making, next)
+		if (!x->fn && !s->reserved[x->slot.number] && x->want.disk_mib == w->disk_mib &&
+			!strcmp(x->want.image, w->image))
+			return x;
+	return NULL;
+}
+
+/* A ready net: with this number, or the one that has stood longest. */
+static struct seat *find_net(struct slots *s, uint32_t number)
+{
+	struct seat *x;
+
+	TAILQ_FOREACH(x, &s->ready, next)
+		if (number ? x->slot.number == number : !s->reserved[x->slot.number])
+			return x;
+	return NULL;
+}
+
+static void take_ready(struct slots *s, struct seat *x)
+{
+	TAILQ_REMOVE(&s->ready, x, next);
+	s->n_ready--;
+}
+
+static void refuse(struct slots *s, int code, enum err_kind kind, const char *text, slots_fn fn,
+	void *arg)
+{
+	struct err err;
+
+	err_set(&err, code, kind, "%s", text);
+	fn(NULL, &err, arg);
+}
+
+void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void *arg)
+{
+	bool plain = !w->number && !w->revive[0];
+	uint32_t number = w->number;
+	struct seat *x;
+
+	if (s->closing) {
+		refuse(s, -ESHUTDOWN, ERR_CAPACITY, "the daemon is stopping", fn, arg);
+		return;
 	}
-	set_state(s, ret->number, SLOT_TAKEN);
-	refill_later(s, REFILL_AFTER_MS);
-	return 0;
+	if (plain)
+		s->bet = *w;
+	x = plain ? find_fitting(s, w) : NULL;
+	if (x) {
+		struct slot slot = x->slot;
+
+		take_ready(s, x);
+		seat_free(x);
+		set_state(s, slot.number, SLOT_TAKEN);
+		fn(&slot, NULL, arg);
+		refill_later(s, REFILL_AFTER_MS);
+		return;
+	}
+	x = plain ? find_coming(s, w) : NULL;
+	if (x) {
+		x->fn = fn;
+		x->arg = arg;
+		s->n_orders++;
+		return;
+	}
+	x = find_net(s, number);
+	if (x) {
+		take_ready(s, x);
+		x->watch = unwatch(x->watch);
+		let_go(s, take_ptr(x->slot.parked));
+		x->want = *w;
+		x->fn = fn;
+		x->arg = arg;
+		set_state(s, x->slot.number, SLOT_MAKING);
+		TAILQ_INSERT_TAIL(&s->making, x, next);
+		s->n_making++;
+		s->n_orders++;
+		furnish(x);
+		return;
+	}
+	if (number > s->max) {
+		refuse(s, -EINVAL, ERR_INVALID, "that slot is beyond net.range4", fn, arg);
+		return;
+	}
+	if (number && s->state[number] != SLOT_FREE) {
+		refuse(s, -EBUSY, ERR_CONFLICT, "that slot is in use", fn, arg);
+		return;
+	}
+	if (!number)
+		number = pick_number(s);
+	x = number ? seat_new(s, w, fn, arg) : NULL;
+	if (x)
+		make(x, number);
+	else if (number)
+		refuse(s, -ENOMEM, ERR_INTERNAL, "out of memory", fn, arg);
+	else
+		refuse(s, -ENOSPC, ERR_CAPACITY, "all slots are in use", fn, arg);
+}
+
+void slots_give_up(struct slots *s, struct slot *slot)
+{
+	slot->net.ns = fd_close(slot->net.ns);
+	slot->net.agent_fd = fd_close(slot->net.agent_fd);
+	let_go(s, take_ptr(slot->parked));
+	slots_drop(s, slot->number, slot->net.ifindex, false, NULL, NULL);
 }
 
 struct dying {
@@ -341,10 +595,10 @@ int slots_new(struct daemon *d, struct slots **ret, struct err *err)
 	s->d = d;
 	s->max = MIN(WEIR_SLOTS_MAX, d->uplink.slots);
 	s->next = 1;
-	s->ready = calloc(d->cfg.pool_slots + 1, sizeof(s->ready[0]));
-	r = s->ready ? load_names(s) : -ENOMEM;
+	TAILQ_INIT(&s->ready);
+	TAILQ_INIT(&s->making);
+	r = load_names(s);
 	if (r < 0) {
-		free(s->ready);
 		free(s);
 		return err_sys(err, r, "read %s", d->path.links);
 	}
@@ -356,28 +610,26 @@ int slots_new(struct daemon *d, struct slots **ret, struct err *err)
 
 static void freed(uv_handle_t *h)
 {
-	struct slots *s = h->data;
-
-	free(s->ready);
-	free(s);
+	free(h->data);
 }
 
 void slots_close(struct slots *s)
 {
+	struct seat *x;
+
 	if (!s)
 		return;
 	s->closing = true;
 	uv_timer_stop(&s->refill);
-	while (s->n_making) /* at most MAKERS_MAX, milliseconds each */
-		uv_run(&s->d->loop, UV_RUN_ONCE);
-	for (unsigned int i = 0; i < s->n_ready; i++) {
-		struct slot *x = &s->ready[i];
-
-		x->net.ns = fd_close(x->net.ns);
-		x->net.agent_fd = fd_close(x->net.agent_fd);
-		slots_drop(s, x->number, x->net.ifindex, false, NULL, NULL);
+	/* What is parked is killed together and waited for together; a thread ends its net first. */
+	while ((x = TAILQ_FIRST(&s->ready))) {
+		take_ready(s, x);
+		x->watch = unwatch(x->watch);
+		slots_give_up(s, &x->slot);
+		seat_free(x);
 	}
-	s->n_ready = 0;
+	while (s->n_making || s->n_leaving)
+		uv_run(&s->d->loop, UV_RUN_ONCE);
 }
 
 void slots_free(struct slots *s)

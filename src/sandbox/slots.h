@@ -1,24 +1,32 @@
 /*
- * Slots: numbers, and a pool of ready networks for them.
+ * Slots: numbers, and a pool of ready ones.
  *
  *	FREE -> MAKING -> READY -> TAKEN -> DYING -> FREE
  *
  * A slot that is READY has its namespace, its link with the tc programs attached, quarantine in
- * the kernel's slot table and the agent's listening socket; nothing runs in it. It is held by
- * descriptors only, so a crash of the host role frees it. TAKEN, it belongs to a sandbox. DYING,
- * its link is on its way out (reaper.h), and only then may the number be used again.
+ * the kernel's slot table, the agent's listening socket, and in all that a parked sandbox
+ * (runtime/runtime.h) which waits for its name. It is held by descriptors only, so a crash of the
+ * host role frees it. TAKEN, it belongs to a sandbox. DYING, its link is on its way out (reaper.h),
+ * and only then may the number be used again.
+ *
+ * What is parked is made from an image and for a disk size. The pool bets on what was asked for
+ * last; a request that finds no such slot gets one made (an order), in the net of a ready slot that
+ * was made for something else if there is one. So the pool follows the mix of requests, one slot a
+ * miss.
  *
  * Numbers are handed out round, so that an address rests as long as possible before it means
  * another sandbox. A reserved number belongs to a stored sandbox that is not running: only a SPAWN
  * that asks for it by number gets it. Link names are "w" and a counter that a file keeps
  * across restarts: none is used twice while the machine runs.
  *
- * The pool is refilled by libuv's worker threads (a namespace with its link takes one to two
- * milliseconds), a moment after a slot was taken, so that the create that took it goes first.
+ * Making happens off the loop: nets in libuv's worker threads (one to two milliseconds each), what
+ * is parked in processes of its own. Orders go first: the pool is refilled while there are none, a
+ * moment after a slot was taken, so that the create that took it is through.
  */
 #pragma once
 #include <uv.h>
 #include "host/slotnet.h"
+#include "runtime/runtime.h"
 
 struct daemon;
 struct slots;
@@ -27,17 +35,29 @@ struct slot {
 	uint32_t number;
 	char link[16];
 	struct ip ip4, ip6;
-	struct slotnet net; /* net.ns and net.agent_fd are the taker's to close */
+	struct slotnet net;
+	struct runtime_parked *parked; /* NULL: nothing */
 };
+
+struct slots_want {
+	uint32_t number; /* 0: any */
+	char image[IPC_NAME_LEN];
+	uint32_t disk_mib;
+	char revive[IPC_ID_LEN]; /* the sandbox whose layer is used; "": a new one */
+};
+/* slot NULL: there is none, err says why. What net and parked hold is the taker's from here on. */
+typedef void (*slots_fn)(struct slot *slot, const struct err *err, void *arg);
 
 int slots_new(struct daemon *d, struct slots **ret, struct err *err);
 /* Ends the refilling and lets the ready slots go, through the reaper; not inside a callback. */
 void slots_close(struct slots *s);
 void slots_free(struct slots *s); /* after reaper_free(); NULL is fine */
 
-/* Take a slot: from the pool, or made at once if the pool is empty or `number` (0: any) asks for
- * one that is not in it. ERR_CONFLICT if the number is in use, ERR_CAPACITY if all are. */
-int slots_take(struct slots *s, uint32_t number, struct slot *ret, struct err *err);
+/* Order a slot with a sandbox parked in it: fn is called once, at once if one is ready. ERR_CONFLICT
+ * if the number is in use, ERR_CAPACITY if all are. */
+void slots_order(struct slots *s, const struct slots_want *want, slots_fn fn, void *arg);
+/* A taken slot whose sandbox never began: descriptors, what is parked, and slots_drop(). */
+void slots_give_up(struct slots *s, struct slot *slot);
 /* Its sandbox is gone: quarantine at once, delete the link, then the number is free; done (may be
  * NULL) is called then. keep: the number stays out of circulation (its sandbox is dead, not
  * destroyed) until slots_release(). */

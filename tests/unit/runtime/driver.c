@@ -5,7 +5,8 @@
  *	driver STATE_DIR AGENT [lift=N] [backend=loop] [cgroup=NAME] [uid_base=N]
  *
  *	spawn ID IMAGE SLOT MEM DISK PIDS CPU [revive]	-> ok PID US
- *	prepare N | freeze ID | thaw ID | frozen ID | kill ID | wait ID | stats ID | grow ID MIB
+ *	park IMAGE SLOT DISK -> ok, for the next spawn that it fits; leave: discard what is parked
+ *	freeze ID | thaw ID | frozen ID | kill ID | wait ID | stats ID | grow ID MIB
  *	record ID -> ok pid=…;started=…		adopt ID RECORD
  *	run ID COMMAND… -> ok LENGTH, then that many bytes: output, newline, exit status
  *	cleanup ID [keep] -> ok STATUS OOM	drop ID | sweep | quit
@@ -137,6 +138,12 @@ static int do_run(pid_t pid, const char *command, struct err *err)
 	return 0;
 }
 
+#define PARKED_MAX 8
+static struct {
+	struct runtime_parked *p;
+	uint32_t slot;
+} parked[PARKED_MAX];
+
 static uint32_t number(const char *word)
 {
 	uint64_t v = 0;
@@ -145,23 +152,72 @@ static uint32_t number(const char *word)
 	return (uint32_t)v;
 }
 
-static int do_spawn(char **w, int n, char *reply, size_t size, struct err *err)
+/* Park one and wait for it. */
+static int park(const char *image, uint32_t slot, uint32_t disk_mib, const char *revive,
+	struct runtime_parked **ret, struct err *err)
 {
 	auto_fd int netns = -EBADF, sock = -EBADF;
-	struct runtime_spec spec = { .id = w[1], .hostname = "otter", .image = w[2],
-		.slot = number(w[3]), .mem_mib = number(w[4]), .disk_mib = number(w[5]),
-		.pids = number(w[6]), .vcpu_milli = number(w[7]), .revive = n > 8,
-		.ip4 = ip_v4(0x0a3c0001) };
-	struct runtime_box *box;
-	uint64_t begin;
+	struct runtime_seat seat = { .slot = slot, .image = image, .disk_mib = disk_mib,
+		.revive = revive };
+	struct runtime_parked *p;
 	int r = make_slot(&netns, &sock);
 
 	if (r < 0)
 		return err_sys(err, r, "make a slot");
-	spec.netns = netns;
-	spec.agent_fd = sock;
-	begin = clock_mono_ns();
-	r = ops->spawn(rt, &spec, &box, err);
+	seat.netns = netns;
+	seat.agent_fd = sock;
+	r = ops->park(rt, &seat, &p, err);
+	while (r == 0) {
+		struct pollfd fd = { .fd = ops->parked_fd(p), .events = POLLIN };
+
+		poll(&fd, 1, -1);
+		r = ops->parked_look(p, err);
+		if (r < 0)
+			ops->discard(p);
+	}
+	*ret = p;
+	return MIN(r, 0);
+}
+
+static int do_park(char **w, struct err *err)
+{
+	for (size_t i = 0; i < PARKED_MAX; i++)
+		if (!parked[i].p) {
+			parked[i].slot = number(w[2]);
+			return park(w[1], number(w[2]), number(w[3]), NULL, &parked[i].p, err);
+		}
+	return err_set(err, -ENOSPC, ERR_CAPACITY, "enough is parked");
+}
+
+static void do_leave(void)
+{
+	for (size_t i = 0; i < PARKED_MAX; i++)
+		if (parked[i].p) {
+			ops->leave(parked[i].p);
+			ops->discard(take_ptr(parked[i].p));
+		}
+}
+
+static struct runtime_parked *take_parked(uint32_t slot, const char *image, uint32_t disk_mib)
+{
+	for (size_t i = 0; i < PARKED_MAX; i++)
+		if (parked[i].p && parked[i].slot == slot && ops->fits(parked[i].p, image, disk_mib))
+			return take_ptr(parked[i].p);
+	return NULL;
+}
+
+static int do_spawn(char **w, int n, char *reply, size_t size, struct err *err)
+{
+	struct runtime_spec spec = { .id = w[1], .hostname = "otter",
+		.slot = number(w[3]), .mem_mib = number(w[4]), .disk_mib = number(w[5]),
+		.pids = number(w[6]), .vcpu_milli = number(w[7]),
+		.ip4 = ip_v4(0x0a3c0001) };
+	struct runtime_box *box;
+	struct runtime_parked *p = n > 8 ? NULL : take_parked(spec.slot, w[2], spec.disk_mib);
+	uint64_t begin = clock_mono_ns();
+	int r = p ? 0 : park(w[2], spec.slot, spec.disk_mib, n > 8 ? w[1] : NULL, &p, err);
+
+	r = r < 0 ? r : ops->spawn(rt, &spec, p, &box, err);
 	if (r < 0)
 		return r;
 	begin = clock_mono_ns() - begin;
@@ -225,8 +281,10 @@ static int do_line(char **w, int n, char *reply, size_t size, struct err *err)
 {
 	if (!strcmp(w[0], "spawn") && n >= 8)
 		return do_spawn(w, n, reply, size, err);
-	if (!strcmp(w[0], "prepare") && n == 2) {
-		ops->prepare(rt, number(w[1]));
+	if (!strcmp(w[0], "park") && n == 4)
+		return do_park(w, err);
+	if (!strcmp(w[0], "leave")) {
+		do_leave();
 		return 0;
 	}
 	if (!strcmp(w[0], "adopt") && n == 3) {

@@ -56,16 +56,17 @@ def test_life(driver):
 @pytest.mark.parametrize("pooled", [False, True])
 def test_many(driver, pooled):
     if pooled:
-        driver.spawn("sb-0", slot=50)  # tells the size
-        driver("prepare", 3)
+        for i in range(1, 4):
+            driver("park", "bb:1", i, 64)
+        driver("park", "bb:1", 4, 96)  # fits none below
     for i in range(1, 6):
         driver.spawn(f"sb-{i}", slot=i)
     for i in range(1, 6):
         assert driver.run(f"sb-{i}", "cat /proc/self/uid_map")[0].split()[1] == \
             str(driver.uid_base + i * 65536)
-    for i in range(0 if pooled else 1, 6):
+    for i in range(1, 6):
         driver.end(f"sb-{i}")
-    driver("prepare", 0)
+    driver("leave")
     gone(driver)
 
 
@@ -334,7 +335,8 @@ def test_adopt_a_torn_record(driver):
 def test_sweep_after_a_crash(driver):
     pids = [driver.spawn(f"sb-{i}", slot=i)[0] for i in range(1, 4)]
     driver("freeze", "sb-2")
-    driver("prepare", 2)
+    driver("park", "bb:1", 8, 64)
+    driver("park", "bb:1", 9, 64)
     driver.crash()
     assert all(process_is(pid) for pid in pids)
     driver.start()
@@ -363,7 +365,7 @@ def test_crash_at_any_time(driver):
 def test_close_without_boxes_leaves_no_root(driver):
     driver.spawn()
     driver.end("sb-1")
-    driver("prepare", 1)
+    driver("park", "bb:1", 2, 64)
     driver.stop()
     for where, dirs, _ in os.walk("/sys/fs/cgroup"):
         assert driver.cgroup not in dirs
