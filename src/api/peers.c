@@ -329,7 +329,9 @@ static void tell_more(struct edge *e)
 		const struct box *b = e->api->by_slot[e->tell_next++];
 		int r;
 
-		if (!b || !b->in_kernel || b->row.state == LIFE_DESTROYING)
+		/* One that ends, or was found dead, has said its DEL, perhaps to nobody. */
+		if (!b || !b->in_kernel || b->row.state == LIFE_DESTROYING ||
+			b->row.state == LIFE_ERROR)
 			continue;
 		r = tell_one(e, b);
 		if (r < 0) { /* without SYNCED it lets go of nobody */

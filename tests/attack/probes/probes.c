@@ -181,6 +181,11 @@ static long p_alg(void) { return socket(38, SOCK_SEQPACKET, 0); }
 static long p_raw(void) { return socket(AF_INET, SOCK_RAW, IPPROTO_ICMP); }
 static long p_sctp(void) { return socket(AF_INET, SOCK_STREAM, 132); }
 static long p_netlink_nft(void) { return socket(AF_NETLINK, SOCK_RAW, 12); }
+/* CVE-2022-1015: nf_tables, with all rights in a user namespace of one's own. */
+static long p_nft_nested(void)
+{
+	return unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0 ? -1 : p_netlink_nft();
+}
 static long p_netlink_route(void) { return socket(AF_NETLINK, SOCK_RAW, 0); }
 static long p_family_high(void) { return syscall(SYS_socket, AF_PACKET | 1ul << 32, SOCK_RAW, 0); }
 static long p_ping(void) { return socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP); }
@@ -326,6 +331,7 @@ static const struct {
 	{ "pair-unix", p_pair_unix }, { "pair-inet", p_pair_inet }, { "pair-high", p_pair_high },
 	{ "packet", p_packet }, { "vsock", p_vsock }, { "alg", p_alg }, { "raw", p_raw },
 	{ "sctp", p_sctp }, { "netlink-nft", p_netlink_nft }, { "netlink-route", p_netlink_route },
+	{ "nft-nested", p_nft_nested },
 	{ "family-high", p_family_high }, { "ping", p_ping }, { "i386", p_i386 }, { "x32", p_x32 },
 	{ "personality", p_personality }, { "sethostname", p_sethostname }, { "mknod", p_mknod },
 	{ "open", p_open }, { "open-write", p_open_write }, { "rewrite", p_rewrite },

@@ -1,0 +1,117 @@
+"""Flows that are over, or never began, and segments that pretend otherwise."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from kit import raw
+
+SERVER = {4: "203.0.113.20", 6: "2001:db8:1::20"}
+SYN, PSH, ACK = 0x02, 0x08, 0x10
+
+TALK = """
+import json, socket, sys, time
+s = socket.create_connection((sys.argv[1], 7), 5)
+print(json.dumps(s.getsockname()[:2]), flush=True)
+while True:
+    s.sendall(b"x")
+    s.recv(1)
+    time.sleep(0.02)
+"""
+
+# A raw segment from the server's address, as it would come by the uplink.
+FROM_OUTSIDE = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for line in sys.stdin:
+    s.sendto(bytes.fromhex(line), (sys.argv[1], 0))
+"""
+
+
+def segment(source, port, server, flags=ACK | PSH):
+    return raw.eth(raw.ip(source, server, 6, raw.tcp(
+        source, server, port, 7, flags, seq=70000, ack=0 if flags == SYN else 70000,
+        payload=b"" if flags == SYN else b"late")))
+
+
+def arrived(lab, since, server):
+    return [f for f in lab.flows(since, dst=server)]
+
+
+def quiet_moment(lab, server):
+    """The lab logs a flow anew once it was silent for a while: a mark in its log, late enough."""
+    since = lab.now()
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        lab.flows(since)  # each waits for the watcher
+    return lab.now()
+
+
+def test_N9_a_cut_flow_is_not_revived(make_box, lab, family):
+    """The state of the flow is deleted, the segments go on: a mid-stream segment opens nothing, not
+    even where the very same ports were allowed a moment ago."""
+    server = SERVER[family]
+    box = make_box(egress=[server])
+    talk = box.api.stream(box.id, "python3", "-c", TALK, server)
+    source, port = json.loads(next(talk)["stdout"])
+    box.set_egress(["198.51.100.7"])
+    box.denied("cut", address=server)
+    talk.close()
+    since = quiet_moment(lab, server)
+    for _ in range(8):
+        raw.send(box, *[segment(source, port, server)] * 5)
+    box.denied("unsolicited", address=server)
+    # Nor with the rule back: what is in the middle of no flow is refused under any policy.
+    box.set_egress([server])
+    raw.send(box, *[segment(source, port, server)] * 5)
+    assert arrived(lab, since, server) == []
+    # The control: the same ports, from the beginning.
+    raw.send(box, segment(source, port, server, SYN))
+    end = time.monotonic() + 5
+    while not arrived(lab, since, server):
+        assert time.monotonic() < end
+
+
+def test_N9_a_flow_that_never_began(make_box, lab, family):
+    """conntrack's loose mode would take it up in the middle. Even an allowed address begins with a
+    SYN here."""
+    server = SERVER[family]
+    since = lab.now()
+    for rules in (["198.51.100.7"], [server], []):
+        box = make_box(egress=rules)
+        source = box.ip if family == 4 else box.sh(
+            "ip -6 -o addr show dev eth0 scope global | sed -n 's/.*inet6 \\([0-9a-f:]*\\).*/\\1/p'"
+        ).stdout.strip()
+        raw.send(box, *[segment(source, 41000, server)] * 3)
+        box.denied("unsolicited", address=server)
+        assert arrived(lab, since, server) == []
+    raw.send(box, segment(source, 41000, server, SYN))
+    end = time.monotonic() + 5
+    while not arrived(lab, since, server):
+        assert time.monotonic() < end
+
+
+def test_N9_the_far_end_goes_on_after_the_cut(make_box, about, lab):
+    """The host's masquerading may still know the connection; the link does not."""
+    server = SERVER[4]
+    box = make_box(egress=[server])
+    talk = box.api.stream(box.id, "python3", "-c", TALK, server)
+    _, port = json.loads(next(talk)["stdout"])
+    router = f"{about['run_dir']}/router.ns"
+    late = raw.ipv4(server, box.ip, 6, raw.tcp(server, box.ip, 7, port, ACK | PSH, seq=9, ack=9,
+                                               payload=b"from outside"))
+
+    def reaches():
+        with raw.Listen(box, 1.0) as listening:
+            subprocess.run(["nsenter", f"--net={router}", sys.executable, "-c", FROM_OUTSIDE,
+                            box.ip], input=(late.hex() + "\n") * 3, text=True, check=True)
+            return any(b"from outside" in frame for frame in listening.frames())
+
+    assert reaches(), "the control: while the flow lives, the segment comes in"
+    box.set_egress(["198.51.100.7"])
+    box.denied("cut", address=server)
+    assert not reaches()
+    box.denied("unsolicited", address=server, direction="in")
+    talk.close()
