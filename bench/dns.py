@@ -81,7 +81,7 @@ zone:
 """
 
 
-def run(*argv):
+def command(*argv):
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise SystemExit(f"dns: {' '.join(argv)}: {done.stdout.strip()}")
@@ -93,7 +93,7 @@ def own_namespaces():
     if libc.unshare(CLONE_NEWNET | CLONE_NEWNS) or \
             libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
         raise SystemExit(f"dns: namespaces of its own: {os.strerror(ctypes.get_errno())}")
-    run("ip", "link", "set", "lo", "up")
+    command("ip", "link", "set", "lo", "up")
 
 
 class Space:
@@ -113,7 +113,7 @@ class Space:
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net", *argv]
 
     def run(self, *argv):
-        return run(*self.argv(*argv))
+        return command(*self.argv(*argv))
 
     def close(self):
         if self.holder:
@@ -125,18 +125,20 @@ def join(a, address_a, b, address_b):
     """A veth between two namespaces."""
     join.n = getattr(join, "n", 0) + 1
     one, two = f"v{join.n}a", f"v{join.n}b"
-    run("ip", "link", "add", one, "netns", str(a.pid), "type", "veth",
+    command("ip", "link", "add", one, "netns", str(a.pid), "type", "veth",
         "peer", "name", two, "netns", str(b.pid))
     for space, link, address in ((a, one, address_a), (b, two, address_b)):
         space.run("ip", "addr", "add", address, "dev", link)
         space.run("ip", "link", "set", link, "up")
 
 
-def agent_of(daemon):
-    """The first process of the daemon's only sandbox: its cgroup carries the daemon's name."""
+def agent_of(daemon, box):
+    """The first process of a sandbox: by its address and, since daemons on one machine may share a
+    range after one was killed, by its cgroup, which carries the daemon's name."""
     return next(int(p) for p in os.listdir("/proc") if p.isdigit() and
                 kit.comm(p).startswith(("weir-agent", "memfd:weir-agen")) and
-                daemon.name in kit.read(f"/proc/{p}/cgroup"))
+                daemon.name in kit.read(f"/proc/{p}/cgroup") and
+                f" {box.ip}\n" in kit.read(f"/proc/{p}/net/fib_trie"))
 
 
 class Server:
@@ -146,7 +148,7 @@ class Server:
         self.name, self.pid, self.client, self.address = name, pid, client, address
 
     def pin(self):
-        run("taskset", "-a", "-p", "-c", SERVER_CPU, str(self.pid))
+        command("taskset", "-a", "-p", "-c", SERVER_CPU, str(self.pid))
 
     def counters(self):
         """A perf that counts the process's cycles and instructions until it is interrupted."""
@@ -230,13 +232,13 @@ class Lab:
         self.closing.append(d.stop)
         api = Api(d.url, d.key)
         # As many rules as the dialect takes, the one that allows last.
-        api.create(egress=[f"*.n{i}.test" for i in range(254)] + [f"*.{ZONE}"])
-        self.servers.append(Server("weir", d.role("edge"), Space(agent_of(d)),
+        box = api.create(egress=[f"*.n{i}.test" for i in range(254)] + [f"*.{ZONE}"])
+        self.servers.append(Server("weir", d.role("edge"), Space(agent_of(d, box)),
                                    "169.254.77.1"))
 
     def peers(self):
         echo = os.path.join(self.dir, "dns_echo")
-        run("cc", "-O2", "-o", echo, os.path.join(ROOT, "bench", "dns_echo.c"))
+        command("cc", "-O2", "-o", echo, os.path.join(ROOT, "bench", "dns_echo.c"))
         unbound = self.file("unbound.conf", UNBOUND.format(dir=self.dir, authority=AUTHORITY))
         for i, (name, argv) in enumerate((
                 ("unbound", ["unbound", "-d", "-c", unbound]),
@@ -271,6 +273,31 @@ class Lab:
     def close(self):
         for f in reversed(self.closing):
             f()
+
+
+def run(b):
+    """The row of bench.py: in a process of its own, since it leaves the machine's namespaces."""
+    import measure
+    for tool in ("dnsperf", "unbound", "dnsmasq", "knotd", "cc"):
+        if not shutil.which(tool):
+            raise measure.Skip(f"{tool} is missing: run scripts/deps.sh bench")
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as f:
+        subprocess.run([sys.executable, __file__, "--json", f.name, "udp", "latency"], check=True,
+                       stdout=subprocess.DEVNULL)
+        rows = json.load(f)
+
+    def figure_of(server, **want):
+        return next(r for r in rows if r["server"] == server and
+                    all(r.get(k) == v for k, v in want.items()))
+
+    peers = ("unbound", "dnsmasq", "echo, batches")
+    for rate in (10000, 50000):
+        b.add("dns", f"CPU per cached answer at {rate:,}/s", figure_of("weir", rate=rate)[
+              "us_per_query"], unit="us", of=1.0,
+              peers=[(p, figure_of(p, rate=rate)["us_per_query"]) for p in peers])
+    b.add("dns", "cached answer, median", figure_of("weir", what="latency")["p50_us"], unit="us",
+          peers=[(p, figure_of(p, what="latency")["p50_us"]) for p in
+                 ("unbound", "dnsmasq", "authority")])
 
 
 class Bench:
