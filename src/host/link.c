@@ -54,14 +54,14 @@ static int parse_link(const struct nlmsghdr *h, struct link_info *ret)
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(h);
 	const struct nlattr *a;
 
-	if (h->nlmsg_type != RTM_NEWLINK)
+	if (!rtnl_is(h, RTM_NEWLINK, sizeof(*ifi)))
 		return -EBADMSG;
 	*ret = (struct link_info){ .ifindex = (uint32_t)ifi->ifi_index };
 	mnl_attr_for_each(a, h, sizeof(*ifi))
 	{
-		if (mnl_attr_get_type(a) == IFLA_IFNAME)
+		if (mnl_attr_get_type(a) == IFLA_IFNAME && mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
 			snprintf(ret->name, sizeof(ret->name), "%s", mnl_attr_get_str(a));
-		else if (mnl_attr_get_type(a) == IFLA_MTU)
+		else if (mnl_attr_get_type(a) == IFLA_MTU && mnl_attr_validate(a, MNL_TYPE_U32) >= 0)
 			ret->mtu = mnl_attr_get_u32(a);
 	}
 	return 0;
@@ -176,17 +176,21 @@ int link_addr(
 static int each_addr(const struct nlmsghdr *h, void *arg)
 {
 	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(h);
-	struct link_addr_info i = {
-		.ifindex = ifa->ifa_index, .len = ifa->ifa_prefixlen, .scope = ifa->ifa_scope
-	};
+	struct link_addr_info i;
 	struct each *e = arg;
 	const struct nlattr *a;
-	uint8_t family = ifa->ifa_family == AF_INET ? 4 : 6;
 	bool local = false;
+	uint8_t family;
 
-	if (h->nlmsg_type != RTM_NEWADDR ||
+	if (!rtnl_is(h, RTM_NEWADDR, sizeof(*ifa)) ||
 		(ifa->ifa_family != AF_INET && ifa->ifa_family != AF_INET6))
 		return 0;
+	family = ifa->ifa_family == AF_INET ? 4 : 6;
+	if (ifa->ifa_prefixlen > (family == 4 ? 32 : 128))
+		return -EBADMSG;
+	i = (struct link_addr_info){
+		.ifindex = ifa->ifa_index, .len = ifa->ifa_prefixlen, .scope = ifa->ifa_scope
+	};
 	mnl_attr_for_each(a, h, sizeof(*ifa))
 	{
 		uint16_t type = mnl_attr_get_type(a);
@@ -291,18 +295,18 @@ static int each_default(const struct nlmsghdr *h, void *arg)
 	const struct rtmsg *rt = mnl_nlmsg_get_payload(h);
 	const struct nlattr *a;
 
-	if (h->nlmsg_type != RTM_NEWROUTE || rt->rtm_dst_len || rt->rtm_table != RT_TABLE_MAIN ||
+	if (!rtnl_is(h, RTM_NEWROUTE, sizeof(*rt)) || rt->rtm_dst_len || rt->rtm_table != RT_TABLE_MAIN ||
 		rt->rtm_type != RTN_UNICAST)
 		return 0;
 	mnl_attr_for_each(a, h, sizeof(*rt))
 	{
-		if (mnl_attr_get_type(a) == RTA_OIF)
+		if (mnl_attr_get_type(a) == RTA_OIF && mnl_attr_validate(a, MNL_TYPE_U32) >= 0)
 			note_default(arg, mnl_attr_get_u32(a));
 		else if (mnl_attr_get_type(a) == RTA_MULTIPATH) {
 			const struct rtnexthop *nh = mnl_attr_get_payload(a);
 			int left = mnl_attr_get_payload_len(a);
 
-			for (; RTNH_OK(nh, left);
+			for (; left >= (int)sizeof(*nh) && RTNH_OK(nh, left);
 				left -= NLMSG_ALIGN(nh->rtnh_len), nh = RTNH_NEXT(nh))
 				note_default(arg, (uint32_t)nh->rtnh_ifindex);
 		}

@@ -54,10 +54,10 @@ static void kernel_sentence(const struct nlmsghdr *h, struct err *err, int code)
 		err_sys(err, code, "rtnetlink");
 	if (!err || !(h->nlmsg_flags & NLM_F_ACK_TLVS))
 		return;
-	if (!(h->nlmsg_flags & NLM_F_CAPPED))
-		skip += mnl_nlmsg_get_payload_len(h) > sizeof(*e)
-				? e->msg.nlmsg_len - sizeof(e->msg)
-				: 0;
+	if (!(h->nlmsg_flags & NLM_F_CAPPED) && e->msg.nlmsg_len > sizeof(e->msg))
+		skip += e->msg.nlmsg_len - sizeof(e->msg);
+	if (skip >= mnl_nlmsg_get_payload_len(h))
+		return;
 	mnl_attr_for_each(attr, h, MNL_ALIGN(skip))
 	{
 		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG &&
@@ -89,6 +89,8 @@ static int receive(struct rtnl *n, bool single, rtnl_fn fn, void *arg, struct er
 				continue;
 			if (h->nlmsg_type == NLMSG_DONE)
 				return failed;
+			if (h->nlmsg_type == NLMSG_ERROR && !rtnl_is(h, NLMSG_ERROR, sizeof(*e)))
+				return err_sys(err, -EBADMSG, "rtnetlink");
 			if (h->nlmsg_type == NLMSG_ERROR) {
 				if (e->error)
 					kernel_sentence(h, err, e->error);

@@ -35,4 +35,10 @@ int rtnl_dump(struct rtnl *n, struct nlmsghdr *h, rtnl_fn fn, void *arg);
 /* One object asked for: its single answer goes to fn. */
 int rtnl_get(struct rtnl *n, struct nlmsghdr *h, rtnl_fn fn, void *arg);
 
+/* Is it one of these, with its family header whole? */
+static inline bool rtnl_is(const struct nlmsghdr *h, uint16_t type, size_t header)
+{
+	return h->nlmsg_type == type && mnl_nlmsg_get_payload_len(h) >= header;
+}
+
 void rtnl_put_ip(struct nlmsghdr *h, uint16_t attr, struct ip ip);
