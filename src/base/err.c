@@ -76,5 +76,6 @@ int err_sys(struct err *err, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(context, sizeof(context), fmt, ap);
 	va_end(ap);
-	return err_set(err, code, ERR_INTERNAL, "%s: %s", context, strerror(-code));
+	/* A number from another process may be no errno, and not even have a negative. */
+	return err_set(err, code, ERR_INTERNAL, "%s: %s", context, strerror(-MAX(code, -4095)));
 }
