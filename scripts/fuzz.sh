@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 [ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dfuzz=true -Db_lundef=false \
 	-Db_sanitize=address,undefined -Dvariants=false
 ninja -C build-fuzz
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 mkdir -p build-fuzz/found
 status=0
 for target in build-fuzz/tests/fuzz/*/fuzz_*; do
