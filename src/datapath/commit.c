@@ -66,19 +66,15 @@ static void policy_keys_drop(struct datapath *dp, struct dp_policy *k)
 	policy_keys_free(k);
 }
 
+/* They went out of force one after the other: the first that is too young ends the search. */
 void dp_policies_purge(struct datapath *dp, bool all)
 {
 	uint64_t now = clock_mono_ns();
-	struct dp_policy **at = &dp->retired;
 
-	while (*at) {
-		struct dp_policy *k = *at;
+	while (dp->retired && (all || now - dp->retired->retired >= PURGE_AFTER)) {
+		struct dp_policy *k = dp->retired;
 
-		if (!all && now - k->retired < PURGE_AFTER) {
-			at = &k->next;
-			continue;
-		}
-		*at = k->next;
+		dp->retired = k->next;
 		policy_keys_drop(dp, k);
 	}
 }
@@ -101,8 +97,11 @@ static void policy_retire(struct datapath *dp, uint32_t id)
 	if (!k || k->retired)
 		return;
 	k->retired = clock_mono_ns();
-	k->next = dp->retired;
-	dp->retired = k;
+	if (dp->retired)
+		dp->retired_last->next = k;
+	else
+		dp->retired = k;
+	dp->retired_last = k;
 }
 
 static int remember_prefix(struct dp_policy *k, const struct weir_prefix_key *key)

@@ -23,7 +23,7 @@ struct datapath {
 	struct weir_slot *slots; /* the map itself */
 	size_t slots_len;
 	struct dp_policy *known; /* by id */
-	struct dp_policy *retired;
+	struct dp_policy *retired, *retired_last; /* oldest first; last is stale without a first */
 };
 
 static inline bool dp_slot_ok(uint32_t slot)
