@@ -217,11 +217,16 @@ class Daemon:
         found = {}
         for name, pid in (("host", self.process.pid), ("api", self.role("api")),
                           ("edge", self.role("edge"))):
-            file = "smaps_rollup" if what == "Pss" else "status"
-            with open(f"/proc/{pid}/{file}") as f:
-                found[name] = next(int(line.split()[1]) for line in f
-                                   if line.startswith(what + ":"))
+            found[name] = memory_of(pid, what)
         return found
+
+    def agents(self):
+        """The pids of this daemon's sandboxes' first processes."""
+        group = f"/{self.settings.get('cgroup.root') or self.name}/"
+        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit()
+                and group in read(f"/proc/{pid}/cgroup")
+                and "NSpid:\t" in (status := read(f"/proc/{pid}/status"))
+                and status.split("NSpid:\t")[1].split("\n")[0].split("\t")[1:] == ["1"]]
 
     def stop(self):
         """Stop, take everything away, look for leaks. Raises Leak; always forgets its files."""
@@ -311,6 +316,29 @@ def read(path):
             return f.read()
     except OSError:
         return ""
+
+
+def memory_of(pid, what):
+    """KiB of "VmRSS" or "Pss" of one process."""
+    file = "smaps_rollup" if what == "Pss" else "status"
+    with open(f"/proc/{pid}/{file}") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith(what + ":"))
+
+
+def memory_available():
+    """KiB that the machine could still give, by its own account."""
+    return next(int(line.split()[1]) for line in open("/proc/meminfo")
+                if line.startswith("MemAvailable:"))
+
+
+def wait_until(what, seconds):
+    """Poll a condition; its value, or None after that long."""
+    end = time.monotonic() + seconds
+    while not (value := what()):
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.02)
+    return value
 
 
 def comm(pid):
