@@ -36,8 +36,20 @@ coverage:
 	@scripts/deps.sh
 	@python3 scripts/coverage.py
 
+# Every fault point of every operation, every role killed there: half an hour.
+faults:
+	@scripts/deps.sh
+	@python3 scripts/check.py clang
+	@WEIR_NO_BUILD=1 WEIR_BUILD=build-clang tools/with-internet -- python3 tests/fault/matrix.py
+
 soak: all
 	@python3 bench/soak.py
+
+# 4,000 policied slots, then 1,000 sandboxes at once, with what each costs.
+scale: all
+	@$(BUILD)/tests/scale/scale-slots
+	@scripts/deps.sh run demo
+	@tools/with-internet -- python3 tests/scale/sandboxes.py
 
 install: all
 	@scripts/deps.sh run

@@ -167,8 +167,9 @@ def stage_unit(log):
 
 
 def stage_clang(log):
-    "build with clang, warnings are errors"
-    setup(log, "build-clang", env={"CC": "clang"})
+    "build with clang and with fault points, warnings are errors"
+    setup(log, "build-clang", "-Dfaults=true", env={"CC": "clang"})
+    run(log, "meson", "configure", "build-clang", "-Dfaults=true")  # one made before there were any
     run(log, "ninja", "-C", "build-clang")
     count = Count()
     count.passed = 1
@@ -234,6 +235,31 @@ def stage_attack(log):
     return pytest(log, "attack", "tests/attack", before=LAB)
 
 
+def stage_faults(log):
+    "each fault point, with its role killed there; full disks, limits, a stuck agent"
+    return pytest(log, "faults", "tests/fault", before=LAB[:2], env={"WEIR_BUILD": "build-clang"})
+
+
+def tap_programs(log, name, *programs):
+    """Test programs that print TAP into the stage's log, one after the other."""
+    statuses = [run(log, *argv, ok=None, env={"WEIR_NO_BUILD": "1"}) for argv in programs]
+    count = tap(log.name)
+    if any(statuses) and not count.failed:
+        count.failures.append(f"{name}: ended with {max(statuses)} after its tests")
+    return count
+
+
+def stage_scale(log):
+    "100 sandboxes, and 1,000 policied slots, at once; make scale is the long form"
+    return tap_programs(log, "scale", ("build/tests/scale/scale-slots", "1000"),
+                        ("tools/with-internet", "--", PYTHON, "tests/scale/sandboxes.py", "100"))
+
+
+def stage_soak(log):
+    "200 lives of sandboxes: nothing grows, nothing stays; make soak is the long form"
+    return tap_programs(log, "soak", (PYTHON, "bench/soak.py", "200"))
+
+
 def stage_kernel61(log):
     "kernel program, lab core and a container on Linux 6.1"
     xml = os.path.join(LOGS, "kernel61.xml")
@@ -273,7 +299,7 @@ def stage_coverage(log):
 
 STAGES = {name[6:]: f for name, f in list(globals().items()) if name.startswith("stage_")}
 NEEDS = {"unit": "gcc", "netlab": "gcc", "product": "gcc", "client": "gcc", "attack": "gcc",
-         "kernel61": "gcc"}
+         "scale": "gcc", "soak": "gcc", "kernel61": "gcc", "faults": "clang"}
 
 
 def heartbeat(name, done):
@@ -291,8 +317,8 @@ def main():
         if name not in STAGES:
             sys.exit(f"check: no stage called {name}: {', '.join(STAGES)}")
     wanted = wanted or list(STAGES)
-    if set(wanted) & set(NEEDS) and "gcc" not in wanted:
-        wanted.insert(0, "gcc")
+    for need in {NEEDS[name] for name in wanted if name in NEEDS} - set(wanted):
+        wanted.insert(0, need)
     os.makedirs(LOGS, exist_ok=True)
 
     total, broken = Count(), set()
