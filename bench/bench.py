@@ -14,6 +14,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -99,6 +100,7 @@ def main():
     if args.markdown is None:
         if os.geteuid() != 0:
             parser.error("needs root: it makes sandboxes, namespaces and mounts")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken away
         kit.prepare()
         print(f"{machine()}\n{COLUMNS}")
         result = run(args.names or NAMES, args.rounds)

@@ -238,7 +238,7 @@ static void do_link(const char *link, const char *ip4, const char *ip6)
 	if (datapath_attach(dp, ifindex, &err) < 0)
 		die("%s", err.text);
 	while (puts("ok"), fflush(stdout), fgets(line, sizeof(line), stdin)) {
-		struct str rest = str_trim(str_c(line));
+		struct str rest = str_n(line, strcspn(line, "\n"));
 		struct str family = str_skip(rest, 7);
 		auto_policy struct policy *p = NULL;
 		uint64_t rules;

@@ -13,7 +13,7 @@ import subprocess
 import time
 
 from create import bundle
-from measure import Client, kit
+from measure import Client, Failed, kit
 
 N, PEERS = 100, 20
 KERNEL = ("Slab", "KernelStack", "PageTables", "Percpu", "Shmem")
@@ -31,7 +31,11 @@ def pss(pid):
 
 
 def agents(d):
-    return [p for p in kit.descendants(d.process.pid) if kit.comm(p) == "weir-agent"]
+    found = [p for p in kit.descendants(d.process.pid)
+             if kit.read(f"/proc/{p}/cmdline").startswith("weir-agent")]
+    if len(found) != N:
+        raise Failed(f"{len(found)} agents for {N} sandboxes")
+    return found
 
 
 def ours():

@@ -47,8 +47,8 @@ class Row:
             inside(name, "ip", "link", "set", "lo", "up")
         ip("-n", self.r, "link", "add", "w1", "address", "02:57:45:49:52:01", "type", "veth",
            "peer", "name", "eth0", "address", "02:57:45:49:52:02", "netns", self.s)
-        ip("-n", self.r, "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns",
-           self.o)
+        ip("-n", self.r, "link", "add", "up0", "address", "02:57:45:49:52:03", "type", "veth",
+           "peer", "name", "eth0", "address", "02:57:45:49:52:04", "netns", self.o)
         for name, link in ((self.s, "eth0"), (self.r, "w1"), (self.r, "up0"), (self.o, "eth0")):
             ip("-n", name, "link", "set", link, "addrgenmode", "none", "up")
         inside(self.r, "sysctl", "-q", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
@@ -69,6 +69,8 @@ class Row:
                      f"{self.r} route add {OWN[6]} via fe80::77:2 dev w1",
                      f"{self.r} addr add 192.0.2.1/30 dev up0",
                      f"{self.r} addr add 2001:db8:77::1/64 dev up0 nodad",
+                     f"{self.r} neigh add 2001:db8:77::2 lladdr 02:57:45:49:52:04 dev up0",
+                     f"{self.o} neigh add 2001:db8:77::1 lladdr 02:57:45:49:52:03 dev eth0",
                      f"{self.r} route add default via 192.0.2.2",
                      f"{self.r} route add default via 2001:db8:77::2",
                      f"{self.o} addr add 192.0.2.2/30 dev eth0",
@@ -79,7 +81,7 @@ class Row:
                      f"{self.o} route add local 2001:db8:f::/48 dev lo"):
             ip("-n", *argv.split())
         self.server = subprocess.Popen(
-            ["ip", "netns", "exec", self.o, "iperf3", "--server", "--forceflush"],
+            [*enter(self.o), "iperf3", "--server", "--forceflush"],
             stdout=subprocess.PIPE, text=True)
         for line in self.server.stdout:
             if "listening" in line:
@@ -87,10 +89,10 @@ class Row:
         return self
 
     def __exit__(self, *_):
-        self.unfilter()
-        if self.server:
-            self.server.kill()
-            self.server.wait()
+        for child in (self.filter, self.server):
+            if isinstance(child, subprocess.Popen):
+                child.kill()
+                child.wait()
         for name in self.names:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
 
@@ -104,12 +106,12 @@ class Row:
         self.filter = None
 
     def restore(self, program, text):
-        subprocess.run(["ip", "netns", "exec", self.r, program], input=text, text=True, check=True)
+        subprocess.run([*enter(self.r), program], input=text, text=True, check=True)
 
     def weir(self, family, rules):
         self.unfilter()
         self.filter = subprocess.Popen(
-            ["ip", "netns", "exec", self.r,
+            [*enter(self.r),
              os.path.join(kit.build_dir(), "bench", "weir-bench-datapath"), "link", "w1", OWN[4],
              OWN[6]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.filter.stdin.write(f"commit {family} {rules}\n")
@@ -142,12 +144,17 @@ class Row:
         return (end["packets"] - end["lost_packets"]) / end["seconds"] / 1e3
 
 
+def enter(name):
+    """Into the network namespace alone: `ip netns exec` would hide /sys/fs/bpf."""
+    return ["nsenter", f"--net=/run/netns/{name}"]
+
+
 def ip(*argv):
     inside(None, "ip", *argv)
 
 
 def inside(name, *argv):
-    argv = (["ip", "netns", "exec", name] if name else []) + list(argv)
+    argv = [*(enter(name) if name else []), *argv]
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise Failed(f"{' '.join(argv)}: {done.stdout.strip()[-500:]}")
