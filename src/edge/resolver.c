@@ -253,12 +253,12 @@ static int owner_add(struct resolver *r, uint32_t id, struct tenant *t)
 	return 0;
 }
 
-static void tenant_link(struct resolver *r, struct tenant *t, const struct ipc_edge_set *set)
+static int tenant_link(struct resolver *r, struct tenant *t, const struct ipc_edge_set *set)
 {
 	struct tenant *squatter = by_link(r, set->ifindex);
 
 	if (t->ifindex == set->ifindex)
-		return;
+		return 0;
 	if (squatter) { /* its link is gone, since the index now names another */
 		HASH_DELETE(hh_link, r->by_link, squatter);
 		squatter->ifindex = 0;
@@ -267,8 +267,13 @@ static void tenant_link(struct resolver *r, struct tenant *t, const struct ipc_e
 		HASH_DELETE(hh_link, r->by_link, t);
 	t->ifindex = set->ifindex;
 	t->connections = 0;
-	if (t->ifindex)
-		HASH_ADD(hh_link, r->by_link, ifindex, sizeof(t->ifindex), t);
+	if (!t->ifindex)
+		return 0;
+	HASH_ADD(hh_link, r->by_link, ifindex, sizeof(t->ifindex), t);
+	if (t->hh_link.tbl)
+		return 0;
+	t->ifindex = 0; /* no memory: in no table by its link */
+	return -ENOMEM;
 }
 
 int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str blob,
@@ -303,6 +308,10 @@ int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str 
 		t->life = ++r->lives;
 		str_copy(t->id, sizeof(t->id), str_c(set->id));
 		HASH_ADD(hh_slot, r->by_slot, slot, sizeof(t->slot), t);
+		if (!t->hh_slot.tbl) {
+			tenant_free(NULL, t);
+			return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
+		}
 		tenant_recall(&r->env, t);
 	}
 	t->ip4 = set->ip4;
@@ -311,10 +320,11 @@ int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str 
 	t->synced = true;
 	t->changes++;
 	str_copy(t->hostname, sizeof(t->hostname), str_c(set->hostname));
-	tenant_link(r, t, set);
-	if (tenant_version(t, set->policy))
+	e = tenant_link(r, t, set);
+	if (e == 0 && tenant_version(t, set->policy))
 		return 0; /* told again, after a restart of the api role */
-	e = owner_add(r, set->policy, t);
+	if (e == 0)
+		e = owner_add(r, set->policy, t);
 	if (e == 0)
 		e = tenant_version_add(&r->env, t, set->policy, take_ptr(policy));
 	if (e < 0) {
