@@ -36,6 +36,10 @@ coverage:
 	@scripts/deps.sh
 	@python3 scripts/coverage.py
 
+# The long forms of tests/flood; the last line has the figures.
+floods: all
+	@python3 tests/flood/floods.py
+
 # Every fault point of every operation, every role killed there: half an hour.
 faults:
 	@scripts/deps.sh
@@ -61,4 +65,4 @@ clean:
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-.PHONY: all deps-build demo check bench fuzz coverage soak install clean format
+.PHONY: all deps-build demo check bench fuzz floods coverage soak install clean format

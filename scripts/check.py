@@ -235,6 +235,11 @@ def stage_attack(log):
     return pytest(log, "attack", "tests/attack", before=LAB)
 
 
+def stage_flood(log):
+    "one sandbox, client or agent takes all it can get: the short forms"
+    return pytest(log, "flood", "tests/flood", before=LAB)
+
+
 def stage_faults(log):
     "each fault point, with its role killed there"
     return pytest(log, "faults", "tests/fault/test_kills.py", before=LAB[:2], env={"WEIR_BUILD": "build-clang"})
@@ -299,7 +304,7 @@ def stage_coverage(log):
 
 STAGES = {name[6:]: f for name, f in list(globals().items()) if name.startswith("stage_")}
 NEEDS = {"unit": "gcc", "netlab": "gcc", "product": "gcc", "client": "gcc", "attack": "gcc",
-         "scale": "gcc", "soak": "gcc", "kernel61": "gcc", "faults": "clang"}
+         "flood": "gcc", "scale": "gcc", "soak": "gcc", "kernel61": "gcc", "faults": "clang"}
 
 
 def heartbeat(name, done):

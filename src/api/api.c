@@ -130,6 +130,8 @@ static int open_listeners(struct api *a, struct api_spec *spec, struct err *err)
 		.on_refuse = api_on_refuse };
 	int r = httpd_new(a->loop, &ops, a, a->config.api_connections_max, &a->httpd);
 
+	if (r == 0)
+		httpd_per_address(a->httpd, a->config.api_connections_per_address);
 	for (unsigned int i = 0; r == 0 && i < spec->n_listeners; i++)
 		r = httpd_listen(a->httpd, take_fd(spec->listeners[i]), (int)i);
 	return r < 0 ? err_sys(err, r, "open the listeners") : 0;
@@ -158,7 +160,8 @@ int api_start(uv_loop_t *loop, struct api_spec *spec, struct api **ret, struct e
 		if (spec->edges[i] >= 0 && edge_up(a, i, take_fd(spec->edges[i])) < 0)
 			log_event(LOG_WARN, "api.edge", "worker=%u", i);
 	if (r == 0)
-		r = counters_open(take_fd(spec->counters), &a->counters, err);
+		r = counters_open(take_fd(spec->counters), take_fd(spec->dns_counters), &a->counters,
+			err);
 	if (r == 0)
 		r = events_open(a, take_fd(spec->events), &a->events, err);
 	if (r == 0)

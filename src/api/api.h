@@ -74,7 +74,7 @@ struct api_spec {
 	unsigned int n_listeners;
 	int edges[EDGES_MAX];	/* channels, numbered by worker */
 	unsigned int n_edges;
-	int counters, events;	/* maps, or -EBADF */
+	int counters, dns_counters, events; /* maps, or -EBADF */
 };
 /* Opens the store and the listeners. Set on_stop, then api_begin(): adoption, and when that is done
  * the role is ready and answers more than healthz. */

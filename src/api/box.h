@@ -150,4 +150,6 @@ void flow_wake(struct box *b, agent_done_fn done, void *arg);
 
 /* For the edges: this sandbox and its policy. */
 int box_policy_fd(const struct box *b, struct err *err); /* its policy as a sealed memory file */
+/* The number that stands for its user where limits are counted per user. */
+uint32_t box_share(const struct box *b);
 void box_edge_set(const struct box *b, struct ipc_edge_set *ret);

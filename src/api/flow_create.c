@@ -137,7 +137,8 @@ static void on_set(const struct err *err, void *arg)
 {
 	struct start_op *s = arg;
 	struct box *b = s->op.box;
-	struct ipc_commit commit = { .slot = b->row.slot, .policy = b->row.policy };
+	struct ipc_commit commit = { .slot = b->row.slot, .policy = b->row.policy,
+		.share = box_share(b) };
 
 	FAULT("api.create.set");
 	if (!goes_on(s))

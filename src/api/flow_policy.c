@@ -161,7 +161,8 @@ static void on_set(const struct err *err, void *arg)
 {
 	struct policy_op *p = arg;
 	struct box *b = p->op.box;
-	struct ipc_commit commit = { .slot = b->row.slot, .policy = b->row.policy };
+	struct ipc_commit commit = { .slot = b->row.slot, .policy = b->row.policy,
+		.share = box_share(b) };
 
 	FAULT("api.policy.set");
 	if (err) {

@@ -19,7 +19,7 @@
 #define CPUS_MAX 4096u
 
 struct counters {
-	int fd;
+	int fd, dns_fd;
 	unsigned int cpus; /* possible ones: values per entry */
 	struct weir_counters per_cpu[];
 };
@@ -44,20 +44,24 @@ static unsigned int possible_cpus(void)
 	return str_u64(s, CPUS_MAX - 1, &last) == 0 ? (unsigned int)last + 1 : 0;
 }
 
-int counters_open(int map_fd, struct counters **ret, struct err *err)
+int counters_open(int map_fd, int dns_fd, struct counters **ret, struct err *err)
 {
 	unsigned int cpus = possible_cpus();
 	struct counters *c;
 
 	*ret = NULL;
-	if (map_fd < 0)
+	if (map_fd < 0) {
+		fd_close(dns_fd);
 		return 0;
+	}
 	c = cpus ? calloc(1, sizeof(*c) + cpus * sizeof(c->per_cpu[0])) : NULL;
 	if (!c) {
 		fd_close(map_fd);
+		fd_close(dns_fd);
 		return err_set(err, -EIO, ERR_INTERNAL, "cannot tell the number of CPUs");
 	}
 	c->fd = map_fd;
+	c->dns_fd = dns_fd;
 	c->cpus = cpus;
 	*ret = c;
 	return 0;
@@ -65,14 +69,17 @@ int counters_open(int map_fd, struct counters **ret, struct err *err)
 
 void counters_free(struct counters *c)
 {
-	if (c)
+	if (c) {
 		fd_close(c->fd);
+		fd_close(c->dns_fd);
+	}
 	free(c);
 }
 
 int counters_read(const struct counters *c, uint32_t slot, struct weir_counters *ret)
 {
 	int r = c ? map_get(c->fd, &slot, (void *)c->per_cpu) : -ENODATA;
+	struct weir_dns_counters dns;
 
 	if (r < 0)
 		return r;
@@ -84,6 +91,9 @@ int counters_read(const struct counters *c, uint32_t slot, struct weir_counters 
 		for (size_t i = 0; i < sizeof(*ret) / sizeof(*to); i++)
 			to[i] += from[i];
 	}
+	if (c->dns_fd >= 0 && map_get(c->dns_fd, &slot, &dns) == 0)
+		for (unsigned int i = 0; i < WEIR_R_EDGE_N; i++)
+			ret->denied[WEIR_R_EDGE_FIRST + i] += dns.denied[i];
 	return 0;
 }
 

@@ -56,7 +56,7 @@ enum weir_reason {
 	WEIR_R_SMTP,	     /* TCP 25 without a rule that names it */
 	WEIR_R_MALFORMED,    /* headers do not parse */
 	WEIR_R_UNSOLICITED,  /* towards the sandbox, no flow of its own */
-	WEIR_R_FLOW_LIMIT,   /* the sandbox's flow entries are used up */
+	WEIR_R_FLOW_LIMIT,   /* the flow entries of the sandbox, or its user, are used up */
 	WEIR_R_CUT,	     /* established, and the new policy refuses it */
 	WEIR_R_NAME,	     /* DNS: no rule allows the name (edge role) */
 	WEIR_R_REBIND,	     /* DNS: a forbidden address was removed from an answer (edge role) */
@@ -115,7 +115,7 @@ struct weir_config {
 	__u32 version;	   /* WEIR_MAPS_VERSION of who made the maps */
 	__u32 dns_workers; /* sockets in use in weir_dns_*; 0: port 53 is dropped */
 	__u32 floor;	   /* generation of weir_floor: flows judged under another are judged again */
-	__u32 pad;
+	__u32 flows_per_slot;
 };
 
 /* weir_slots: array[slot], mapped. */
@@ -126,8 +126,10 @@ struct weir_slot {
 	__u32 flows;	    /* live flow entries, kept by the program */
 	struct weir_addr ip6; /* zero: no IPv6 on this link */
 	__u64 next_event;   /* rate bound of denial events: when the bucket will be full again */
+	__u64 next_refusal; /* the same of refusals that the sandbox is told of */
 	__u16 epoch;	    /* which life of this slot: part of flow keys */
-	__u16 zero[3];
+	__u16 zero;
+	__u32 share;	    /* weir_shares: all sandboxes of a user carry the same; 0: none */
 };
 
 /* weir_policies: hash[policy id]. */
@@ -214,10 +216,17 @@ struct weir_flow {
 	__u8 state;	 /* enum weir_flow_state */
 	__u8 flags;	 /* the FINs seen: 1 from the sandbox, 2 towards it */
 	__u32 floor;	 /* weir_config.floor under which it was allowed */
-	__u32 pad;
+	__u32 share;	 /* that it is counted against, also when the slot is another's by now */
 	__u64 last_seen; /* bpf_ktime_get_ns() */
 	__u64 touched;	 /* when its pin was last refreshed */
 };
+/* weir_shares: hash[share]. What the sandboxes of one user have together; entry 0 is everybody's. */
+struct weir_share {
+	__u32 flows; /* entries of weir_flows, kept by the program */
+	__u32 flows_max;
+};
+#define WEIR_SHARE_ALL 0u
+
 enum weir_flow_state { WEIR_FLOW_NEW = 0, WEIR_FLOW_OPEN, WEIR_FLOW_CLOSING };
 
 /* weir_counters: per-CPU array[slot]. */
@@ -228,6 +237,15 @@ struct weir_counters {
 	__u64 dns_packets;
 	__u64 denied[WEIR_R_MAX];     /* exact, by reason */
 	__u64 events_suppressed;      /* denials that the rate bound kept out of the ring */
+};
+
+/* weir_dns_counters: array[slot], mapped by the edge role, which alone writes it: what it refused,
+ * WEIR_R_NAME first. The program's own denied[] of these reasons stays zero. */
+#define WEIR_R_EDGE_FIRST WEIR_R_NAME
+#define WEIR_R_EDGE_N	  (WEIR_R_DNS_INVALID - WEIR_R_NAME + 1)
+struct weir_dns_counters {
+	__u64 queries;
+	__u64 denied[WEIR_R_EDGE_N]; /* exact */
 };
 
 /* weir_events: ring buffer of these. */
@@ -278,6 +296,6 @@ struct weir_collect {
 #define WEIR_PORTS_MAX	  1048576u
 #define WEIR_NAMES_MAX	  262144u
 #define WEIR_FLOWS_MAX	  1048576u
-#define WEIR_FLOWS_PER_SLOT 32768u  /* one tenant cannot take the flows of another */
 #define WEIR_EVENTS_PER_SEC 20u	    /* per slot, burst of the same size */
+#define WEIR_REFUSALS_PER_SEC 1000u /* per slot; more are dropped in silence: each costs a packet */
 #define WEIR_EVENT_RING	  (1u << 20)

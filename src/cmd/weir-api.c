@@ -57,6 +57,7 @@ static int take_fds(struct role *role, struct api_spec *spec, struct err *err)
 	spec->host = ROLE_CHAN_FD;
 	spec->state_dir = role_fd(role, "state");
 	spec->counters = role_fd(role, "map.weir_counters");
+	spec->dns_counters = role_fd(role, "map.weir_dns_counters");
 	spec->events = role_fd(role, "events");
 	for (unsigned int i = 0; i < spec->config.n_api_listen; i++) {
 		snprintf(name, sizeof(name), "listen.api.%u", i);

@@ -96,6 +96,7 @@ static void policy_retire(struct datapath *dp, uint32_t id)
 
 	if (!k || k->retired)
 		return;
+	dp_share_give(dp, k->share, dp_keys(k));
 	k->retired = clock_mono_ns();
 	if (dp->retired)
 		dp->retired_last->next = k;
@@ -192,6 +193,13 @@ static int policy_write(struct datapath *dp, struct dp_policy *k, const struct p
 	return bpf_map_update_elem(dp->policies, &k->id, &img->header, BPF_ANY) < 0 ? -errno : 0;
 }
 
+static size_t policy_keys_in_force(struct datapath *dp, uint32_t id)
+{
+	const struct dp_policy *k = id ? policy_keys_find(dp, id) : NULL;
+
+	return k && !k->retired ? dp_keys(k) : 0;
+}
+
 static int write_failed(struct err *err, int r)
 {
 	if (r == -ENOSPC || r == -E2BIG)
@@ -222,16 +230,25 @@ int datapath_commit(struct datapath *dp, uint32_t slot, uint32_t policy, const s
 	r = policy_compile(p, knobs, &img, err);
 	if (r < 0)
 		return r;
+	r = dp_share_fits(dp, dp->slots[slot].share, img.n_ports + img.n_prefixes,
+		policy_keys_in_force(dp, before), err);
+	if (r < 0) {
+		policy_image_done(&img);
+		return r;
+	}
 	k = policy_keys_new(dp, policy);
 	r = k ? policy_write(dp, k, &img) : -ENOMEM;
 	if (r == 0)
 		r = FAULT_ERROR("host.policy.written");
 	policy_image_done(&img);
+	if (r == 0)
+		r = dp_share_take(dp, dp->slots[slot].share, dp_keys(k));
 	if (r < 0) {
 		if (k)
 			policy_keys_drop(dp, k);
 		return write_failed(err, r);
 	}
+	k->share = dp->slots[slot].share;
 	__atomic_store_n(&dp->slots[slot].policy, policy, __ATOMIC_RELEASE);
 	FAULT("host.policy.flipped");
 	policy_retire(dp, before);

@@ -14,13 +14,17 @@ static int counters_zero(struct datapath *dp, uint32_t slot)
 {
 	int cpus = libbpf_num_possible_cpus();
 	auto_free struct weir_counters *all = NULL;
+	struct weir_dns_counters dns = { 0 };
 
 	if (cpus < 0)
 		return cpus;
 	all = calloc((size_t)cpus, sizeof(*all));
 	if (!all)
 		return -ENOMEM;
-	return bpf_map_update_elem(dp->counters, &slot, all, BPF_ANY) < 0 ? -errno : 0;
+	if (bpf_map_update_elem(dp->counters, &slot, all, BPF_ANY) < 0 ||
+		bpf_map_update_elem(datapath_fd(dp, "weir_dns_counters"), &slot, &dns, BPF_ANY) < 0)
+		return -errno;
+	return 0;
 }
 
 int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct err *err)
@@ -38,7 +42,8 @@ int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct
 	memcpy(&k->ip4, s->ip4.a, sizeof(k->ip4));
 	k->ip6 = s->ip6.family ? key_addr(s->ip6) : (struct weir_addr){ { 0 } };
 	k->epoch++;
-	k->next_event = 0;
+	k->next_event = k->next_refusal = 0;
+	k->share = 0;
 	__atomic_store_n(&k->flows, 0, __ATOMIC_RELEASE);
 	if (bpf_map_update_elem(dp->links, &s->ifindex, &s->slot, BPF_ANY) < 0)
 		return err_sys(err, -errno, "name slot %" PRIu32 " by its link", s->slot);

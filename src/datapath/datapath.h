@@ -5,10 +5,8 @@
  * Everything lives pinned below <bpffs>/<daemon name>/, one file per map and program, so that
  * links keep working while no role runs and a restarted host role finds all of it again. Pins
  * made under another WEIR_MAPS_VERSION, or whose shape is not ours, are removed and made anew:
- * then every slot begins in quarantine, and links with another build's program are to be attached
- * anew at once, since until then it goes by its own maps, which nobody can change any more. The
- * programs are always this build's own, around the maps that were found: attach again to hand a
- * running link over to them.
+ * then every slot begins in quarantine. The programs are always this build's own, around the
+ * maps that were found: attach again to hand a running link over to them.
  *
  * One thread. Calls about links work in the network namespace of the calling thread, which must
  * be the router's. datapath_commit() writes a policy's keys, then flips the slot in one store,
@@ -52,6 +50,15 @@ int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct
 void datapath_slot_clear(struct datapath *dp, uint32_t slot);
 /* The slot as the kernel has it; -ENOENT if it has no link. For adoption. */
 int datapath_slot_get(const struct datapath *dp, uint32_t slot, struct weir_slot *ret);
+
+/* How much of the maps one sandbox, and one user's sandboxes together, may take. */
+struct datapath_limits {
+	uint32_t flows_per_slot, flows_per_share, flows_all;
+	uint32_t keys_per_share; /* prefixes and ports of the policies in force; 0: no bound */
+};
+int datapath_limits_set(struct datapath *dp, const struct datapath_limits *l, struct err *err);
+/* Whose the slot is: its flows and its next policies' keys are counted there. Not 0. */
+int datapath_slot_share(struct datapath *dp, uint32_t slot, uint32_t share, struct err *err);
 
 /* Put version `policy` (an id never used before, below 2^31) of the slot's policy in force. Done
  * already: 0. On failure nothing has changed. */

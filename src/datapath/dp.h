@@ -7,6 +7,7 @@
 struct dp_policy {
 	UT_hash_handle hh;
 	uint32_t id;
+	uint32_t share;	  /* whose keys they are; 0: nobody's */
 	uint64_t retired; /* clock_mono_ns() when it went out of force; 0: in force */
 	struct dp_policy *next; /* among the retired */
 	struct weir_prefix_key *prefixes;
@@ -15,21 +16,46 @@ struct dp_policy {
 	size_t n_ports, ports_cap;
 };
 
+/* One user's sandboxes: weir_shares has their flows, this their keys. */
+struct dp_share {
+	UT_hash_handle hh;
+	uint32_t id;
+	uint64_t keys; /* of the policies in force */
+};
+
 struct datapath {
 	struct weir_bpf *skel;
 	char dir[128];
 	bool adopted;
-	int config, slots_fd, links, policies, prefixes, pins, ports, floor, flows, counters;
+	int config, slots_fd, links, policies, prefixes, pins, ports, floor, flows, counters, shares_fd;
 	struct weir_slot *slots; /* the map itself */
 	size_t slots_len;
 	struct dp_policy *known; /* by id */
 	struct dp_policy *retired, *retired_last; /* oldest first; last is stale without a first */
+	struct dp_share *shares;
+	struct datapath_limits limits;
 };
 
 static inline bool dp_slot_ok(uint32_t slot)
 {
 	return slot >= 1 && slot <= WEIR_SLOTS_MAX;
 }
+
+static inline size_t dp_keys(const struct dp_policy *k)
+{
+	return k->n_prefixes + k->n_ports;
+}
+
+/* share.c */
+/* After adoption: whose are the keys that were found? */
+int dp_shares_recover(struct datapath *dp);
+/* The policy's keys count (in force), or count no more. They fit: dp_share_fits(). */
+int dp_share_take(struct datapath *dp, uint32_t share, size_t keys);
+void dp_share_give(struct datapath *dp, uint32_t share, size_t keys);
+/* May the share have `more` keys in place of `less`? -EDQUOT with the user's sentence. */
+int dp_share_fits(const struct datapath *dp, uint32_t share, size_t more, size_t less,
+	struct err *err);
+void dp_shares_forget(struct datapath *dp); /* memory only */
 
 /* commit.c */
 int dp_policies_recover(struct datapath *dp);

@@ -7,14 +7,21 @@
  * packet of a stale entry is judged again and the entry renewed, or removed (WEIR_R_CUT). Only a
  * SYN begins a TCP flow, and a SYN is always judged; an echo reply begins nothing. The entry's idle time depends on its state:
  *
- *	NEW	no answer yet			 60 s
+ *	NEW	no answer yet: TCP		120 s
+ *		UDP and others			 60 s
  *	OPEN	answered: TCP			  2 h 15 min (above the usual keep-alive)
  *		UDP and others			180 s
  *	CLOSING	RST, or FIN from both sides	 30 s
  *
- * A slot's entries are counted in weir_slot.flows and bounded, so one sandbox cannot use up the
- * map. Keys carry the slot's epoch: entries of its former sandbox are not found, and the
- * collector removes them.
+ * None of these is shorter than what the host's connection tracking has for the same state
+ * (host/nft.h sees to the two that would be longer there), so what masquerading holds for a
+ * sandbox is never more than its entries here, and one count bounds both. For that reason entries
+ * of a slot's former sandbox (keys carry the slot's epoch, they are not found) are counted on
+ * against their user until they have run out like any other.
+ *
+ * Bounds. A sandbox has at most weir_config.flows_per_slot, a user's sandboxes together have at
+ * most flows_max of their share, and of what is left to all of them (weir_shares[0]) a sandbox may
+ * hold a quarter and a user half: whoever comes late finds less, never nothing.
  */
 #pragma once
 #include "datapath/judge.bpf.h"
@@ -67,24 +74,63 @@ static __always_inline int flow_is_current(const struct weir_flow *f, const stru
 	return f->policy == w->policy && f->floor == floor_generation();
 }
 
+/* A count that was set while it was counted may be off by a few: less than none is none. */
+static __always_inline __u32 count_of(__u32 n)
+{
+	return n & 1u << 31 ? 0 : n;
+}
+
+/* May this slot have one more? CPUs that ask at the same time may exceed a bound by their number. */
+static __noinline int shares_allow(const struct weir_slot *s)
+{
+	struct weir_share *all = share_get(WEIR_SHARE_ALL), *mine;
+	struct weir_config *c = config_get();
+	__u32 left, used;
+
+	if (!s || !c || !all || count_of(all->flows) >= all->flows_max)
+		return 0;
+	left = all->flows_max - count_of(all->flows);
+	mine = s->share ? share_get(s->share) : NULL;
+	used = mine ? count_of(mine->flows) : 0;
+	if (mine && (used >= mine->flows_max || used >= left / 2))
+		return 0;
+	used = count_of(s->flows);
+	return used < c->flows_per_slot && used < left / 4;
+}
+
+static __noinline int shares_add(__u32 share, int n)
+{
+	struct weir_share *all = share_get(WEIR_SHARE_ALL), *mine = share ? share_get(share) : NULL;
+
+	if (all)
+		__sync_fetch_and_add(&all->flows, n);
+	if (mine)
+		__sync_fetch_and_add(&mine->flows, n);
+	return 0;
+}
+
 static __noinline int flow_create(const struct where *w, const struct weir_flow_key *key,
 	__u16 rule)
 {
 	struct weir_flow f = { .policy = w->policy, .rule = rule, .floor = floor_generation(),
-		.last_seen = w->now, .touched = w->now };
+		.share = w->s->share, .last_seen = w->now, .touched = w->now };
 
-	if (__sync_fetch_and_add(&w->s->flows, 1) < WEIR_FLOWS_PER_SLOT &&
-		bpf_map_update_elem(&weir_flows, key, &f, BPF_NOEXIST) == 0)
+	if (shares_allow(w->s) && bpf_map_update_elem(&weir_flows, key, &f, BPF_NOEXIST) == 0) {
+		__sync_fetch_and_add(&w->s->flows, 1);
+		shares_add(f.share, 1);
 		return 0;
-	__sync_fetch_and_add(&w->s->flows, -1);
+	}
 	/* two CPUs, one flow: the other was first, and all is well */
 	return bpf_map_lookup_elem(&weir_flows, key) ? 0 : -1;
 }
 
-static __noinline void flow_remove(const struct where *w, const struct weir_flow_key *key)
+static __noinline void flow_remove(const struct where *w, const struct weir_flow_key *key,
+	__u32 share)
 {
-	if (bpf_map_delete_elem(&weir_flows, key) == 0)
+	if (bpf_map_delete_elem(&weir_flows, key) == 0) {
 		__sync_fetch_and_add(&w->s->flows, -1);
+		shares_add(share, -1);
+	}
 }
 
 /* A packet of an allowed flow went by. */
@@ -119,7 +165,7 @@ static __noinline int flow_renew(const struct where *w, const struct packet *p,
 {
 	judge(w->policy, p, v);
 	if (v->allow != WEIR_ALLOW) {
-		flow_remove(w, key);
+		flow_remove(w, key, f ? f->share : 0);
 		return -1;
 	}
 	if (f) {

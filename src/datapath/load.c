@@ -2,8 +2,8 @@
  * Loading, pinning and adopting: the life of the maps between two runs of the host role.
  *
  * Either every pinned map is ours (same WEIR_MAPS_VERSION in weir_config, same shapes as in this
- * build) and all are taken over, or none is, and the directory is emptied once ours are loaded: a
- * host that cannot load them keeps what it has. A mixture is never obeyed.
+ * build) and all are taken over, or none is, and the directory is emptied first. A mixture is
+ * never obeyed.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -193,6 +193,7 @@ static int maps_open(struct datapath *dp)
 	dp->floor = bpf_map__fd(s->maps.weir_floor);
 	dp->flows = bpf_map__fd(s->maps.weir_flows);
 	dp->counters = bpf_map__fd(s->maps.weir_counters);
+	dp->shares_fd = bpf_map__fd(s->maps.weir_shares);
 	dp->slots_len = (sizeof(struct weir_slot) * (WEIR_SLOTS_MAX + 1) + page - 1) & ~(page - 1);
 	dp->slots = mmap(NULL, dp->slots_len, PROT_READ | PROT_WRITE, MAP_SHARED, dp->slots_fd, 0);
 	if (dp->slots == MAP_FAILED) {
@@ -202,29 +203,24 @@ static int maps_open(struct datapath *dp)
 	return 0;
 }
 
-/* An empty directory of ours, whatever was there. */
-static int replace_dir(struct datapath *dp, bool stale, struct err *err)
-{
-	int r;
-
-	if (stale)
-		log_event(LOG_WARN, "datapath.stale", "dir=%s pins of another version are replaced",
-			dp->dir);
-	r = unpin_dir(dp->dir);
-	if (r < 0)
-		return err_sys(err, r, "remove stale pins in %s", dp->dir);
-	return mkdir(dp->dir, 0700) < 0 ? err_sys(err, -errno, "create %s", dp->dir) : 0;
-}
+/* Until the owner says otherwise: one sandbox cannot take the map. */
+static const struct datapath_limits limits_default = { .flows_per_slot = 32768,
+	.flows_per_share = 65536, .flows_all = WEIR_FLOWS_MAX };
 
 static int load(struct datapath *dp, struct err *err)
 {
 	int r = maps_check(dp);
-	bool stale;
 
-	if (r < 0 && r != -ENOENT && r != -ESTALE)
-		return err_sys(err, r, "look at the BPF maps in %s", dp->dir);
-	stale = r == -ESTALE;
-	if (r == 0) {
+	if (r < 0) {
+		if (r != -ENOENT)
+			log_event(LOG_WARN, "datapath.stale",
+				"dir=%s pins of another version are replaced", dp->dir);
+		r = unpin_dir(dp->dir);
+		if (r < 0)
+			return err_sys(err, r, "remove stale pins in %s", dp->dir);
+		if (mkdir(dp->dir, 0700) < 0)
+			return err_sys(err, -errno, "create %s", dp->dir);
+	} else {
 		r = maps_reuse(dp);
 		if (r < 0)
 			return err_sys(err, r, "take over the maps in %s", dp->dir);
@@ -233,12 +229,8 @@ static int load(struct datapath *dp, struct err *err)
 	r = weir_bpf__load(dp->skel);
 	if (r < 0)
 		return err_sys(err, r, "load the BPF programs (Linux 6.1 or later is needed)");
-	if (!dp->adopted) {
-		r = replace_dir(dp, stale, err);
-		if (r < 0)
-			return r;
+	if (!dp->adopted)
 		r = maps_pin(dp);
-	}
 	if (r == 0)
 		r = programs_pin(dp);
 	if (r < 0)
@@ -247,7 +239,11 @@ static int load(struct datapath *dp, struct err *err)
 	if (r < 0)
 		return err_sys(err, r, "map the slots into memory");
 	r = dp->adopted ? dp_policies_recover(dp) : 0;
-	return r < 0 ? err_sys(err, r, "read back the policies' keys") : 0;
+	if (r == 0 && dp->adopted)
+		r = dp_shares_recover(dp);
+	if (r < 0)
+		return err_sys(err, r, "read back the policies' keys");
+	return datapath_limits_set(dp, &limits_default, err);
 }
 
 static int bpffs_check(const char *bpffs, struct err *err)
@@ -299,6 +295,7 @@ struct datapath *datapath_free(struct datapath *dp)
 		munmap(dp->slots, dp->slots_len);
 	}
 	dp_policies_forget(dp);
+	dp_shares_forget(dp);
 	weir_bpf__destroy(dp->skel);
 	free(dp);
 	return NULL;

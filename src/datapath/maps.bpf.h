@@ -92,11 +92,27 @@ struct {
 } weir_flows SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_SLOTS_MAX + 1);
+	__type(key, __u32);
+	__type(value, struct weir_share);
+} weir_shares SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, WEIR_SLOTS_MAX + 1);
 	__type(key, __u32);
 	__type(value, struct weir_counters);
 } weir_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, WEIR_SLOTS_MAX + 1);
+	__type(key, __u32);
+	__type(value, struct weir_dns_counters);
+} weir_dns_counters SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -122,6 +138,11 @@ static __always_inline struct weir_config *config_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&weir_config, &zero);
+}
+
+static __always_inline struct weir_share *share_get(__u32 share)
+{
+	return bpf_map_lookup_elem(&weir_shares, &share);
 }
 
 static __always_inline struct weir_counters *counters_get(__u32 slot)

@@ -2,25 +2,27 @@
 /*
  * What the program tells: exact counters per slot, and an event per denial as far as the slot's
  * rate allows. Denials that are not told are counted, so events + events_suppressed is exactly
- * the sum of denials.
+ * the sum of denials. Refusals that the sandbox sees have a rate as well: a flood costs us one
+ * packet each, not two.
  */
 #pragma once
 #include "datapath/judge.bpf.h"
 
 #define EVENT_GAP   (1000000000ull / WEIR_EVENTS_PER_SEC)
-#define EVENT_BURST (1000000000ull)
+#define REFUSAL_GAP (1000000000ull / WEIR_REFUSALS_PER_SEC)
+#define BURST	    (1000000000ull)
 #define CAS_TRIES   4 /* contenders are CPUs working for one sandbox; the loser's event is counted */
 
 /* A bucket in one word: the time at which it would be full again. */
-static __always_inline int event_token(struct weir_slot *slot, __u64 now)
+static __always_inline int token(__u64 *full_at, __u64 gap, __u64 now)
 {
 	for (int i = 0; i < CAS_TRIES; i++) {
-		__u64 seen = *(volatile __u64 *)&slot->next_event;
+		__u64 seen = *(volatile __u64 *)full_at;
 		__u64 from = seen > now ? seen : now;
 
-		if (from + EVENT_GAP > now + EVENT_BURST)
+		if (from + gap > now + BURST)
 			return 0;
-		if (__sync_val_compare_and_swap(&slot->next_event, seen, from + EVENT_GAP) == seen)
+		if (__sync_val_compare_and_swap(full_at, seen, from + gap) == seen)
 			return 1;
 	}
 	return 0;
@@ -37,7 +39,7 @@ static __noinline void tell_denied(__u32 slot_id, struct weir_slot *slot, const 
 		return;
 	if (v->reason < WEIR_R_MAX)
 		c->denied[v->reason]++;
-	if (event_token(slot, now))
+	if (token(&slot->next_event, EVENT_GAP, now))
 		e = bpf_ringbuf_reserve(&weir_events, sizeof(*e), 0);
 	if (!e) {
 		c->events_suppressed++;

@@ -262,7 +262,9 @@ static __noinline int refuse_out(struct __sk_buff *skb, const struct where *w,
 	tell_denied(w->slot, w->s, p, v, 0);
 	if (v->reason == WEIR_R_CUT && p->proto == IPPROTO_TCP)
 		return reset_both(skb, p, 0);
-	return is_answered(w, p, v) ? answer_refusal(skb, p) : TC_ACT_SHOT;
+	if (w->s && is_answered(w, p, v) && token(&w->s->next_refusal, REFUSAL_GAP, w->now))
+		return answer_refusal(skb, p);
+	return TC_ACT_SHOT;
 }
 
 SEC("tc")
@@ -405,7 +407,7 @@ static __u64 flow_patience(const struct weir_flow_key *key, const struct weir_fl
 	if (f->state == WEIR_FLOW_CLOSING || key->proto == IPPROTO_FRAGMENT)
 		return 30 * SECOND;
 	if (f->state == WEIR_FLOW_NEW)
-		return 60 * SECOND;
+		return key->proto == IPPROTO_TCP ? 120 * SECOND : 60 * SECOND;
 	return key->proto == IPPROTO_TCP ? 8100 * SECOND : 180 * SECOND;
 }
 
@@ -419,23 +421,24 @@ static long collect_one(void *map, struct weir_flow_key *key, struct weir_flow *
 {
 	__u32 slot = key->slot;
 	struct weir_slot *s = bpf_map_lookup_elem(&weir_slots, &slot);
-	int alien = !s || s->epoch != key->epoch || s->ifindex == 0;
+	__u32 share = f->share;
 	/* last_seen may be later than now: another CPU is at work on it */
 	int idle = (__s64)(c->now - f->last_seen) > (__s64)flow_patience(key, f);
 
-	if (!alien && !idle) {
+	if (!idle) {
 		c->result.live++;
 		return 0;
 	}
 	if (bpf_map_delete_elem(&weir_flows, key) == 0) {
 		c->result.removed++;
-		if (s && !alien)
+		shares_add(share, -1);
+		if (s && s->epoch == key->epoch && s->ifindex)
 			__sync_fetch_and_add(&s->flows, -1);
 	}
 	return 0;
 }
 
-/* The collector: removes what is idle or belongs to a former sandbox. A SYSCALL program, so it
+/* The collector: removes what is idle. A SYSCALL program, so it
  * holds up no packet; a walk over a million entries is some tens of milliseconds. */
 SEC("syscall")
 int weir_collect(struct weir_collect *ctx)

@@ -62,6 +62,7 @@ struct resolver {
 	const struct resolver_ops *ops;
 	void *arg;
 	uint32_t qps;
+	struct weir_dns_counters *counters;
 	struct cache *cache;
 	struct upstream upstreams[RESOLVER_UPSTREAMS_MAX];
 	size_t n_upstreams;
@@ -109,6 +110,8 @@ void reply_kept(struct resolver *r, const struct dns_client *c, const struct dns
 /* The same after a while: ruled on again, since the policy may have changed. */
 void reply_answer(struct resolver *r, struct tenant *t, const struct dns_client *c,
 	const struct dns_query *q, const struct answer *a, struct ip from, uint64_t now);
+/* The refusal is counted for the sandbox; told as far as the rate of events allows. */
+void resolver_count(struct resolver *r, const struct tenant *t, enum weir_reason reason);
 void reply_event(struct resolver *r, struct tenant *t, enum weir_reason reason, uint16_t rule,
 	uint16_t qtype, struct ip addr, const struct name *name, uint64_t now);
 

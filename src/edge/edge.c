@@ -14,6 +14,7 @@
  * SIGUSR1 logs the counters.
  */
 #include <sys/prctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include "base/clock.h"
@@ -462,6 +463,16 @@ static int open_listeners(struct edge *e, struct role *role, struct err *err)
 	return found ? 0 : err_set(err, -ENOENT, ERR_INTERNAL, "no listener was handed in");
 }
 
+/* For as long as the process lives; the kernel keeps what is in it. */
+static struct weir_dns_counters *counters_map(int fd)
+{
+	size_t size = (WEIR_SLOTS_MAX + 1) * sizeof(struct weir_dns_counters);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	fd_close(fd);
+	return p == MAP_FAILED ? NULL : p;
+}
+
 static int build(struct edge *e, struct role *role, struct err *err)
 {
 	struct resolver_conf conf = { 0 };
@@ -488,6 +499,9 @@ static int build(struct edge *e, struct role *role, struct err *err)
 		return err_sys(err, r, "read the names that were learned before");
 	conf.keeper = keeper_kernel(e->keeper);
 	conf.pinner = pinner_kernel(e->pinner);
+	conf.counters = counters_map(role_fd(role, "map.weir_dns_counters"));
+	if (!conf.counters)
+		return err_sys(err, -errno, "map the counters");
 	conf.qps = e->config.dns_qps;
 	conf.cache_entries = e->config.dns_cache_entries;
 	conf.pins_max = e->config.dns_pins_per_sandbox;

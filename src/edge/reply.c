@@ -68,6 +68,7 @@ void reply_event(struct resolver *r, struct tenant *t, enum weir_reason reason, 
 	struct ipc_event_dns ev = { .slot = t->slot, .policy = v ? v->id : 0, .reason = reason,
 		.rule = rule, .qtype = qtype, .addr = addr };
 
+	resolver_count(r, t, reason);
 	if (!bucket_take(&t->events, WEIR_EVENTS_PER_SEC, WEIR_EVENTS_PER_SEC, now)) {
 		t->events_suppressed++;
 		return;

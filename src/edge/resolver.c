@@ -22,6 +22,7 @@ int resolver_new(const struct resolver_conf *conf, const struct resolver_ops *op
 	r->ops = ops;
 	r->arg = arg;
 	r->qps = conf->qps;
+	r->counters = conf->counters;
 	r->out = BUF_MAX(OUT_MAX);
 	r->scratch = BUF_MAX(OUT_MAX);
 	r->cache = cache_new(conf->cache_entries);
@@ -122,6 +123,12 @@ void resolver_connection_done(struct resolver *r, uint32_t ifindex)
 
 /* --- queries --- */
 
+void resolver_count(struct resolver *r, const struct tenant *t, enum weir_reason reason)
+{
+	if (r->counters)
+		r->counters[t->slot].denied[reason - WEIR_R_EDGE_FIRST]++;
+}
+
 static bool type_is_forwarded(uint16_t type)
 {
 	static const uint16_t types[] = { DNS_A, DNS_NS, DNS_CNAME, DNS_SOA, DNS_PTR, DNS_MX,
@@ -142,6 +149,7 @@ static void over_budget(struct resolver *r, struct tenant *t, const struct dns_c
 {
 	if (!bucket_take(&t->refusals, r->qps, r->qps, now)) {
 		r->stats.dropped_rate++;
+		resolver_count(r, t, WEIR_R_DNS_LIMIT);
 		return;
 	}
 	r->stats.refused_rate++;
@@ -174,6 +182,8 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 		r->stats.dropped_unknown++;
 		return;
 	}
+	if (r->counters)
+		r->counters[t->slot].queries++;
 	shape = dns_query_read(msg, &q);
 	if (!bucket_take(&t->queries, r->qps, 2 * r->qps, now)) {
 		if (q.header_ok)

@@ -80,6 +80,7 @@ struct resolver_conf {
 	uint32_t qps, cache_entries, pins_max;
 	struct policy_knobs knobs;
 	struct pinner pinner;
+	struct weir_dns_counters *counters; /* one per slot, mapped; NULL: not counted per sandbox */
 	struct keeper keeper;
 };
 

@@ -16,15 +16,18 @@
  *                                                 so that no reset overtakes the answer
  */
 #pragma once
+#include <uthash.h>
 #include "event/httpbody.h"
 #include "event/httphead.h"
 
 #define READ_SIZE     65536u	/* one read; also what a client can send ahead at once */
+#define TURN_MAX      1u	/* requests that a connection may begin in one turn of the loop */
 #define PIPELINE_MAX  16384u	/* bytes held while a handler works; reading stops there */
 #define DRAIN_MAX     262144u	/* an unread body up to this is skipped, else the connection ends */
 #define LINGER_MS     2000u	/* silence after which a peer that was answered is not waited for */
 #define LINGER_ALL_MS 30000u	/* the same for one that never falls silent */
 #define LINGER_MAX    (64u << 20)
+#define SLOW_PART     3u	/* of idle_ms (60 s): how long a body or a backlog is not measured */
 #define SPARE_PART    36u	/* of idle_ms (5 s): how long a connection is spared when all are taken */
 #define WRITE_LOW     (HTTPD_WRITE_HIGH / 4)
 #define WRITE_MAX     (16 * HTTPD_WRITE_HIGH) /* a handler that ignores the 0 of http_write() */
@@ -37,11 +40,25 @@
 
 enum conn_state { C_HEAD, C_ACTIVE, C_DRAIN, C_LINGER, C_CLOSED };
 
+struct peer { /* an address with connections */
+	UT_hash_handle hh;
+	struct ip ip;
+	uint32_t n;
+};
+
+/* A transfer whose speed is watched: a body on its way in, or answers on their way out. */
+struct pace {
+	uint64_t since; /* uv_now(); 0: nothing is under way */
+	uint64_t bytes; /* up: that came; down: that were queued, of which some are unsent */
+};
+
 struct httpd {
 	uv_loop_t *loop;
 	const struct httpd_ops *ops;
 	void *arg;
 	uint32_t max, n;	   /* connections allowed, connections there */
+	uint32_t per_address;
+	struct peer *peers;
 	uint64_t bodies;	   /* bytes of whole bodies in memory */
 	uint64_t queued, queued_max; /* bytes of answers that sockets did not take yet */
 	uint64_t idle_ms, head_ms;
@@ -65,12 +82,16 @@ struct conn {
 	struct conn *next_runnable;
 	uv_tcp_t *tcp;			/* of its own, so that an upgrade can hand it over */
 	int tag;
+	struct peer *peer;
 	enum conn_state state;
+	unsigned int begun;		/* requests, in this pump */
 	bool pumping, queued, reading, eof, broken, close_after, shutdown_done, dead;
 	uint64_t since;			/* when the state, or the wait within it, began: uv_now() */
 	uint64_t lingers;		/* when C_LINGER began */
 	uint64_t wrote;			/* last progress of writing */
 	size_t unsent;			/* bytes queued when last looked at */
+	struct pace up, down;		/* the body; the backlog of answers */
+	uint64_t paused_at;
 	struct buf in;			/* read, not yet consumed */
 	struct str view;		/* during a pump: what is left to consume */
 	struct head_scan scan;

@@ -6,6 +6,7 @@
  * client that pipelines far ahead) it also asks the socket whether the peer has hung up,
  * because nothing else would tell.
  */
+#define HASH_NONFATAL_OOM 1 /* a failed insertion leaves hh.tbl NULL */
 #include <poll.h>
 #include "event/httpconn.h"
 
@@ -37,6 +38,58 @@ static uint64_t now_ms(const struct conn *c)
 	return uv_now(c->d->loop);
 }
 
+/* --- addresses --- */
+
+/* A client of IPv6 has all of its /64. */
+static struct ip peer_address(const struct conn *c)
+{
+	struct sockaddr_storage ss = { 0 };
+	struct ip ip = { 0 };
+	int n = sizeof(ss);
+
+	if (uv_tcp_getpeername(c->tcp, (struct sockaddr *)&ss, &n) < 0)
+		return ip;
+	if (ss.ss_family == AF_INET)
+		return ip_raw(4, &((struct sockaddr_in *)&ss)->sin_addr);
+	if (ss.ss_family == AF_INET6)
+		ip = ip_raw(6, &((struct sockaddr_in6 *)&ss)->sin6_addr);
+	memset(ip.a + 8, 0, 8);
+	return ip;
+}
+
+static int peer_join(struct conn *c)
+{
+	struct httpd *d = c->d;
+	struct ip ip = peer_address(c);
+	struct peer *p;
+
+	HASH_FIND(hh, d->peers, &ip, sizeof(ip), p);
+	if (!p) {
+		p = calloc(1, sizeof(*p));
+		if (!p)
+			return -ENOMEM;
+		p->ip = ip;
+		HASH_ADD(hh, d->peers, ip, sizeof(p->ip), p);
+		if (!p->hh.tbl) {
+			free(p);
+			return -ENOMEM;
+		}
+	}
+	p->n++;
+	c->peer = p;
+	return 0;
+}
+
+static void peer_leave(struct conn *c)
+{
+	struct peer *p = take_ptr(c->peer);
+
+	if (!p || --p->n)
+		return;
+	HASH_DEL(c->d->peers, p);
+	free(p);
+}
+
 /* --- the end of a connection --- */
 
 static void conn_free(struct conn *c)
@@ -50,6 +103,7 @@ static void conn_forget(struct conn *c)
 	struct httpd *d = c->d;
 
 	c->state = C_CLOSED;
+	peer_leave(c);
 	*c->pprev = c->next;
 	if (c->next)
 		c->next->pprev = c->pprev;
@@ -234,13 +288,14 @@ static bool step_head(struct conn *c)
 	int r;
 
 	/* A client that asks on but does not read its answers is not served further. */
-	if (!c->view.n || conn_unsent(c) >= HTTPD_WRITE_HIGH)
+	if (!c->view.n || conn_unsent(c) >= HTTPD_WRITE_HIGH || c->begun >= TURN_MAX)
 		return false;
 	if (!c->scan.at)
 		c->since = now_ms(c);
 	r = head_scan(&c->scan, c->view, &err);
 	if (r == 0)
 		return false;
+	c->begun++;
 	if (r == 1)
 		request_begin(c);
 	else
@@ -299,6 +354,7 @@ static bool step_body(struct conn *c)
 	if (r == 0)
 		return false;
 	c->since = now_ms(c);
+	c->up.bytes += r > 0 ? data.n : 0;
 	if (r == -ENODATA) {
 		body_complete(h);
 	} else if (r < 0) {
@@ -356,7 +412,7 @@ static bool wants_reading(const struct conn *c)
 		return false;
 	switch (c->state) {
 	case C_HEAD:
-		return conn_unsent(c) < HTTPD_WRITE_HIGH;
+		return conn_unsent(c) < HTTPD_WRITE_HIGH && c->begun < TURN_MAX;
 	case C_ACTIVE:
 		if (!c->body.done && c->h->mode != BODY_UNASKED)
 			return !c->h->paused;
@@ -431,6 +487,7 @@ static void conn_pump(struct conn *c, struct str fresh)
 	c->view = held ? buf_str(&c->in) : fresh;
 	n = c->view.n;
 	c->pumping = true;
+	c->begun = 0;
 	while (conn_step(c))
 		;
 	c->pumping = false;
@@ -443,6 +500,8 @@ static void conn_pump(struct conn *c, struct str fresh)
 	if (!c->in.n && !buf_failed(&c->in))
 		buf_done(&c->in);
 	c->view = STR_NONE;
+	if (c->state == C_HEAD && c->begun >= TURN_MAX)
+		conn_later(c); /* others first */
 	conn_settle(c);
 }
 
@@ -498,6 +557,14 @@ static bool hung_up(const struct conn *c)
 	return (p.revents & (POLLHUP | POLLERR)) || ((p.revents & POLLRDHUP) && c->body.done);
 }
 
+/* Slower than any honest link, for longer than any honest hitch. */
+static bool too_slow(const struct httpd *d, const struct pace *p, size_t unsent, uint64_t now)
+{
+	uint64_t ms = p->since && now > p->since ? now - p->since : 0;
+
+	return ms > d->idle_ms / SLOW_PART && p->bytes - unsent < ms * HTTPD_RATE_MIN / 1000;
+}
+
 static void conn_check(struct conn *c, uint64_t now)
 {
 	const struct httpd *d = c->d;
@@ -507,7 +574,7 @@ static void conn_check(struct conn *c, uint64_t now)
 	if (unsent != c->unsent)
 		c->wrote = now;
 	c->unsent = unsent;
-	if (unsent && now - c->wrote > d->idle_ms) {
+	if (unsent && (now - c->wrote > d->idle_ms || too_slow(d, &c->down, unsent, now))) {
 		conn_lost(c);
 		return;
 	}
@@ -523,7 +590,8 @@ static void conn_check(struct conn *c, uint64_t now)
 	case C_ACTIVE:
 		if (!c->reading && hung_up(c))
 			conn_lost(c);
-		else if (c->reading && !c->body.done && c->h->mode != BODY_UNASKED && age > d->idle_ms)
+		else if (c->reading && !c->body.done && c->h->mode != BODY_UNASKED &&
+			(age > d->idle_ms || too_slow(d, &c->up, 0, now)))
 			conn_refuse(c, 408, ERR_TIMEOUT, "the request body took too long");
 		break;
 	case C_DRAIN:
@@ -597,15 +665,15 @@ static struct conn *conn_new(struct httpd *d, int tag)
 }
 
 /* At the limit the connection that has waited longest for a request makes room, if it has waited
- * for a while: whoever opens connections and asks nothing needs no key to do it. */
-static void make_room(struct httpd *d)
+ * for a while: whoever opens connections and asks nothing needs no key to do it. peer NULL: anyone's. */
+static void make_room(struct httpd *d, const struct peer *peer)
 {
 	uint64_t now = uv_now(d->loop), least = d->idle_ms / SPARE_PART;
 	struct conn *oldest = NULL;
 
 	for (struct conn *c = d->conns; c; c = c->next)
 		if (c->state == C_HEAD && !conn_unsent(c) && now - c->since >= least &&
-			(!oldest || c->since < oldest->since))
+			(!peer || c->peer == peer) && (!oldest || c->since < oldest->since))
 			oldest = c;
 	if (oldest)
 		conn_close(oldest);
@@ -616,7 +684,8 @@ static void conn_open(struct conn *c)
 	struct httpd *d = c->d;
 
 	sweep_start(d);
-	if (d->n > d->max + REFUSED_EXTRA) {
+	if (d->n > d->max + REFUSED_EXTRA || peer_join(c) < 0 ||
+		(d->per_address && c->peer->n > d->per_address + REFUSED_EXTRA)) {
 		conn_close(c);
 		return;
 	}
@@ -625,11 +694,17 @@ static void conn_open(struct conn *c)
 	uv_tcp_keepalive(c->tcp, 1, 60);
 	c->wrote = now_ms(c);
 	conn_await_head(c);
-	if (d->n > d->max)
-		make_room(d);
+	if (d->per_address && c->peer->n > d->per_address)
+		make_room(d, c->peer);
+	else if (d->n > d->max)
+		make_room(d, NULL);
 	if (d->n > d->max)
 		conn_refuse(c, 503, ERR_CAPACITY,
 			"no capacity: the limit of %u connections is reached", d->max);
+	else if (d->per_address && c->peer->n > d->per_address)
+		conn_refuse(c, 503, ERR_CAPACITY,
+			"no capacity: the limit of %u connections per address is reached",
+			d->per_address);
 	conn_settle(c);
 }
 
@@ -697,6 +772,11 @@ void httpd_timeouts(struct httpd *d, uint64_t idle_ms, uint64_t head_ms)
 {
 	d->idle_ms = idle_ms;
 	d->head_ms = head_ms;
+}
+
+void httpd_per_address(struct httpd *d, uint32_t max)
+{
+	d->per_address = max;
 }
 
 void httpd_answers_max(struct httpd *d, uint64_t bytes)

@@ -7,8 +7,10 @@
  * when the handler first asks for the body; a `PRI * HTTP/2.0` preface is answered
  * and closed at once. One request at a time per connection; pipelined requests wait.
  *
- * Past connections_max a new one is told 503, unless another has asked nothing for some seconds:
- * that one is closed for it.
+ * Past connections_max, or an address's part of it, a new connection is told 503, unless another (of
+ * that address) has asked nothing for some seconds: that one is closed for it. Who sends a body or
+ * takes an answer more slowly than HTTPD_RATE_MIN, once HTTPD_IDLE_S / 3 have gone by, is cut: 408
+ * where nothing was answered yet. So is who is silent for HTTPD_IDLE_S.
  *
  * A request belongs to the server; the handler keeps the pointer until it has called
  * http_end() (or http_reply(), which ends) or its on_gone was called. on_gone is called once
@@ -26,6 +28,7 @@
 
 #define HTTPD_IDLE_S	     180u      /* Node clients reuse sockets idle for 60 s: clearly longer */
 #define HTTPD_HEADER_S	     20u       /* a request's head must be complete by then */
+#define HTTPD_RATE_MIN	     256u      /* bytes a second, on average over a body or an answer's backlog */
 #define HTTPD_HEAD_MAX	     32768u    /* request line and headers */
 #define HTTPD_HEADERS_MAX    100u
 #define HTTPD_WRITE_HIGH     262144u   /* queued response bytes at which http_write() says 0 */
@@ -55,6 +58,8 @@ int httpd_listen(struct httpd *d, int fd, int tag);
 int httpd_adopt(struct httpd *d, int fd, int tag);
 /* Instead of HTTPD_IDLE_S and HTTPD_HEADER_S. */
 void httpd_timeouts(struct httpd *d, uint64_t idle_ms, uint64_t head_ms);
+/* Connections that one address (IPv6: one /64) may have open; 0: as many as all together. */
+void httpd_per_address(struct httpd *d, uint32_t max);
 /* How much of answers may wait for clients that do not read; past it http_reply() says 503. */
 void httpd_answers_max(struct httpd *d, uint64_t bytes);
 /* Connections that are open now. */

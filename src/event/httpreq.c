@@ -173,6 +173,7 @@ static void ask(struct http *h, enum body_mode mode)
 		return;
 	h->mode = mode;
 	c->since = uv_now(c->d->loop);
+	c->up = (struct pace){ .since = c->since };
 	if (h->head.expect && !c->body.done && !c->in.n && !(c->pumping && c->view.n) &&
 		!(mode == BODY_WHOLE && h->head.length > 0 &&
 			(uint64_t)h->head.length > h->whole_max)) {
@@ -205,9 +206,16 @@ void http_body_stream(struct http *h,
 
 void http_body_pause(struct http *h, bool paused)
 {
+	struct conn *c = h->c;
+	uint64_t now = uv_now(c->d->loop);
+
+	if (paused && !h->paused)
+		c->paused_at = now;
+	else if (!paused && h->paused)
+		c->up.since += now - c->paused_at; /* the client did not make us wait */
 	h->paused = paused;
-	h->c->since = uv_now(h->c->d->loop);
-	conn_later(h->c);
+	c->since = now;
+	conn_later(c);
 }
 
 /* --- decoding --- */

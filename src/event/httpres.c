@@ -27,6 +27,8 @@ static void on_written(uv_write_t *req, int status)
 	if (c->state == C_CLOSED)
 		return;
 	c->wrote = uv_now(c->d->loop);
+	if (!conn_unsent(c))
+		c->down.since = 0;
 	if (status < 0) {
 		c->broken = true;
 		conn_later(c);
@@ -81,6 +83,9 @@ int conn_write(struct conn *c, const uv_buf_t *bufs, unsigned int n)
 	r = uv_write(&p->req, (uv_stream_t *)c->tcp, &rest, 1, on_written);
 	if (r == 0) {
 		c->d->queued += p->n;
+		if (!c->down.since)
+			c->down = (struct pace){ .since = uv_now(c->d->loop) };
+		c->down.bytes += p->n;
 		return 0;
 	}
 	free(p);

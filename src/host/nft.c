@@ -2,10 +2,30 @@
 #include "host/nft.h"
 #include "host/run.h"
 
+#define TCP_ESTABLISHED_S 8100u
+#define TCP_TIME_WAIT_S	  30u
+
 static void masquerade(struct buf *out, const char *family, struct prefix range, const char *uplink)
 {
 	buf_fmt(out, "\t\t%s saddr %s oifname != \"%s\" masquerade\n", family, prefix_text(range).s,
 		uplink);
+}
+
+/* What tracking would hold longer than flow_patience() in datapath/weir.bpf.c ... */
+static void timeout(struct buf *out, const char *l3)
+{
+	buf_fmt(out,
+		"\tct timeout tcp-%s {\n\t\tprotocol tcp; l3proto %s;\n"
+		"\t\tpolicy = { established: %u, time_wait: %u };\n\t}\n",
+		l3, l3, TCP_ESTABLISHED_S, TCP_TIME_WAIT_S);
+}
+
+/* ... and the rule that gives it to a new connection. */
+static void timeout_rule(struct buf *out, const char *l3, const char *family, const char *uplink)
+{
+	buf_fmt(out,
+		"\t\tiifname \"%s\" meta nfproto %s meta l4proto tcp ct timeout set \"tcp-%s\"\n",
+		uplink, family, l3);
 }
 
 static void open_up(struct buf *out, const struct prefix *allow, size_t n)
@@ -24,9 +44,14 @@ int nft_script(const char *table, const char *uplink, struct prefix range4, stru
 	masquerade(out, "ip", range4, uplink);
 	if (range6.ip.family)
 		masquerade(out, "ip6", range6, uplink);
+	buf_add_c(out, "\t}\n");
+	timeout(out, "ip");
+	timeout(out, "ip6");
+	buf_add_c(out, "\tchain forward {\n"
+		       "\t\ttype filter hook forward priority filter; policy accept;\n");
+	timeout_rule(out, "ip", "ipv4", uplink);
+	timeout_rule(out, "ip6", "ipv6", uplink);
 	buf_fmt(out,
-		"\t}\n\tchain forward {\n"
-		"\t\ttype filter hook forward priority filter; policy accept;\n"
 		"\t\tiifname \"%s\" accept\n"
 		"\t\toifname \"%s\" ct state established,related accept\n"
 		"\t\toifname \"%s\" drop\n",

@@ -2,7 +2,9 @@
  * The static nft rules: one table, named after the daemon, loaded once at start.
  *
  *	masquerade   what leaves the ranges for anywhere but the uplink
- *	forward      what the uplink sends; towards it only answers
+ *	forward      what the uplink sends; towards it only answers. The host forgets a TCP connection
+ *		     when the kernel program does, not days later: so the program's bound on flows
+ *		     bounds connection tracking too (datapath/flows.bpf.h)
  *	input        from the uplink nothing reaches the host itself but answers, ICMP, and what
  *	             floor.allow opens
  *

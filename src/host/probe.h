@@ -10,7 +10,7 @@
 
 struct probe_env {
 	const char *name, *user;
-	uint32_t sandboxes; /* wanted at once: for the limit of open files */
+	uint32_t sandboxes, connections; /* wanted at once: for the limit of open files */
 	bool ipv6;
 };
 struct probe_check {

@@ -18,7 +18,7 @@ static const struct {
 	[WEIR_R_SMTP] = { "smtp", "TCP port 25 needs a rule that names the port" },
 	[WEIR_R_MALFORMED] = { "malformed", "the packet's headers do not parse" },
 	[WEIR_R_UNSOLICITED] = { "unsolicited", "the sandbox has no flow that this packet answers" },
-	[WEIR_R_FLOW_LIMIT] = { "flow_limit", "the sandbox has too many flows open" },
+	[WEIR_R_FLOW_LIMIT] = { "flow_limit", "the sandbox, or its user, has too many flows open" },
 	[WEIR_R_CUT] = { "cut", "the flow was established, and the policy in force now refuses it" },
 	[WEIR_R_NAME] = { "name", "no rule allows the name" },
 	[WEIR_R_REBIND] = { "rebind", "the name's answer pointed at an address that names cannot open" },

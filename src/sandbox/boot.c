@@ -82,6 +82,8 @@ int boot_api(struct daemon *d, struct chan *c, const int *peers, struct err *err
 	if (r == 0)
 		r = boot_map_to_read(d, c, "weir_counters");
 	if (r == 0)
+		r = boot_map_to_read(d, c, "weir_dns_counters");
+	if (r == 0)
 		r = boot_fd(c, "events", datapath_fd(d->dp, "weir_events"));
 	for (uint32_t i = 0; i < d->cfg.edge_workers && r == 0; i++)
 		r = boot_numbered(c, "peer.edge", i, peers[i]);
@@ -123,6 +125,7 @@ int boot_edge(struct daemon *d, struct chan *c, uint32_t worker, int peer, struc
 		(r = boot_numbered(c, "dns.udp6", worker, s->udp6)) < 0 ||
 		(r = boot_numbered(c, "dns.tcp4", worker, s->tcp4)) < 0 ||
 		(r = boot_numbered(c, "dns.tcp6", worker, s->tcp6)) < 0 ||
+		(r = boot_map(d, c, "weir_dns_counters")) < 0 ||
 		(r = boot_map(d, c, "weir_pins")) < 0 || (r = boot_map(d, c, "weir_ports")) < 0 ||
 		(r = boot_map(d, c, "weir_names")) < 0 ||
 		(r = boot_map_to_read(d, c, "weir_floor")) < 0 ||

@@ -406,7 +406,8 @@ static int must_live(const struct box *x, const char *verb, struct err *err)
 	return err_set(err, -ESRCH, ERR_CONFLICT, "cannot %s: %s has ended", verb, x->rec.id);
 }
 
-int box_commit(struct box *x, uint32_t slot, uint32_t id, const struct policy *p, struct err *err)
+int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t id, const struct policy *p,
+	struct err *err)
 {
 	int r = must_live(x, "commit", err);
 
@@ -415,7 +416,7 @@ int box_commit(struct box *x, uint32_t slot, uint32_t id, const struct policy *p
 			x->rec.slot, slot);
 	FAULT("host.commit.asked");
 	if (r == 0)
-		r = net_commit(x->in->d, x->rec.slot, id, p, err);
+		r = net_commit(x->in->d, x->rec.slot, share, id, p, err);
 	FAULT("host.commit.done");
 	if (r == 0)
 		x->policy = id; /* not recorded: after a restart the kernel itself is asked */

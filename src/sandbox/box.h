@@ -40,8 +40,8 @@ int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct slot *slot, u
 /* The sandbox of a record, with what the runtime found of it. -ESRCH: nothing lives; it is DEAD. */
 int box_adopt(struct boxes *b, const struct record *rec, struct err *err);
 /* slot must be the sandbox's: a second check that the two sides mean the same. */
-int box_commit(
-	struct box *x, uint32_t slot, uint32_t policy_id, const struct policy *p, struct err *err);
+int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t policy_id,
+	const struct policy *p, struct err *err);
 int box_freeze(struct box *x, struct err *err);
 int box_thaw(struct box *x, struct err *err);
 int box_stats(struct box *x, struct ipc_stats *ret, struct err *err);

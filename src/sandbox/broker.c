@@ -163,7 +163,7 @@ static int do_commit(const struct ask *a, struct err *err)
 			return err_sys(err, r, "read the policy of %s", q->id);
 	}
 	if (r < 0 || (r = policy_decode(buf_str(&blob), &p, err)) < 0 ||
-		(r = box_commit(x, q->slot, q->policy, p, err)) < 0)
+		(r = box_commit(x, q->slot, q->share, q->policy, p, err)) < 0)
 		return r;
 	return answer(a, NULL, 0, NULL, 0);
 }

@@ -130,6 +130,7 @@ static int need_limits(const struct config *c, struct err *err)
 	struct probe_env env = { .name = c->daemon_name,
 		.user = c->daemon_user,
 		.sandboxes = c->pool_slots,
+		.connections = c->api_connections_max,
 		.ipv6 = c->net_ipv6 };
 	static const char *const programs[] = { "weir-api", "weir-edge", "weir-agent" };
 	char path[600];

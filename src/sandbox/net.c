@@ -9,12 +9,15 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "datapath/datapath.h"
-#include "host/link.h"
 #include "host/netns.h"
+#include "host/sysctl.h"
 #include "sandbox/daemon.h"
 #include "sandbox/net.h"
 
 #define COLLECT_EVERY_MS 5000
+/* Of what the host's connection tracking holds, sandboxes may fill three quarters. */
+#define CONNTRACK_PARTS 4
+#define OUR_PARTS	3
 
 struct floorkeeper {
 	struct daemon *d;
@@ -180,38 +183,19 @@ static void collect(uv_timer_t *t)
 		log_event(LOG_WARN, "flows.collect", "error=\"%s\"", strerror(-r));
 }
 
-struct supersede {
-	struct daemon *d;
-	struct err *err;
-	bool said; /* why, in err */
-};
-
-/* Sandboxes' links are "w" and digits (sandbox/slots.h). */
-static int supersede_one(const struct link_info *l, void *arg)
+/* All flows are masqueraded, and the host's connection tracking is not ours alone. */
+static int limits_open(struct daemon *d, struct err *err)
 {
-	struct supersede *s = arg;
-	uint64_t n;
-	int r;
+	struct datapath_limits l = { .flows_per_slot = d->cfg.egress_flows_per_sandbox,
+		.flows_per_share = d->cfg.egress_flows_per_user, .flows_all = WEIR_FLOWS_MAX,
+		.keys_per_share = d->cfg.egress_rules_per_user };
+	char text[32];
+	uint64_t max;
 
-	if (l->name[0] != 'w' || str_u64(str_c(l->name + 1), UINT64_MAX, &n) < 0)
-		return 0;
-	r = datapath_attach(s->d->dp, l->ifindex, s->err);
-	s->said = r < 0;
-	return r;
-}
-
-/* The maps are new: links that a former weird left still run its program, around its maps, which
- * nobody can reach any more. With ours, that knows no link yet, they are silent until adopted. */
-static int supersede(struct daemon *d, struct err *err)
-{
-	auto_netns struct netns_visit v = NETNS_HOME;
-	struct supersede s = { .d = d, .err = err };
-	int r = netns_visit(&v, d->router_ns);
-
-	if (r < 0)
-		return err_sys(err, r, "router namespace");
-	r = link_each(&d->router, supersede_one, &s);
-	return r < 0 && !s.said ? err_sys(err, r, "list the links of the last run") : r;
+	if (sysctl_get("net/netfilter/nf_conntrack_max", text, sizeof(text)) == 0 &&
+		str_u64(str_trim(str_c(text)), UINT32_MAX, &max) == 0 && max)
+		l.flows_all = (uint32_t)MIN((uint64_t)l.flows_all, max / CONNTRACK_PARTS * OUR_PARTS);
+	return datapath_limits_set(d->dp, &l, err);
 }
 
 int net_open(struct daemon *d, struct err *err)
@@ -222,8 +206,8 @@ int net_open(struct daemon *d, struct err *err)
 		d->steer[i] = STEER_NONE;
 	if (r == 0)
 		r = datapath_open(BPFFS, d->cfg.daemon_name, &d->dp, err);
-	if (r == 0 && !datapath_adopted(d->dp))
-		r = supersede(d, err);
+	if (r == 0)
+		r = limits_open(d, err);
 	if (r == 0)
 		r = floor_open(d, err);
 	for (uint32_t i = 0; i < d->cfg.edge_workers && r == 0; i++)
@@ -290,14 +274,16 @@ void net_detach(struct daemon *d, uint32_t number)
 	datapath_slot_clear(d->dp, number);
 }
 
-int net_commit(
-	struct daemon *d, uint32_t number, uint32_t id, const struct policy *p, struct err *err)
+int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
+	const struct policy *p, struct err *err)
 {
 	struct policy_knobs knobs = { .smtp = d->cfg.egress_smtp,
 		.other_protocols = d->cfg.egress_other_protocols,
 		.reject = d->cfg.egress_reject };
 
-	return datapath_commit(d->dp, number, id, p, &knobs, err);
+	int r = datapath_slot_share(d->dp, number, share, err);
+
+	return r < 0 ? r : datapath_commit(d->dp, number, id, p, &knobs, err);
 }
 
 unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *arg), void *arg)

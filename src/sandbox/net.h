@@ -27,8 +27,9 @@ int net_attach(struct daemon *d, const struct slot *s, struct err *err);
 int net_adopt(struct daemon *d, const struct slot *s, uint32_t *policy, struct err *err);
 /* No packet passes from here on; the policy's keys go too. */
 void net_detach(struct daemon *d, uint32_t number);
-int net_commit(
-	struct daemon *d, uint32_t number, uint32_t id, const struct policy *p, struct err *err);
+/* share: whose sandbox it is, for the limits per user. */
+int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
+	const struct policy *p, struct err *err);
 /* After adoption: clear every slot that is not owned, and keys that no slot uses. Returns how many
  * slots. */
 unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *arg), void *arg);

@@ -72,6 +72,7 @@ int daemon_probe(const struct config *c, struct buf *out, struct err *err)
 	struct probe_env env = { .name = c->daemon_name,
 		.user = c->daemon_user,
 		.sandboxes = c->pool_slots,
+		.connections = c->api_connections_max,
 		.ipv6 = c->net_ipv6 };
 	struct err second = { .code = 0 };
 	int r = probe_run(probe_checks, probe_n_checks, &env, out, err), r2;

@@ -147,6 +147,9 @@ static const struct key keys[] = {
 		.help = "The largest JSON request body, in MiB. File uploads are not bound by it." },
 	{ "api.connections_max", U32, AT(api_connections_max), "4096", 16, 65536,
 		.help = "Client connections at the same time." },
+	{ "api.connections_per_address", U32, AT(api_connections_per_address), "2048", 0, 65536,
+		.help = "The same from one address (IPv6: from one /64). 0: no limit of its own, for "
+			"listeners behind a proxy." },
 	{ "api.region", TEXT, AT(api_region), "local", .ok = is_region,
 		.allowed = "1 to 31 letters, digits and ._-",
 		.help = "The region that the API reports for this machine." },
@@ -187,6 +190,14 @@ static const struct key keys[] = {
 			"everything." },
 	{ "egress.smtp", SWITCH, AT(egress_smtp), "drop", .words = { "drop", "allow" },
 		.help = "TCP port 25 where no rule names it." },
+	{ "egress.flows_per_sandbox", U32, AT(egress_flows_per_sandbox), "32768", 64, 1048576,
+		.help = "Connections and other flows that a sandbox may have open at the same time; "
+			"also bounds what the host's connection tracking holds for it." },
+	{ "egress.flows_per_user", U32, AT(egress_flows_per_user), "65536", 64, 1048576,
+		.help = "The same for all sandboxes of a user together." },
+	{ "egress.rules_per_user", U32, AT(egress_rules_per_user), "131072", 16, 1048576,
+		.help = "Entries of the kernel's policy tables that the egress rules of all sandboxes "
+			"of a user may take together." },
 	{ "floor.deny", PREFIXES, AT(floor_deny), "", .allowed = "up to 64 prefixes",
 		.help = "Prefixes that no rule of a user can open." },
 	{ "floor.allow", PREFIXES, AT(floor_allow), "", .allowed = "up to 64 prefixes",

@@ -42,6 +42,7 @@ struct config {
 	char api_cors_origins[1024];
 	uint32_t api_body_max_mib;	/* JSON bodies; default 8 */
 	uint32_t api_connections_max;	/* default 4096 */
+	uint32_t api_connections_per_address; /* default 2048 */
 	char api_region[32];		/* default "local" */
 	uint32_t sandboxes_per_user;	/* 0: no limit */
 	uint32_t edge_workers;		/* default 1 */
@@ -57,6 +58,9 @@ struct config {
 	bool egress_reject;		/* egress.refuse = reject (default) | drop */
 	bool egress_other_protocols;	/* allow | drop (default) */
 	bool egress_smtp;		/* allow | drop (default) */
+	uint32_t egress_flows_per_sandbox; /* default 32768 */
+	uint32_t egress_flows_per_user;	   /* default 65536 */
+	uint32_t egress_rules_per_user;	   /* kernel entries of policies; default 131072 */
 	struct config_prefixes floor_deny, floor_allow;
 	uint32_t pool_slots;		/* ready links; default 4 */
 	uint32_t uid_base;		/* first host uid of slot 1's range of 65536; default 1048576 */

@@ -124,6 +124,7 @@ struct ipc_spawn {
 struct ipc_commit {
 	char id[IPC_ID_LEN];
 	uint32_t slot, policy; /* the new id; the old one is deleted after the flip */
+	uint32_t share;	       /* stands for the user, whose sandboxes have limits together; not 0 */
 };
 struct ipc_destroy {
 	char id[IPC_ID_LEN];

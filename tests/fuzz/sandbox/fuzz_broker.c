@@ -86,8 +86,8 @@ void box_describe(const struct box *x, struct ipc_sandbox *ret)
 	*ret = (struct ipc_sandbox){ .slot = 1 };
 }
 
-int box_commit(
-	struct box *x, uint32_t slot, uint32_t policy_id, const struct policy *p, struct err *err)
+int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t policy_id,
+	const struct policy *p, struct err *err)
 {
 	CHECK(p);
 	return act(true);

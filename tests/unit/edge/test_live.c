@@ -22,6 +22,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -286,7 +287,7 @@ static void edge_start(const char *resolv)
 	struct chan_head h = { .type = IPC_BOOT_DONE, .kind = CHAN_SEND,
 		.size = sizeof(struct ipc_boot_done) };
 	struct ipc_boot_done done = { .version = IPC_VERSION };
-	int child = api_pair(&host_end), tcp;
+	int child = api_pair(&host_end), tcp, counters;
 
 	enter(ns_router);
 	edge = fork();
@@ -311,6 +312,9 @@ static void edge_start(const char *resolv)
 	give("map.weir_ports", dup(map_ports));
 	give("map.weir_floor", dup(map_floor));
 	give("map.weir_names", dup(map_names));
+	counters = memfd_create("counters", MFD_CLOEXEC); /* to the edge it is memory like the map */
+	assert_int_equal(ftruncate(counters, (WEIR_SLOTS_MAX + 1) * sizeof(struct weir_dns_counters)), 0);
+	give("map.weir_dns_counters", counters);
 	give("config", memory("dns.qps = 100000\n"));
 	give("resolv", memory(resolv));
 	give("peer.api", api_pair(&api_end));

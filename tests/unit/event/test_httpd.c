@@ -178,6 +178,11 @@ static int setup_sparing(void **state)
 	return setup_limits(2, 3600, 3600); /* 100 ms are spared */
 }
 
+static int setup_measuring(void **state)
+{
+	return setup_limits(100, 900, 60000); /* speeds count from 300 ms on */
+}
+
 static int teardown(void **state)
 {
 	httpd_free(t.d);
@@ -899,6 +904,71 @@ static void connection_limit(void **state)
 	client_free(b);
 }
 
+static void address_limit(void **state)
+{
+	struct client *a = client_new(true), *b = client_new(true), *c;
+
+	httpd_per_address(t.d, 2);
+	say_c(a, "GET /hello HTTP/1.1\r\n" HOST END);
+	say_c(b, "GET /hello HTTP/1.1\r\n" HOST END);
+	WAIT(has(a, "hello") && has(b, "hello"));
+	c = client_new(true);
+	WAIT(c->eof);
+	assert_int_equal(status_of(c), 503);
+	assert_true(has(c, "per address"));
+	client_free(c);
+	client_free(b);
+	WAIT(httpd_connections(t.d) == 1);
+	b = client_new(true);
+	say_c(b, "GET /hello HTTP/1.1\r\n" HOST END);
+	WAIT(has(b, "hello"));
+	client_free(a);
+	client_free(b);
+}
+
+/* Never silent, never done. An honest client that takes as long is served. */
+static void trickling_body(void **state)
+{
+	static const char head[] = "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 900\r\n" END;
+	struct client *slow = client_new(true), *honest = client_new(true);
+	uint64_t until;
+
+	say_c(slow, head);
+	say_c(honest, head);
+	say(honest, filler, 899);
+	for (int sent = 0; !slow->eof && sent < 200; sent++) {
+		say_c(slow, "x");
+		until = uv_now(&t.loop) + 15;
+		WAIT(uv_now(&t.loop) > until || slow->eof);
+	}
+	WAIT(slow->eof);
+	assert_int_equal(status_of(slow), 408);
+	say_c(honest, "x");
+	WAIT(honest->got.n > 900);
+	assert_int_equal(status_of(honest), 200);
+	client_free(slow);
+	client_free(honest);
+}
+
+/* Who asks much at once waits in turn with those who ask one thing. */
+static void a_turn_each(void **state)
+{
+	auto_buf struct buf many = BUF_MAX(65536);
+	struct client *greedy = client_new(true), *modest = client_new(true);
+
+	for (int i = 0; i < 500; i++)
+		buf_add_c(&many, "GET /hello HTTP/1.1\r\n" HOST END);
+	say_c(modest, "GET /hello HTTP/1.1\r\n" HOST END);
+	WAIT(times(modest, "hello") == 1); /* both are connected */
+	say(greedy, many.p, many.n);
+	say_c(modest, "GET /hello HTTP/1.1\r\n" HOST END);
+	WAIT(times(modest, "hello") == 2);
+	assert_true(t.requests < 400);
+	WAIT(times(greedy, "hello") == 500);
+	client_free(greedy);
+	client_free(modest);
+}
+
 /* Connections that ask nothing do not keep others out; one at work stays. */
 static void idle_ones_make_room(void **state)
 {
@@ -1043,6 +1113,9 @@ int main(void)
 		TEST_WITH(stalled_reader, setup_impatient),
 		TEST_WITH(connection_limit, setup_narrow),
 		TEST_WITH(idle_ones_make_room, setup_sparing),
+		TEST(address_limit),
+		TEST_WITH(trickling_body, setup_measuring),
+		TEST(a_turn_each),
 		TEST(unread_answers),
 		TEST(descriptors_run_out),
 		TEST(stops_gracefully),

@@ -138,7 +138,7 @@ static uint32_t num(const char *w)
 
 static void do_commit(uv_tcp_t *c, char **w)
 {
-	struct ipc_commit q = { .slot = num(w[2]), .policy = num(w[3]) };
+	struct ipc_commit q = { .slot = num(w[2]), .policy = num(w[3]), .share = 1 };
 	auto_policy struct policy *p =
 		policy_new(POLICY_NATIVE, strcmp(w[4], "allow") == 0 ? WEIR_ALLOW : WEIR_DENY);
 	auto_buf struct buf blob = BUF_MAX(POLICY_BLOB_MAX);

@@ -1,0 +1,93 @@
+"""Flood tests: one sandbox, client or agent takes all it can get, and the others must not notice.
+
+The short form runs in `make check`; WEIR_FLOOD=long (`make floods`) sends as much as the attack
+list says. Every test reports the figures it saw; `make floods` prints them as one line."""
+
+import json
+import os
+import threading
+
+import pytest
+from kit.daemon import build_dir, comm
+
+LONG = os.environ.get("WEIR_FLOOD") == "long"
+FIGURES = os.environ.get("WEIR_FLOOD_FIGURES")
+
+
+@pytest.fixture
+def long():
+    return LONG
+
+
+@pytest.fixture
+def figures(request):
+    """figures(name=value, …): what this test saw."""
+    def report(**seen):
+        line = " ".join(f"{k}={v}" for k, v in seen.items())
+        print(line)
+        if FIGURES:
+            with open(FIGURES, "a") as f:
+                f.write(json.dumps({"test": request.node.name, **seen}) + "\n")
+    return report
+
+
+class Running:
+    """A program of a sandbox that runs beside the test; result() waits for it."""
+
+    def __init__(self, box, words):
+        self.got = None
+        self._thread = threading.Thread(target=self._run, args=(box, words), daemon=True)
+        self._thread.start()
+
+    def _run(self, box, words):
+        self.got = box.exec("/root/flood", *words)
+
+    def result(self):
+        self._thread.join(300)
+        assert self.got is not None and self.got.code == 0, self.got
+        return {k: int(v) for k, v in (w.split("=") for w in self.got.stdout.split())}
+
+
+@pytest.fixture
+def flood(make_box):
+    """flood(box, …) starts flood.c with these words inside."""
+    ready = set()
+
+    def start(box, *words):
+        if box.id not in ready:
+            with open(os.path.join(build_dir(), "tests", "flood", "flood"), "rb") as f:
+                box.put("/root/flood", f.read())
+            assert box.sh("chmod +x /root/flood").code == 0
+            ready.add(box.id)
+        return Running(box, [str(w) for w in words])
+    return start
+
+
+@pytest.fixture
+def roles(about):
+    return Roles(about["pid"])
+
+
+class Roles:
+    """What the roles of a daemon cost: memory in MiB and CPU seconds."""
+
+    def __init__(self, pid):
+        self.pids = {"weird": pid}
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            for child in f.read().split():
+                if comm(child) in ("weir-api", "weir-edge"):
+                    self.pids[comm(child)] = int(child)
+
+    def memory(self, name):
+        with open(f"/proc/{self.pids[name]}/status") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:")) / 1024
+
+    def cpu(self, name):
+        with open(f"/proc/{self.pids[name]}/stat") as f:
+            fields = f.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def bounded(quiet, loud, floor_us):
+    """Within twice the quiet value; below floor_us twice is noise of the scheduler."""
+    return loud["p99_us"] <= max(2 * quiet["p99_us"], floor_us) and loud["lost"] <= quiet["lost"]

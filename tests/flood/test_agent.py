@@ -1,0 +1,196 @@
+"""Agents that are not ours any more. What a sandbox runs as its first process cannot be replaced, so
+root of the host puts a double in its way: inside the sandbox's network namespace connections to the
+agent's port are redirected to a process of this test. It stands for an agent that was taken over;
+the api role must answer its clients in bounded time, with the right error, in bounded memory."""
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+# frame(): type, flags, zero, length, body. 34 is STDOUT, 36 STARTED with one field: tag, length, pid.
+DOUBLE = '''
+import os, socket, struct, sys, threading, time
+how = sys.argv[1]
+s = socket.create_server(("169.254.77.2", 2028), backlog=64)
+print("listening", flush=True)
+def frame(t, body=b""):
+    return struct.pack(">BBHI", t, 0, 0, len(body)) + body
+def serve(c):
+    sent = 0
+    try:
+        c.recv(65536)
+        started = frame(36, struct.pack(">BBHI", 1, 0, 0, 4) + struct.pack(">I", 7))
+        if how == "garbage":
+            c.sendall(os.urandom(65536))
+        elif how == "length":
+            c.sendall(struct.pack(">BBHI", 36, 0, 0, 0xffffffff) + b"x" * 65536)
+        elif how == "close":
+            c.sendall(started[:5])
+            return
+        elif how == "dribble":
+            for b in frame(36, b"x" * 60000):
+                c.sendall(bytes([b]))
+                time.sleep(1)
+        elif how == "silent":
+            time.sleep(600)
+        elif how == "endless":
+            c.sendall(started)
+            piece = frame(34, b"y" * 65536) * 4
+            while True:
+                c.sendall(piece)
+                sent += len(piece)
+                print(sent, flush=True)
+        c.recv(1)
+    except OSError:
+        pass
+    finally:
+        print("end", sent, flush=True)
+        c.close()
+while True:
+    threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+'''
+
+
+class Double:
+    """In the place of a sandbox's agent, for conversations that begin from now on."""
+
+    def __init__(self, box, how):
+        net = ["nsenter", f"--net=/proc/{box.host_pid()}/ns/net"]
+        self.process = subprocess.Popen(net + [sys.executable, "-c", DOUBLE, how],
+                                        stdout=subprocess.PIPE, text=True)
+        self.sent, self.ended = 0, threading.Event()
+        redirect = subprocess.run(net + ["nft", "-f", "-"], text=True, stderr=subprocess.STDOUT,
+                                  stdout=subprocess.PIPE, input="""
+table ip double {
+	chain catch {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr 169.254.77.2 tcp dport 1028 dnat to 169.254.77.2:2028
+	}
+}
+""")
+        if self.process.stdout.readline() != "listening\n" or redirect.returncode:
+            self.stop()
+            raise RuntimeError(f"the double does not stand: {redirect.stdout}")
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            if line.startswith("end"):
+                self.ended.set()
+            else:
+                self.sent = int(line)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def hostile(make_box):
+    doubles = []
+
+    def make(how):
+        box = make_box(egress=[])
+        assert box.sh("echo ours").stdout == "ours\n"  # the control: it was an agent like any other
+        doubles.append(Double(box, how))
+        return box, doubles[-1]
+    yield make
+    for d in doubles:
+        d.stop()
+
+
+def ask(box, method="POST", path="/exec"):
+    """(status, seconds)"""
+    start = time.monotonic()
+    body = {"cmd": "true", "args": []} if method == "POST" else None
+    r = box.api.request(method, box.path + path, body)
+    return r.status, time.monotonic() - start
+
+
+@pytest.mark.parametrize("how,seconds", [("garbage", 5), ("length", 5), ("close", 5),
+                                         ("dribble", 20)])
+def test_an_agent_that_talks_nonsense(hostile, roles, how, seconds):
+    box, _ = hostile(how)
+    memory = roles.memory("weir-api")
+    status, took = ask(box)
+    assert status == 502 and took < seconds, (status, took)
+    if how != "dribble":
+        assert ask(box, "GET", "/files?path=/etc/hostname")[0] == 502
+        assert box.api.request("PUT", box.path + "/files?path=/x", raw=b"x" * 100000).status == 502
+    assert roles.memory("weir-api") - memory < 8
+
+
+def test_an_agent_that_never_answers(hostile, long):
+    box, double = hostile("silent")
+    if long:
+        status, took = ask(box)
+        assert status == 502 and took < 70, (status, took)
+        return
+    # A minute is what a slow disk is given. Who does not want to wait leaves, and nothing is kept.
+    c = http.client.HTTPConnection(box.api.host, timeout=10)
+    c.request("POST", box.path + "/exec", body=json.dumps({"cmd": "true"}),
+              headers={"X-Api-Key": box.api.key, "Content-Type": "application/json"})
+    time.sleep(0.5)
+    c.close()
+    box.destroy()
+
+
+def test_an_agent_without_an_end(hostile, roles, figures):
+    """Endless output: kept up to the limit while somebody waits, then counted as truncated; when
+    the client leaves, the conversation ends."""
+    box, double = hostile("endless")
+    memory = roles.memory("weir-api")
+    s = request(box, False)
+    wait(lambda: double.sent > 256 << 20, "it may send as much as it likes")
+    assert roles.memory("weir-api") - memory < 48
+    s.close()
+    assert double.ended.wait(10)
+    figures(sent_mib=double.sent >> 20, kept_mib=round(roles.memory("weir-api") - memory, 1))
+
+
+def test_a_client_that_does_not_read(hostile, roles):
+    """Nothing is taken from the agent that the client does not take: the agent's own socket fills."""
+    box, double = hostile("endless")
+    memory = roles.memory("weir-api")
+    s = request(box, True)
+    assert s.recv(4, socket.MSG_PEEK) == b"HTTP"
+    still, since = -1, time.monotonic()
+    while time.monotonic() - since < 1:  # nothing has moved for a second
+        if double.sent != still:
+            still, since = double.sent, time.monotonic()
+        assert double.sent < 64 << 20
+        time.sleep(0.05)
+    assert roles.memory("weir-api") - memory < 8
+    got = 0
+    while got < 100 << 20:  # the control: it goes on as soon as the client does
+        got += len(s.recv(1 << 20))
+    assert double.sent > still
+    s.close()
+    assert double.ended.wait(10)
+
+
+def request(box, stream):
+    body = json.dumps({"cmd": "true", "stream": stream}).encode()
+    host, _, port = box.api.host.rpartition(":")
+    s = socket.socket()
+    if stream:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    s.settimeout(10)
+    s.connect((host, int(port)))
+    s.sendall(f"POST {box.path}/exec{'?stream=true' if stream else ''} HTTP/1.1\r\nHost: x\r\n"
+              f"X-Api-Key: {box.api.key}\r\nContent-Type: application/json\r\n"
+              f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return s
+
+
+def wait(condition, what, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
