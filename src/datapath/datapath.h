@@ -5,8 +5,10 @@
  * Everything lives pinned below <bpffs>/<daemon name>/, one file per map and program, so that
  * links keep working while no role runs and a restarted host role finds all of it again. Pins
  * made under another WEIR_MAPS_VERSION, or whose shape is not ours, are removed and made anew:
- * then every slot begins in quarantine. The programs are always this build's own, around the
- * maps that were found: attach again to hand a running link over to them.
+ * then every slot begins in quarantine, and links with another build's program are to be attached
+ * anew at once, since until then it goes by its own maps, which nobody can change any more. The
+ * programs are always this build's own, around the maps that were found: attach again to hand a
+ * running link over to them.
  *
  * One thread. Calls about links work in the network namespace of the calling thread, which must
  * be the router's. datapath_commit() writes a policy's keys, then flips the slot in one store,

@@ -2,8 +2,8 @@
  * Loading, pinning and adopting: the life of the maps between two runs of the host role.
  *
  * Either every pinned map is ours (same WEIR_MAPS_VERSION in weir_config, same shapes as in this
- * build) and all are taken over, or none is, and the directory is emptied first. A mixture is
- * never obeyed.
+ * build) and all are taken over, or none is, and the directory is emptied once ours are loaded: a
+ * host that cannot load them keeps what it has. A mixture is never obeyed.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -207,20 +207,29 @@ static int maps_open(struct datapath *dp)
 static const struct datapath_limits limits_default = { .flows_per_slot = 32768,
 	.flows_per_share = 65536, .flows_all = WEIR_FLOWS_MAX };
 
+/* An empty directory of ours, whatever was there. */
+static int replace_dir(struct datapath *dp, bool stale, struct err *err)
+{
+	int r;
+
+	if (stale)
+		log_event(LOG_WARN, "datapath.stale", "dir=%s pins of another version are replaced",
+			dp->dir);
+	r = unpin_dir(dp->dir);
+	if (r < 0)
+		return err_sys(err, r, "remove stale pins in %s", dp->dir);
+	return mkdir(dp->dir, 0700) < 0 ? err_sys(err, -errno, "create %s", dp->dir) : 0;
+}
+
 static int load(struct datapath *dp, struct err *err)
 {
 	int r = maps_check(dp);
+	bool stale;
 
-	if (r < 0) {
-		if (r != -ENOENT)
-			log_event(LOG_WARN, "datapath.stale",
-				"dir=%s pins of another version are replaced", dp->dir);
-		r = unpin_dir(dp->dir);
-		if (r < 0)
-			return err_sys(err, r, "remove stale pins in %s", dp->dir);
-		if (mkdir(dp->dir, 0700) < 0)
-			return err_sys(err, -errno, "create %s", dp->dir);
-	} else {
+	if (r < 0 && r != -ENOENT && r != -ESTALE)
+		return err_sys(err, r, "look at the BPF maps in %s", dp->dir);
+	stale = r == -ESTALE;
+	if (r == 0) {
 		r = maps_reuse(dp);
 		if (r < 0)
 			return err_sys(err, r, "take over the maps in %s", dp->dir);
@@ -229,8 +238,12 @@ static int load(struct datapath *dp, struct err *err)
 	r = weir_bpf__load(dp->skel);
 	if (r < 0)
 		return err_sys(err, r, "load the BPF programs (Linux 6.1 or later is needed)");
-	if (!dp->adopted)
+	if (!dp->adopted) {
+		r = replace_dir(dp, stale, err);
+		if (r < 0)
+			return r;
 		r = maps_pin(dp);
+	}
 	if (r == 0)
 		r = programs_pin(dp);
 	if (r < 0)

@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <pwd.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "base/fd.h"
 #include "host/netns.h"
 #include "host/nft.h"
@@ -53,6 +55,39 @@ static int check_files(const struct probe_env *env, struct err *err)
 			(unsigned long long)rl.rlim_max, (unsigned long long)want);
 	rl.rlim_cur = rl.rlim_max;
 	return setrlimit(RLIMIT_NOFILE, &rl) < 0 ? err_sys(err, -errno, "limit of open files") : 0;
+}
+
+/* What a kernel of the right age may still be kept from doing, by a filter around us: the reply to
+ * arguments that mean nothing tells whether anybody listens. */
+static int check_calls(const struct probe_env *env, struct err *err)
+{
+	static const struct {
+		const char *name;
+		long number;
+		long arg[6];
+	} calls[] = {
+		{ "clone3", SYS_clone3, { 0 } },
+		{ "close_range", SYS_close_range, { 1, 0 } },
+		{ "move_mount", SYS_move_mount, { -1, 0, -1, 0, -1 } },
+		{ "open_tree", SYS_open_tree, { -1, 0, -1 } },
+		{ "pidfd_open", SYS_pidfd_open, { -1 } },
+		{ "pidfd_send_signal", SYS_pidfd_send_signal, { -1 } },
+		{ "pivot_root", SYS_pivot_root, { 0 } },
+		{ "setns", SYS_setns, { -1 } },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		const long *a = calls[i].arg;
+
+		if (syscall(calls[i].number, a[0], a[1], a[2], a[3], a[4], a[5]) >= 0 ||
+			(errno != ENOSYS && errno != EPERM))
+			continue;
+		return err_set(err, -errno, ERR_INVALID,
+			"the system call %s is not to be had (%s): the kernel is older than Linux "
+			"5.12, or a filter or a missing CAP_SYS_ADMIN stands before it",
+			calls[i].name, strerror(errno));
+	}
+	return 0;
 }
 
 static int check_links(const struct probe_env *env, struct err *err)
@@ -168,6 +203,7 @@ const struct probe_check probe_checks[] = {
 	{ "root", check_root, false },
 	{ "user", check_user, false },
 	{ "open files", check_files, false },
+	{ "system calls", check_calls, false },
 	{ "network namespaces and veth", check_links, false },
 	{ "network parameters", check_sysctls, false },
 	{ "steering of port 53", check_steering, false },
@@ -197,6 +233,8 @@ int probe_run(const struct probe_check *checks, size_t n, const struct probe_env
 		failed = r;
 		if (err)
 			*err = e;
+		if (!out) /* the first is reason enough, and later ones may rely on it */
+			break;
 	}
 	return failed;
 }

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "datapath/datapath.h"
+#include "host/link.h"
 #include "host/netns.h"
 #include "host/sysctl.h"
 #include "sandbox/daemon.h"
@@ -198,6 +199,40 @@ static int limits_open(struct daemon *d, struct err *err)
 	return datapath_limits_set(d->dp, &l, err);
 }
 
+struct supersede {
+	struct daemon *d;
+	struct err *err;
+	bool said; /* why, in err */
+};
+
+/* Sandboxes' links are "w" and digits (sandbox/slots.h). */
+static int supersede_one(const struct link_info *l, void *arg)
+{
+	struct supersede *s = arg;
+	uint64_t n;
+	int r;
+
+	if (l->name[0] != 'w' || str_u64(str_c(l->name + 1), UINT64_MAX, &n) < 0)
+		return 0;
+	r = datapath_attach(s->d->dp, l->ifindex, s->err);
+	s->said = r < 0;
+	return r;
+}
+
+/* The maps are new: links that a former weird left still run its program, around its maps, which
+ * nobody can reach any more. With ours, that knows no link yet, they are silent until adopted. */
+static int supersede(struct daemon *d, struct err *err)
+{
+	auto_netns struct netns_visit v = NETNS_HOME;
+	struct supersede s = { .d = d, .err = err };
+	int r = netns_visit(&v, d->router_ns);
+
+	if (r < 0)
+		return err_sys(err, r, "router namespace");
+	r = link_each(&d->router, supersede_one, &s);
+	return r < 0 && !s.said ? err_sys(err, r, "list the links of the last run") : r;
+}
+
 int net_open(struct daemon *d, struct err *err)
 {
 	int r = net_need_bpffs(err);
@@ -206,6 +241,8 @@ int net_open(struct daemon *d, struct err *err)
 		d->steer[i] = STEER_NONE;
 	if (r == 0)
 		r = datapath_open(BPFFS, d->cfg.daemon_name, &d->dp, err);
+	if (r == 0 && !datapath_adopted(d->dp))
+		r = supersede(d, err);
 	if (r == 0)
 		r = limits_open(d, err);
 	if (r == 0)
