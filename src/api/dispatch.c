@@ -386,7 +386,6 @@ void api_on_request(struct http *h, void *arg)
 		.h = h,
 		.dialect = dialect_of(a, h),
 		.start_ns = clock_mono_ns() };
-	http_set_arg(h, q);
 	http_on_gone(h, on_gone, q);
 	if (cors(q))
 		return;

@@ -26,14 +26,6 @@ bool str_ends(struct str s, struct str suffix)
 	return s.n >= suffix.n && str_eq(str_skip(s, s.n - suffix.n), suffix);
 }
 
-int str_cmp(struct str a, struct str b)
-{
-	size_t n = MIN(a.n, b.n);
-	int c = n ? memcmp(a.p, b.p, n) : 0;
-
-	return c ? c : (a.n > b.n) - (a.n < b.n);
-}
-
 struct str str_trim(struct str s)
 {
 	while (s.n && (s.p[0] == ' ' || s.p[0] == '\t'))

@@ -30,7 +30,6 @@ bool str_eq_c(struct str a, const char *b);
 bool str_caseeq(struct str a, struct str b);
 bool str_starts(struct str s, struct str prefix);
 bool str_ends(struct str s, struct str suffix);
-int str_cmp(struct str a, struct str b);
 struct str str_trim(struct str s);			/* ASCII space and tab */
 struct str str_skip(struct str s, size_t n);
 /* Cut at the first `sep`: the part before is returned, *s keeps what follows.

@@ -115,7 +115,6 @@ struct http {
 	struct arena_chunk *arena;
 	size_t arena_n;
 	char id[32];
-	void *arg;
 	void (*on_gone)(struct http *h, void *arg);
 	void *gone_arg;
 	/* body */

@@ -78,16 +78,11 @@ struct str http_query(const struct http *h);  /* after '?', or STR_NONE */
 struct str http_header(const struct http *h, const char *name); /* first, or STR_NONE (p NULL) */
 size_t http_headers(const struct http *h);
 void http_header_at(const struct http *h, size_t i, struct str *name, struct str *value);
-bool http_has_body(const struct http *h);
-int64_t http_content_length(const struct http *h); /* -1: chunked or none */
 int http_tag(const struct http *h);
-struct ip http_peer(const struct http *h);
 const char *http_id(const struct http *h); /* the x-request-id of this request */
 void *http_alloc(struct http *h, size_t n); /* zeroed, request's lifetime; NULL past the ceiling */
 struct str http_alloc_str(struct http *h, struct str s);
 
-void http_set_arg(struct http *h, void *arg);
-void *http_arg(const struct http *h);
 void http_on_gone(struct http *h, void (*on_gone)(struct http *h, void *arg), void *arg);
 
 /* --- the body: exactly one of these, once --- */

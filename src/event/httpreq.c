@@ -54,33 +54,9 @@ void http_header_at(const struct http *h, size_t i, struct str *name, struct str
 	*value = h->head.fields[i].value;
 }
 
-bool http_has_body(const struct http *h)
-{
-	return h->head.chunked || h->head.length > 0;
-}
-
-int64_t http_content_length(const struct http *h)
-{
-	return h->head.length;
-}
-
 int http_tag(const struct http *h)
 {
 	return h->c->tag;
-}
-
-struct ip http_peer(const struct http *h)
-{
-	struct sockaddr_storage ss = { 0 };
-	int n = sizeof(ss);
-
-	if (uv_tcp_getpeername(h->c->tcp, (struct sockaddr *)&ss, &n) < 0)
-		return (struct ip){ 0 };
-	if (ss.ss_family == AF_INET)
-		return ip_raw(4, &((struct sockaddr_in *)&ss)->sin_addr);
-	if (ss.ss_family == AF_INET6)
-		return ip_raw(6, &((struct sockaddr_in6 *)&ss)->sin6_addr);
-	return (struct ip){ 0 };
 }
 
 const char *http_id(const struct http *h)
@@ -93,16 +69,6 @@ void http_new_id(char id[32])
 	struct ulid u = ulid_new(clock_wall_ns());
 
 	snprintf(id, 32, "req-%s", u.s);
-}
-
-void http_set_arg(struct http *h, void *arg)
-{
-	h->arg = arg;
-}
-
-void *http_arg(const struct http *h)
-{
-	return h->arg;
 }
 
 void http_on_gone(struct http *h, void (*on_gone)(struct http *h, void *arg), void *arg)

@@ -263,13 +263,6 @@ void cgroups_remove_root(struct cgroups *cg)
 	}
 }
 
-const char *cgroups_layout(const struct cgroups *cg)
-{
-	bool freeze_v2 = cg->by_use[USE_FREEZE]->v2, memory_v2 = cg->by_use[USE_MEMORY]->v2;
-
-	return memory_v2 ? "v2" : freeze_v2 ? "hybrid" : "v1";
-}
-
 size_t cgroups_fds(const struct cgroups *cg, int *fds, size_t max)
 {
 	size_t n = 0;

@@ -21,7 +21,6 @@ struct cgroup_limits { /* 0: none */
 
 int cgroups_open(const char *root, struct cgroups **ret, struct err *err);
 void cgroups_close(struct cgroups *cg);
-const char *cgroups_layout(const struct cgroups *cg); /* "v2", "v1", "hybrid" */
 /* Remove the root group itself; only works when it has no groups left. */
 void cgroups_remove_root(struct cgroups *cg);
 /* Descriptors that a child must keep for cgroup_enter(); returns how many. */

@@ -138,11 +138,6 @@ void layers_close(struct layers *ls)
 	free(ls);
 }
 
-const char *layers_backend(const struct layers *ls)
-{
-	return ls->ops->name;
-}
-
 size_t layers_fds(const struct layers *ls, int *fds, size_t max)
 {
 	size_t n = 0;

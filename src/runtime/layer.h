@@ -23,7 +23,6 @@ struct layer_at { /* a mounted layer */
 
 int layers_open(const char *state_dir, const char *backend, struct layers **ret, struct err *err);
 void layers_close(struct layers *ls);
-const char *layers_backend(const struct layers *ls);
 size_t layers_fds(const struct layers *ls, int *fds, size_t max); /* needed by layer_make, _mount */
 
 /* Have what a layer of this size is made from, so that layer_make is a copy. */
