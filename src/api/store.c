@@ -114,6 +114,8 @@ static const char *const migrations[] = {
 	"CREATE INDEX history_of_sandbox ON history (sandbox_id, at_ms);"
 	"CREATE TABLE sequences (name TEXT PRIMARY KEY, next BIGINT NOT NULL);"
 	"INSERT INTO sequences (name, next) VALUES ('policy', 1)",
+	/* A list and its total cost what is asked for, not what was ever destroyed. */
+	"CREATE INDEX sandboxes_by_status ON sandboxes (user_id, status, created_ms, id)",
 };
 
 /* --- one row, described once --- */
@@ -458,8 +460,8 @@ int store_open(const struct store_spec *spec, struct store **ret, struct err *er
 		r = exec(s, "PRAGMA foreign_keys = ON", err, "foreign keys");
 	if (r == 0)
 		r = migrate(s, err);
-	if (r == 0)
-		r = spell(s);
+	if (r == 0 && spell(s) < 0)
+		r = err_set(err, -ENOMEM, ERR_INTERNAL, "store: out of memory");
 	if (r < 0) {
 		store_close(s);
 		return r;
