@@ -1,16 +1,9 @@
 /* Bodies of create: what is accepted keeps the limits that the rest relies on. */
+#include "../fuzz.h"
 #include "api/createos/create.h"
 #include "api/createos/egress.h"
 #include "api/ident.h"
 #include "api/shape.h"
-
-#define CHECK(c)                                                                                   \
-	do {                                                                                       \
-		if (!(c))                                                                          \
-			abort();                                                                   \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct api api; /* an empty floor will do */
 

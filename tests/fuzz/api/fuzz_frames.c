@@ -1,15 +1,8 @@
 /* Output frames: first byte: how the rest is cut. Lines parse, are bounded, and joined they are the
  * output with what is no UTF-8 replaced, however it was cut. */
 #include <jansson.h>
+#include "../fuzz.h"
 #include "api/createos/frames.h"
-
-#define CHECK(c)                                                                                   \
-	do {                                                                                       \
-		if (!(c))                                                                          \
-			abort();                                                                   \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void play(struct str raw, size_t cut, struct buf *text)
 {

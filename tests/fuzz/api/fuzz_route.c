@@ -1,13 +1,6 @@
 /* Paths: "METHOD path". Whatever is found fits its pattern, and parameters are pieces of the path. */
+#include "../fuzz.h"
 #include "api/routes.h"
-
-#define CHECK(c)                                                                                   \
-	do {                                                                                       \
-		if (!(c))                                                                          \
-			abort();                                                                   \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
