@@ -36,9 +36,9 @@ FLAT_PRICES = ("create", "exec", "get", "page", "policy", "destroy")
 
 def random_rules(rng, i):
     """A CreateOS list: some prefixes with ports, and one address that is this sandbox's alone."""
-    rules = [f"10.{rng.randrange(43, 128)}.{rng.randrange(256)}.0/24:{rng.randrange(1, 65536)}"
-             for _ in range(rng.randrange(1, 12))]
-    return rules + [lab_address(i)]
+    nets = rng.sample(range(43 * 256, 128 * 256), rng.randrange(1, 12))
+    return [f"10.{n // 256}.{n % 256}.0/24:{rng.randrange(1, 65536)}" for n in nets] + \
+        [lab_address(i)]
 
 
 def lab_address(i):
