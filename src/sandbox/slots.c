@@ -250,8 +250,11 @@ static void settle(struct seat *x)
 	}
 	if (x->fn) {
 		s->n_orders--;
-		if (x->r == 0)
+		if (x->r == 0) {
 			set_state(s, x->slot.number, SLOT_TAKEN);
+			if (!x->want.number && !x->want.revive[0])
+				s->bet = x->want; /* not before it is known to work */
+		}
 		x->fn(x->r < 0 ? NULL : &x->slot, x->r < 0 ? &x->err : NULL, x->arg);
 		refill_later(s, REFILL_AFTER_MS);
 	}
@@ -443,8 +446,6 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 		refuse(s, -ESHUTDOWN, ERR_CAPACITY, "the daemon is stopping", fn, arg);
 		return;
 	}
-	if (plain)
-		s->bet = *w;
 	x = plain ? find_fitting(s, w) : NULL;
 	if (x) {
 		struct slot slot = x->slot;
@@ -452,6 +453,7 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 		take_ready(s, x);
 		seat_free(x);
 		set_state(s, slot.number, SLOT_TAKEN);
+		s->bet = *w;
 		fn(&slot, NULL, arg);
 		refill_later(s, REFILL_AFTER_MS);
 		return;
