@@ -172,7 +172,7 @@ class Bench:
         row = {"group": group, "what": what, "unit": unit, "better": better, **plain(figure),
                "peers": [{"name": name, **plain(f)} for name, f in peers if f is not None]}
         for peer in row["peers"]:
-            peer["ratio"] = round(row["value"] / peer["value"], 3) if peer["value"] else None
+            peer["ratio"] = round(row["value"] / peer["value"], 5) if peer["value"] else None
         fails = []
         if aim is not None:
             row["aim"] = aim
