@@ -386,7 +386,7 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err)
 		r = net_adopt(d, &slot, &x->policy, err);
 		if (r == 0)
 			r = watch(x, err);
-		return r < 0 ? r : save(x, err);
+		return r; /* its record is the one that was read */
 	}
 	if (x->rt)
 		d->rt_ops->cleanup(
