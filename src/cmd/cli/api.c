@@ -94,8 +94,12 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 
 	while (value.n && (value.p[value.n - 1] == '\n' || value.p[value.n - 1] == '\r'))
 		value.n--;
-	if (value.p && str_caseeq(name, STR("x-request-id")))
-		str_copy(t->a->request_id, sizeof(t->a->request_id), str_trim(value));
+	if (value.p && str_caseeq(name, STR("x-request-id"))) {
+		auto_buf struct buf clean = BUF_MAX(4096);
+
+		print_clean(&clean, str_trim(value));
+		str_copy(t->a->request_id, sizeof(t->a->request_id), buf_str(&clean));
+	}
 	return n * size;
 }
 
