@@ -49,14 +49,38 @@ static struct dp_policy *policy_keys_new(struct datapath *dp, uint32_t id)
 	return k;
 }
 
+/* Keys of one map in as few calls as can be. Some may be missing: a version whose writing failed is
+ * remembered whole. */
+static void keys_delete(int map, const void *keys, size_t size, size_t n)
+{
+	const char *at = keys, *end = at + n * size;
+
+	while (at < end) {
+		__u32 done = (__u32)((size_t)(end - at) / size);
+
+		if (bpf_map_delete_batch(map, at, &done, NULL) == 0)
+			return;
+		if (errno == ENOENT)
+			at += done * size; /* those before the missing one are deleted */
+		else
+			bpf_map_delete_elem(map, at);
+		at += size;
+	}
+}
+
+static int keys_write(int map, const void *keys, const void *values, size_t n)
+{
+	__u32 count = (__u32)n;
+
+	return n && bpf_map_update_batch(map, keys, values, &count, NULL) < 0 ? -errno : 0;
+}
+
 /* Delete what is in the maps, header first. */
 static void policy_keys_delete(struct datapath *dp, const struct dp_policy *k)
 {
 	bpf_map_delete_elem(dp->policies, &k->id);
-	for (size_t i = 0; i < k->n_prefixes; i++)
-		bpf_map_delete_elem(dp->prefixes, &k->prefixes[i]);
-	for (size_t i = 0; i < k->n_ports; i++)
-		bpf_map_delete_elem(dp->ports, &k->ports[i]);
+	keys_delete(dp->prefixes, k->prefixes, sizeof(*k->prefixes), k->n_prefixes);
+	keys_delete(dp->ports, k->ports, sizeof(*k->ports), k->n_ports);
 }
 
 static void policy_keys_drop(struct datapath *dp, struct dp_policy *k)
@@ -169,26 +193,49 @@ int dp_policies_recover(struct datapath *dp)
 	return r;
 }
 
-/* All keys of an image under this id; they are remembered before they are written. */
-static int policy_write(struct datapath *dp, struct dp_policy *k, const struct policy_image *img)
+/* The keys of an image under this id are remembered before the first of them is written. */
+static int write_ports(struct datapath *dp, struct dp_policy *k, const struct policy_image *img)
 {
+	auto_free struct weir_port *values = calloc(img->n_ports + 1, sizeof(*values));
+
+	if (!values)
+		return -ENOMEM;
 	for (size_t i = 0; i < img->n_ports; i++) {
 		struct weir_port_key key = key_port(k->id, &img->ports[i]);
 
 		if (remember_port(k, &key) < 0)
 			return -ENOMEM;
-		if (bpf_map_update_elem(dp->ports, &key, &img->ports[i].value, BPF_ANY) < 0)
-			return -errno;
+		values[i] = img->ports[i].value;
 	}
-	FAULT("host.policy.ports");
+	return keys_write(dp->ports, k->ports, values, img->n_ports);
+}
+
+static int write_prefixes(struct datapath *dp, struct dp_policy *k, const struct policy_image *img)
+{
+	auto_free struct weir_decision *values = calloc(img->n_prefixes + 1, sizeof(*values));
+
+	if (!values)
+		return -ENOMEM;
 	for (size_t i = 0; i < img->n_prefixes; i++) {
 		struct weir_prefix_key key = key_prefix(k->id, img->prefixes[i].prefix);
 
 		if (remember_prefix(k, &key) < 0)
 			return -ENOMEM;
-		if (bpf_map_update_elem(dp->prefixes, &key, &img->prefixes[i].decision, BPF_ANY) < 0)
-			return -errno;
+		values[i] = img->prefixes[i].decision;
 	}
+	return keys_write(dp->prefixes, k->prefixes, values, img->n_prefixes);
+}
+
+static int policy_write(struct datapath *dp, struct dp_policy *k, const struct policy_image *img)
+{
+	int r = write_ports(dp, k, img);
+
+	if (r < 0)
+		return r;
+	FAULT("host.policy.ports");
+	r = write_prefixes(dp, k, img);
+	if (r < 0)
+		return r;
 	FAULT("host.policy.prefixes");
 	return bpf_map_update_elem(dp->policies, &k->id, &img->header, BPF_ANY) < 0 ? -errno : 0;
 }
