@@ -183,7 +183,8 @@ def mounts(change):
 
 LACKS = {
     "root": (["setpriv", "--reuid=65534", "--clear-groups", "--"], "runs as root"),
-    "files": (["prlimit", "--nofile=64:64"], "limit of open files"),
+    "files": (["prlimit", "--nofile=64:64", "setpriv", "--bounding-set=-sys_resource", "--"],
+              "limit of open files"),
     "namespaces": (lacking("unshare:ENOSYS"), "cannot make a network namespace"),
     "CAP_SYS_ADMIN": (["setpriv", "--bounding-set=-sys_admin", "--"],
                       "CAP_SYS_ADMIN"),
