@@ -200,6 +200,8 @@ static int maps_open(struct datapath *dp)
 		dp->slots = NULL;
 		return -errno;
 	}
+	/* A fork copies each entry of this map's page table, and no child of ours reads it. */
+	madvise(dp->slots, dp->slots_len, MADV_DONTFORK);
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /*
  * The first process of a sandbox, from clone to exec.
  *
- * It begins as a copy of the starter in new user, pid, mount, IPC, UTS and control group
- * namespaces, and works in this order:
+ * It begins beside the starter, in its memory and on a stack of its own, in new user, pid, mount,
+ * IPC, UTS and control group namespaces, and works in this order:
  *
  *   1. Become the namespace's root; keys of its own.
  *   2. Make /proc while the host's is still visible (the kernel demands it), then pivot into the

@@ -6,7 +6,6 @@ enum { DEV_NULL, DEV_ZERO, DEV_FULL, DEV_RANDOM, DEV_URANDOM, DEV_TTY, DEVS };
 
 struct inside { /* made ready by the starter; all mounts are detached */
 	const struct starter_kit *kit;
-	const struct starter_seat *seat;
 	int root;	/* overlay */
 	int sysfs;	/* read-only, of the slot's net namespace */
 	int dev[DEVS];	/* device nodes */

@@ -12,16 +12,16 @@
  *	            namespace with nothing in it but
  *	            what a sandbox is made from; net
  *	            namespace, sysfs, id-mapped
- *	            image, overlay; clone3  ---------->  waits
+ *	            image, overlay; clone  ----------->  waits
  *	 <- pidfd   id maps; exit  ------------------->  root, /proc, /dev, masks, limits
  *	 <- ready                                        (parked)
  *	order  --------------------------------------->  host name, /etc/hosts, capabilities, seccomp
  *	 <- EOF                                          exec of the agent
  *
- * The first process is made with CLONE_PARENT: the host role can wait for it. End of file without
- * an error message means that the agent runs. If the host role dies the starter does too, a parked
- * first process reads end of file and ends, and a sandbox that was just being finished is found by
- * its control group.
+ * The first process is made with CLONE_PARENT: the host role can wait for it; and with CLONE_VM: the
+ * host role's memory map is copied once for a sandbox. End of file without an error message means
+ * that the agent runs. If the host role dies the starter does too, a parked first process reads end
+ * of file and ends, and a sandbox that was just being finished is found by its control group.
  */
 #pragma once
 #include "runtime/cgroup.h"
