@@ -11,6 +11,8 @@
 struct probe_env {
 	const char *name, *user;
 	uint32_t sandboxes, connections; /* wanted at once: for the limit of open files */
+	uint32_t sandboxes_max; /* a full daemon's, the ready ones among them */
+	bool loops;		/* a loop device for each */
 	bool ipv6;
 };
 struct probe_check {

@@ -4,9 +4,9 @@
 #include <signal.h>
 #include "base/fd.h"
 #include "base/log.h"
+#include "host/headroom.h"
 #include "host/netns.h"
 #include "host/nft.h"
-#include "host/probe.h"
 #include "host/sysctl.h"
 #include "sandbox/adopt.h"
 #include "sandbox/box.h"
@@ -127,11 +127,7 @@ int daemon_runtime(struct daemon *d, struct err *err)
 
 static int need_limits(const struct config *c, struct err *err)
 {
-	struct probe_env env = { .name = c->daemon_name,
-		.user = c->daemon_user,
-		.sandboxes = c->pool_slots,
-		.connections = c->api_connections_max,
-		.ipv6 = c->net_ipv6 };
+	struct probe_env env = daemon_probe_env(c);
 	static const char *const programs[] = { "weir-api", "weir-edge", "weir-agent" };
 	char path[600];
 
@@ -143,6 +139,12 @@ static int need_limits(const struct config *c, struct err *err)
 	if (c->edge_workers > DAEMON_WORKERS_MAX)
 		return err_field(err, -EINVAL, ERR_INVALID, "edge.workers", "at most %d",
 			DAEMON_WORKERS_MAX);
+	for (size_t i = 0; i < headroom_n_checks; i++) {
+		struct err advice = { .code = 0 };
+
+		if (headroom_checks[i].fn(&env, &advice) < 0)
+			log_event(LOG_WARN, "daemon.limits", "text=%s", log_q(str_c(advice.text)));
+	}
 	return probe_run(probe_checks, probe_n_checks, &env, NULL, err);
 }
 

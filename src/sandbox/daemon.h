@@ -15,6 +15,7 @@
 #pragma once
 #include <uv.h>
 #include "host/addrs.h"
+#include "host/probe.h"
 #include "host/resolv.h"
 #include "host/steer.h"
 #include "host/uplink.h"
@@ -95,3 +96,4 @@ int daemon_take_away(struct daemon *d, struct err *err);
 int daemon_leaks(struct daemon *d, struct buf *out);
 /* The checks of `weird --probe`. */
 int daemon_probe(const struct config *c, struct buf *out, struct err *err);
+struct probe_env daemon_probe_env(const struct config *c); /* what the checks ask for */

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include "base/fd.h"
 #include "datapath/datapath.h"
+#include "host/headroom.h"
 #include "host/netns.h"
 #include "host/probe.h"
 #include "sandbox/daemon.h"
@@ -63,20 +64,34 @@ static int probe_runtime(const struct probe_env *env, struct err *err)
 	return r;
 }
 
+struct probe_env daemon_probe_env(const struct config *c)
+{
+	struct probe_env env = { .name = c->daemon_name,
+		.user = c->daemon_user,
+		.sandboxes = c->pool_slots,
+		.connections = c->api_connections_max,
+		.sandboxes_max = WEIR_SLOTS_MAX,
+		.loops = !strcmp(c->disk_backend, "loop"),
+		.ipv6 = c->net_ipv6 };
+	struct uplink u;
+	struct err err;
+
+	if (uplink_plan(c->daemon_name, c->net_range4, c->net_range6, &u, &err) == 0)
+		env.sandboxes_max = MIN(env.sandboxes_max, u.slots);
+	return env;
+}
+
 int daemon_probe(const struct config *c, struct buf *out, struct err *err)
 {
 	static const struct probe_check more[] = {
 		{ "packet programs", probe_datapath, false },
 		{ "container runtime", probe_runtime, false },
 	};
-	struct probe_env env = { .name = c->daemon_name,
-		.user = c->daemon_user,
-		.sandboxes = c->pool_slots,
-		.connections = c->api_connections_max,
-		.ipv6 = c->net_ipv6 };
+	struct probe_env env = daemon_probe_env(c);
 	struct err second = { .code = 0 };
 	int r = probe_run(probe_checks, probe_n_checks, &env, out, err), r2;
 
+	probe_run(headroom_checks, headroom_n_checks, &env, out, NULL); /* advice alone */
 	if (geteuid() != 0)
 		return r; /* the others would only say the same */
 	r2 = probe_run(more, ARRAY_SIZE(more), &env, out, &second);
