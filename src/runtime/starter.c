@@ -288,7 +288,11 @@ static int map_namespace(const struct work *w, uint32_t from, uint32_t to)
 		return r;
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", w->holder);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	/* It may not have run yet; should we end before it does, no death signal would find it. */
+	kill(w->holder, SIGKILL);
+	return fd;
 }
 
 static int mount_image(struct work *w, struct err *err)
