@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -232,6 +233,45 @@ _noreturn_ static void put_child(const union frame_body *m)
 
 /* --- get --- */
 
+/* Up to n bytes of the file to the connection: 0 at the file's end, negative errno. The pages go by
+ * reference; a file system that cannot lend its pages has them copied. */
+static ssize_t pass_on(int fd, size_t n)
+{
+	ssize_t k = sendfile(CONN_FD, fd, NULL, n);
+
+	if (k >= 0 || (errno != EINVAL && errno != ENOSYS))
+		return k < 0 ? -errno : k;
+	k = read(fd, scratch, MIN(n, sizeof(scratch)));
+	if (k < 0)
+		return -errno;
+	return fd_write_all(CONN_FD, scratch, (size_t)k) < 0 ? -EPIPE : k;
+}
+
+/* One frame of the next n bytes. Its header promises them: where the file falls short of them,
+ * zeroes keep the promise, so that the frame that tells of it can follow. */
+static void send_piece(int fd, size_t n)
+{
+	uint8_t head[FRAME_HEADER];
+	ssize_t k = 1;
+
+	frame_header(head, FRAME_DATA, 0, (uint32_t)n);
+	if (send(CONN_FD, head, sizeof(head), MSG_MORE) != sizeof(head))
+		_exit(1);
+	while (n && (k > 0 || k == -EINTR)) {
+		k = pass_on(fd, n);
+		if (k > 0)
+			n -= (size_t)k;
+	}
+	if (!n)
+		return;
+	memset(scratch, 0, n);
+	if (fd_write_all(CONN_FD, scratch, n) < 0)
+		_exit(1);
+	if (k == 0)
+		refuse(EIO, "the file became shorter while it was read");
+	refuse((int)-k, "cannot read the file: %s", strerror((int)-k));
+}
+
 _noreturn_ static void get_child(const union frame_body *m)
 {
 	char path[FRAME_PATH_MAX + 1];
@@ -255,20 +295,10 @@ _noreturn_ static void get_child(const union frame_body *m)
 						   .mode = st.st_mode & 07777 } });
 	FAULT("agent.get.opened");
 	for (left = (uint64_t)st.st_size; left;) {
-		uint8_t head[FRAME_HEADER];
-		ssize_t k = read(fd, scratch, MIN(left, sizeof(scratch)));
+		size_t n = (size_t)MIN(left, (uint64_t)FRAME_MAX);
 
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k < 0)
-			refuse(errno, "cannot read the file: %s", strerror(errno));
-		if (k == 0)
-			refuse(EIO, "the file became shorter while it was read");
-		frame_header(head, FRAME_DATA, 0, (uint32_t)k);
-		if (send(CONN_FD, head, sizeof(head), MSG_MORE) != sizeof(head) ||
-			fd_write_all(CONN_FD, scratch, (size_t)k) < 0)
-			_exit(1);
-		left -= (uint64_t)k;
+		send_piece(fd, n);
+		left -= n;
 	}
 	say(FRAME_END, &(union frame_body){ 0 });
 	leave();

@@ -361,10 +361,41 @@ static void data_frames(struct buf *out, struct str data)
 	}
 }
 
+/* A frame of data straight from the caller's memory into the socket, if nothing waits before it.
+ * What the socket does not take of it is left in `rest`; -EAGAIN: nothing was taken. */
+static int data_try(struct talk *t, struct str piece, struct buf *rest)
+{
+	uint8_t head[FRAME_HEADER];
+	uv_buf_t b[] = { uv_buf_init((char *)head, sizeof(head)),
+		uv_buf_init((char *)(uintptr_t)piece.p, (unsigned int)piece.n) };
+	size_t taken;
+	int r;
+
+	if (t->ended || t->queued)
+		return -EAGAIN;
+	frame_header(head, FRAME_DATA, 0, (uint32_t)piece.n);
+	r = uv_try_write((uv_stream_t *)&t->tcp, b, 2);
+	if (r < 0)
+		return -EAGAIN; /* an error is met again, and told, by what queues */
+	taken = (size_t)r;
+	if (taken < sizeof(head)) {
+		buf_add(rest, head + taken, sizeof(head) - taken);
+		taken = sizeof(head);
+	}
+	return buf_add_str(rest, str_skip(piece, taken - sizeof(head)));
+}
+
 static int talk_send_data(struct talk *t, struct str data, bool end)
 {
 	struct buf out = BUF_MAX(SEND_MAX);
 
+	while (data.n && !out.n && !buf_failed(&out)) {
+		struct str piece = str_n(data.p, MIN(data.n, (size_t)FRAME_MAX));
+
+		if (data_try(t, piece, &out) == -EAGAIN)
+			break;
+		data = str_skip(data, piece.n);
+	}
 	data_frames(&out, data);
 	if (end)
 		frame_add(&out, FRAME_END, 0, STR_NONE);
