@@ -4,9 +4,10 @@
  * holds up its own child and nothing else; if the peer leaves, the child notices by its next
  * read or write and ends.
  *
- * put: the bytes go to a temporary file beside the target, which takes the target's place in one
- * rename when END has come and everything was written. Whatever ends the upload before that
- * removes the temporary file. A symbolic link is followed to the file it names, or would name.
+ * put: the bytes go to a file without a name, in the target's directory, which takes the target's
+ * place in one step when END has come and everything was written: nothing is left of an upload that
+ * ended before that, even by SIGKILL. Where a file system has no such files it is a temporary one
+ * beside the target. A symbolic link is followed to the file it names, or would name.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -23,6 +24,7 @@
 
 #define CONN_FD	  3
 #define LINKS_MAX 40
+#define FD_PATH	  32 /* "/proc/self/fd/N" */
 
 struct worker {
 	struct child child;
@@ -153,25 +155,56 @@ static void parents_make(const char *path)
 		refuse(-r, "cannot create the parent directories: %s", strerror(-r));
 }
 
-static int temporary(const char *path, char *tmp, size_t size)
+/* A name beside the path that nobody else has. */
+static void name_beside(const char *path, char *tmp, size_t size)
 {
 	uint64_t r;
-	int fd;
 
 	if (getrandom(&r, sizeof(r), 0) != sizeof(r))
 		r = (uint64_t)getpid();
 	if ((size_t)snprintf(tmp, size, "%.*s/.weir-put-%016" PRIx64,
 		    (int)(strrchr(path, '/') - path), path, r) >= size)
 		refuse(ENAMETOOLONG, "the path is too long");
-	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+/* A file of no name, gone with this process however it ends. -EOPNOTSUPP where the file system has
+ * none, or where nobody could name it later: the tenant may have unmounted /proc. */
+static int nameless(const char *path, char fd_path[FD_PATH])
+{
+	char dir[FRAME_PATH_MAX + 1];
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%.*s/", (int)(strrchr(path, '/') - path), path);
+	fd = open(dir, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
 	if (fd < 0)
-		refuse(errno, "cannot create the file: %s", strerror(errno));
+		return errno == EISDIR ? -EOPNOTSUPP : -errno;
+	snprintf(fd_path, FD_PATH, "/proc/self/fd/%d", fd);
+	if (access(fd_path, F_OK) == 0)
+		return fd;
+	close(fd);
+	return -EOPNOTSUPP;
+}
+
+/* What is received goes here: *tmp is its name, "" if it has none yet. */
+static int temporary(const char *path, char *tmp, size_t size, char fd_path[FD_PATH])
+{
+	int fd = nameless(path, fd_path);
+
+	*tmp = '\0';
+	if (fd == -EOPNOTSUPP) {
+		name_beside(path, tmp, size);
+		fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		fd = fd < 0 ? -errno : fd;
+	}
+	if (fd < 0)
+		refuse(-fd, "cannot create the file: %s", strerror(-fd));
 	return fd;
 }
 
 _noreturn_ static void put_abort(const char *tmp, int error, const char *what)
 {
-	unlink(tmp);
+	if (*tmp)
+		unlink(tmp);
 	if (error == 0) /* the peer left */
 		_exit(0);
 	refuse(error, "cannot %s the file: %s", what, strerror(error));
@@ -198,9 +231,28 @@ static uint64_t receive_into(int fd, const char *tmp)
 	return bytes;
 }
 
+/* All of it takes the place of what the path named. A link replaces nothing, so a file that is
+ * there gets its successor beside it first. */
+static void put_in_place(const char *fd_path, char *tmp, size_t size, const char *path)
+{
+	if (!*tmp) {
+		if (linkat(AT_FDCWD, fd_path, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
+			return;
+		if (errno != EEXIST)
+			put_abort(tmp, errno, "name");
+		name_beside(path, tmp, size);
+		if (linkat(AT_FDCWD, fd_path, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW) < 0) {
+			*tmp = '\0';
+			put_abort(tmp, errno, "name");
+		}
+	}
+	if (rename(tmp, path) < 0)
+		put_abort(tmp, errno, "rename");
+}
+
 _noreturn_ static void put_child(const union frame_body *m)
 {
-	char path[FRAME_PATH_MAX + 1], tmp[FRAME_PATH_MAX + 32];
+	char path[FRAME_PATH_MAX + 1], tmp[FRAME_PATH_MAX + 32], fd_path[FD_PATH];
 	unsigned int mode = m->put.mode ? m->put.mode : 0644;
 	struct stat st;
 	uint64_t bytes;
@@ -211,7 +263,7 @@ _noreturn_ static void put_child(const union frame_body *m)
 	links_follow(path, sizeof(path));
 	target_check(path, &st, &exists);
 	parents_make(path);
-	fd = temporary(path, tmp, sizeof(tmp));
+	fd = temporary(path, tmp, sizeof(tmp), fd_path);
 	FAULT("agent.put.opened");
 	bytes = receive_into(fd, tmp);
 	FAULT("agent.put.received");
@@ -222,10 +274,9 @@ _noreturn_ static void put_child(const union frame_body *m)
 	}
 	if (fchmod(fd, mode) < 0)
 		put_abort(tmp, errno, "set the mode of");
-	if (close(fd) < 0)
+	if (close(dup(fd)) < 0) /* what was only promised is written now, or fails */
 		put_abort(tmp, errno, "write");
-	if (rename(tmp, path) < 0)
-		put_abort(tmp, errno, "rename");
+	put_in_place(fd_path, tmp, sizeof(tmp), path);
 	FAULT("agent.put.renamed");
 	say(FRAME_OK, &(union frame_body){ .ok = { .bytes = bytes } });
 	leave();
