@@ -379,13 +379,17 @@ static int exec(struct store *s, const char *text, struct err *err, const char *
 static int version_of(struct store *s, unsigned int *ret, struct err *err)
 {
 	sqlite3_stmt *st = NULL;
-	int r = prepare(s, "SELECT MAX(version) FROM migrations", 0, &st, err);
+	int r = prepare(s, "SELECT MAX(version) FROM migrations", 0, &st, err), rc;
 
 	if (r < 0)
 		return r;
-	*ret = sqlite3_step(st) == SQLITE_ROW ? (unsigned int)sqlite3_column_int(st, 0) : 0;
+	rc = sqlite3_step(st); /* always a row, unless it cannot be read */
+	if (rc == SQLITE_ROW)
+		*ret = (unsigned int)sqlite3_column_int(st, 0);
+	else
+		r = fail(s, rc, err, "read the version");
 	sqlite3_finalize(st);
-	return 0;
+	return r;
 }
 
 static int migrate(struct store *s, struct err *err)
