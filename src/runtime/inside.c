@@ -439,6 +439,7 @@ void inside_run(const struct inside *in)
 	if (r == 0) {
 		FAULT("host.inside.prepared");
 		park(chan, &order);
+		FAULT("host.inside.ordered");
 		r = become(&order, &news.err);
 	}
 	r = r < 0 ? r : confine(in, &news.err);

@@ -15,7 +15,8 @@ configuration), and the following must hold:
 	  what the API says.
 	* A bystander was not touched: its commands run, its policy is the same, its flow goes on.
 	* Not one packet passed that the policy in force refuses. Frames towards a refused address
-	  leave the namespace of every sandbox the whole time, a few hundred a second; each trial has a port of its own, and the lab must not have seen it.
+	  leave the namespace of every sandbox, parked ones too, a few hundred a second; each trial
+	  has a port of its own, and the lab must not have seen it.
 	* Nothing is left that no sandbox stands for (kit/strays.py).
 """
 
@@ -29,7 +30,7 @@ import time
 from kit import fault, raw
 from kit.api import Api, Refused
 from kit.daemon import Daemon, comm, descendants, read
-from kit.strays import agents, clean, sandboxes, strays
+from kit.strays import agents, clean, firsts, sandboxes, strays
 
 REFUSED, TIGHT, ALIVE = "203.0.113.20", "203.0.113.30", "203.0.113.7"
 WHOLE_S, FINAL_S, REACH_S, CLEAN_S = 30, 20, 15, 20
@@ -90,8 +91,8 @@ def agent_pid(daemon, ip):
 
 
 class Sprayer(threading.Thread):
-    """Frames towards REFUSED from inside the namespace of every sandbox, from its first process on, as
-    root of the host would send them: whatever is inside could not send more."""
+    """Frames towards REFUSED from inside the namespace of every sandbox, from its first process on,
+    as root of the host would send them: whatever is inside could not send more."""
 
     def __init__(self, daemon):
         super().__init__(daemon=True)
@@ -100,7 +101,7 @@ class Sprayer(threading.Thread):
         self.sockets, self.sent, self.skip = {}, 0, set()
 
     def places(self):
-        for pid in agents(self.daemon_):
+        for pid in firsts(self.daemon_):
             yield f"/proc/{pid}/ns/net"
 
     def look(self):

@@ -16,6 +16,7 @@ from kit.maps import Maps, SLOT
 
 LIVE = ("creating", "running", "pausing", "paused", "resuming", "destroying")  # have a slot
 KEPT = LIVE + ("error",)  # have a disk
+STARTER = "weir-starter"  # the name of a starter, and of a first process until its exec
 
 
 def sandboxes(api):
@@ -40,13 +41,18 @@ def members(daemon, name=None):
     return [pid for pid in pids if name is None or comm(pid) == name]
 
 
-def agents(daemon):
-    """Process 1 of each sandbox, as the host numbers it."""
+def firsts(daemon):
+    """Process 1 of each sandbox, also of those parked in the pool, as the host numbers it."""
     def is_first(pid):
         ids = read(f"/proc/{pid}/status").partition("\nNSpid:")[2].split("\n")[0].split()
         return len(ids) > 1 and ids[-1] == "1"
 
     return [pid for pid in members(daemon) if is_first(pid)]
+
+
+def agents(daemon):
+    """Those that are somebody's: an agent runs in them."""
+    return [pid for pid in firsts(daemon) if comm(pid) != STARTER]
 
 
 def links(daemon):
@@ -113,11 +119,11 @@ def look(daemon, api, keys=True):
     for group in groups(daemon):
         if not read(f"{group}/cgroup.procs").strip() and os.path.isdir(group):
             yield f"control group without a process: {group}"
-    firsts, starters = agents(daemon), members(daemon, "weir-starter")
-    if len(firsts) != len(mine):
-        yield f"{len(firsts)} agents for {len(mine)} sandboxes"
-    if len(starters) > 2 * pool + 2:  # each has the holder of its id map beside it
-        yield f"{len(starters)} starters for a pool of {pool}"
+    running, parked = agents(daemon), members(daemon, STARTER)
+    if len(running) != len(mine):
+        yield f"{len(running)} agents for {len(mine)} sandboxes"
+    if len(parked) > pool:
+        yield f"{len(parked)} parked sandboxes for a pool of {pool}"
 
     link = links(daemon)
     yield from extra("link without a slot", link, linked, 1)  # one may be in the making
