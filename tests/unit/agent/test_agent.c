@@ -500,6 +500,29 @@ static void files_come_and_go(void **state)
 	assert_get("/root/sparse", str_n(big, 3000000));
 }
 
+/* The frame under way when the file ends was announced whole, so it stays whole. */
+static void file_that_shrinks_while_it_is_read(void **state)
+{
+	const uint64_t size = 40000000, left = 30000001;
+	auto_peer struct peer p = dial();
+	union frame_body m;
+	struct frame f;
+	uint64_t got = 0;
+
+	assert_sh("truncate -s 40000000 /root/shrinks", "");
+	say(&p, FRAME_GET, &(union frame_body){ .get = { .path = STR("/root/shrinks") } });
+	assert_int_equal(expect(&p, FRAME_OK).ok.bytes, size);
+	assert_sh("truncate -s 30000001 /root/shrinks", ""); /* more than sockets hold is unread */
+	while (hear(&p, &f) == 1 && f.type == FRAME_DATA)
+		got += f.body.n;
+	assert_int_equal(f.type, FRAME_ERROR);
+	assert_int_equal(frame_decode(FRAME_ERROR, f.body, &m), 0);
+	assert_int_equal(m.error.code, EIO);
+	assert_true(error_says(&m, "became shorter"));
+	assert_in_range(got, left, left + FRAME_MAX - 1);
+	assert_sh("rm /root/shrinks", "");
+}
+
 static void links_are_followed(void **state)
 {
 	assert_sh("mkdir -p /root/l/real; ln -s real/file /root/l/link; ln -s /root/l/real /root/l/dir;"
@@ -973,6 +996,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(disconnect_without_kill_lets_it_run),
 		cmocka_unit_test(kill_frame),
 		cmocka_unit_test(files_come_and_go),
+		cmocka_unit_test(file_that_shrinks_while_it_is_read),
 		cmocka_unit_test(links_are_followed),
 		cmocka_unit_test(what_is_no_file),
 		cmocka_unit_test(truncated_upload_leaves_nothing),
