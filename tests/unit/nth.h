@@ -15,6 +15,9 @@
 typedef int (*nth_fn)(void *arg);
 /* How many allocations the undisturbed run made; at least `least`, or the test has no object. */
 unsigned int nth_each(const char *name, nth_fn scenario, void *arg, unsigned int least);
+/* For a scenario that makes thousands: the first `all` one by one, from there on every step-th. */
+unsigned int nth_some(const char *name, nth_fn scenario, void *arg, unsigned int least,
+	unsigned int all, unsigned int step);
 /* For allocators of other libraries. */
 void *nth_malloc(size_t n);
 void *nth_calloc(size_t n, size_t size);
