@@ -59,6 +59,7 @@ struct api {
 	struct counters *counters;	  /* the kernel's, or NULL: kmaps.h */
 	struct events *events;		  /* the kernel's denials, or NULL */
 	uint64_t exec_bytes;		  /* output held for buffered commands */
+	uint64_t denied[WEIR_R_MAX];	  /* what the kernel counted for sandboxes it has no more */
 	struct builds *builds;
 	bool ready;
 	char not_ready[200]; /* why */

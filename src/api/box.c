@@ -163,6 +163,8 @@ int box_place(struct box *b, const struct ipc_sandbox *s, struct err *err)
 
 void box_unplace(struct box *b)
 {
+	struct weir_counters sum;
+
 	box_asleep(b);
 	while (!LIST_EMPTY(&b->orphans)) {
 		struct orphan *o = LIST_FIRST(&b->orphans);
@@ -172,6 +174,9 @@ void box_unplace(struct box *b)
 	if (!b->in_kernel)
 		return;
 	box_count(b);
+	if (api_counters(b->api, b->row.slot, &sum) == 0)
+		for (unsigned int r = 0; r < WEIR_R_MAX; r++)
+			b->api->denied[r] += sum.denied[r];
 	b->in_kernel = false;
 	if (b->api->by_slot[b->row.slot] == b)
 		b->api->by_slot[b->row.slot] = NULL;

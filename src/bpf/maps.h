@@ -128,7 +128,7 @@ struct weir_slot {
 	__u64 next_event;   /* rate bound of denial events: when the bucket will be full again */
 	__u64 next_refusal; /* the same of refusals that the sandbox is told of */
 	__u16 epoch;	    /* which life of this slot: part of flow keys */
-	__u16 zero;
+	__u16 gone;	    /* the last life that is over and whose connections the host has forgotten */
 	__u32 share;	    /* weir_shares: all sandboxes of a user carry the same; 0: none */
 };
 

@@ -66,6 +66,14 @@ void datapath_slot_clear(struct datapath *dp, uint32_t slot)
 		bpf_map_delete_elem(dp->links, &ifindex);
 }
 
+void datapath_slot_forgotten(struct datapath *dp, uint32_t slot)
+{
+	struct weir_slot *k = slot_of(dp, slot);
+
+	if (k && k->ifindex == 0)
+		__atomic_store_n(&k->gone, k->epoch, __ATOMIC_RELEASE);
+}
+
 int datapath_slot_get(const struct datapath *dp, uint32_t slot, struct weir_slot *ret)
 {
 	const struct weir_slot *k = slot_of(dp, slot);

@@ -50,6 +50,9 @@ struct datapath_slot {
 int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct err *err);
 /* The slot's sandbox is gone: no link, no policy, its keys deleted. */
 void datapath_slot_clear(struct datapath *dp, uint32_t slot);
+/* The host's connection tracking holds nothing more of the slot's sandbox, which is gone, nor of those
+ * before: the next collection removes what entries they left, and nobody is charged for them. */
+void datapath_slot_forgotten(struct datapath *dp, uint32_t slot);
 /* The slot as the kernel has it; -ENOENT if it has no link. For adoption. */
 int datapath_slot_get(const struct datapath *dp, uint32_t slot, struct weir_slot *ret);
 
@@ -77,7 +80,7 @@ int datapath_sweep(struct datapath *dp);
 int datapath_floor_set(struct datapath *dp, const struct policy_floor *floor, struct err *err);
 
 int datapath_counters(const struct datapath *dp, uint32_t slot, struct weir_counters *ret);
-/* Remove idle flows; ret may be NULL. Every few seconds. */
+/* Remove flows that are idle, or forgotten by the host; ret may be NULL. Every few seconds. */
 int datapath_collect(struct datapath *dp, struct weir_collect *ret);
 
 /* The DNS proxy's sockets of one worker (proto IPPROTO_TCP: listening; IPPROTO_UDP: bound). The

@@ -17,7 +17,8 @@
  * (host/nft.h sees to the two that would be longer there), so what masquerading holds for a
  * sandbox is never more than its entries here, and one count bounds both. For that reason entries
  * of a slot's former sandbox (keys carry the slot's epoch, they are not found) are counted on
- * against their user until they have run out like any other.
+ * against their user until they have run out like any other, or the host has forgotten what they
+ * stand for (weir_slot.gone), which it is made to as soon as the sandbox is gone.
  *
  * Bounds. A sandbox has at most weir_config.flows_per_slot, a user's sandboxes together have at
  * most flows_max of their share, and of what is left to all of them (weir_shares[0]) a sandbox may

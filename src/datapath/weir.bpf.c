@@ -411,6 +411,15 @@ static __u64 flow_patience(const struct weir_flow_key *key, const struct weir_fl
 	return key->proto == IPPROTO_TCP ? 8100 * SECOND : 180 * SECOND;
 }
 
+#define EPOCHS_BACK 1024
+
+/* Of a sandbox that is gone, and the host tracks nothing for it? Epochs wrap: the last few are meant,
+ * never the one in use. */
+static __always_inline int flow_is_gone(const struct weir_flow_key *key, const struct weir_slot *s)
+{
+	return s && !(s->ifindex && s->epoch == key->epoch) && (__u16)(s->gone - key->epoch) < EPOCHS_BACK;
+}
+
 struct collection {
 	__u64 now;
 	struct weir_collect result;
@@ -425,7 +434,7 @@ static long collect_one(void *map, struct weir_flow_key *key, struct weir_flow *
 	/* last_seen may be later than now: another CPU is at work on it */
 	int idle = (__s64)(c->now - f->last_seen) > (__s64)flow_patience(key, f);
 
-	if (!idle) {
+	if (!idle && !flow_is_gone(key, s)) {
 		c->result.live++;
 		return 0;
 	}
@@ -438,8 +447,8 @@ static long collect_one(void *map, struct weir_flow_key *key, struct weir_flow *
 	return 0;
 }
 
-/* The collector: removes what is idle. A SYSCALL program, so it
- * holds up no packet; a walk over a million entries is some tens of milliseconds. */
+/* The collector: removes what is idle or gone. A SYSCALL program, so it holds up no packet; a walk
+ * over a million entries is some tens of milliseconds. */
 SEC("syscall")
 int weir_collect(struct weir_collect *ctx)
 {

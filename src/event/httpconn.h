@@ -58,6 +58,7 @@ struct httpd {
 	void *arg;
 	uint32_t max, n;	   /* connections allowed, connections there */
 	uint32_t per_address;
+	struct httpd_refused refused;
 	struct peer *peers;
 	uint64_t bodies;	   /* bytes of whole bodies in memory */
 	uint64_t queued, queued_max; /* bytes of answers that sockets did not take yet */

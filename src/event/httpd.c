@@ -684,8 +684,13 @@ static void conn_open(struct conn *c)
 	struct httpd *d = c->d;
 
 	sweep_start(d);
-	if (d->n > d->max + REFUSED_EXTRA || peer_join(c) < 0 ||
-		(d->per_address && c->peer->n > d->per_address + REFUSED_EXTRA)) {
+	if (d->n > d->max + REFUSED_EXTRA || peer_join(c) < 0) {
+		d->refused.all++;
+		conn_close(c);
+		return;
+	}
+	if (d->per_address && c->peer->n > d->per_address + REFUSED_EXTRA) {
+		d->refused.per_address++;
 		conn_close(c);
 		return;
 	}
@@ -698,13 +703,16 @@ static void conn_open(struct conn *c)
 		make_room(d, c->peer);
 	else if (d->n > d->max)
 		make_room(d, NULL);
-	if (d->n > d->max)
+	if (d->n > d->max) {
+		d->refused.all++;
 		conn_refuse(c, 503, ERR_CAPACITY,
 			"no capacity: the limit of %u connections is reached", d->max);
-	else if (d->per_address && c->peer->n > d->per_address)
+	} else if (d->per_address && c->peer->n > d->per_address) {
+		d->refused.per_address++;
 		conn_refuse(c, 503, ERR_CAPACITY,
 			"no capacity: the limit of %u connections per address is reached",
 			d->per_address);
+	}
 	conn_settle(c);
 }
 
@@ -782,6 +790,11 @@ void httpd_per_address(struct httpd *d, uint32_t max)
 void httpd_answers_max(struct httpd *d, uint64_t bytes)
 {
 	d->queued_max = bytes;
+}
+
+void httpd_refused(const struct httpd *d, struct httpd_refused *ret)
+{
+	*ret = d->refused;
 }
 
 uint32_t httpd_connections(const struct httpd *d)

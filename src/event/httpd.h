@@ -64,6 +64,11 @@ void httpd_per_address(struct httpd *d, uint32_t max);
 void httpd_answers_max(struct httpd *d, uint64_t bytes);
 /* Connections that are open now. */
 uint32_t httpd_connections(const struct httpd *d);
+/* Connections that were refused, by the limit that they met. */
+struct httpd_refused {
+	uint64_t all, per_address;
+};
+void httpd_refused(const struct httpd *d, struct httpd_refused *ret);
 /* Stop accepting, finish running requests, then call done. */
 void httpd_shutdown(struct httpd *d, void (*done)(void *arg), void *arg);
 /* End everything at once; running requests see on_gone. Not from a handler. */

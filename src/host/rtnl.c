@@ -8,10 +8,15 @@
 
 int rtnl_open(struct rtnl *n)
 {
+	return rtnl_open_bus(n, NETLINK_ROUTE);
+}
+
+int rtnl_open_bus(struct rtnl *n, int bus)
+{
 	int one = 1;
 
 	*n = RTNL_NONE;
-	n->nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	n->nl = mnl_socket_open2(bus, SOCK_CLOEXEC);
 	if (!n->nl)
 		return -errno;
 	if (mnl_socket_bind(n->nl, 0, MNL_SOCKET_AUTOPID) < 0) {

@@ -21,6 +21,7 @@ struct rtnl {
 };
 
 int rtnl_open(struct rtnl *n); /* in the calling thread's namespace */
+int rtnl_open_bus(struct rtnl *n, int bus); /* another than NETLINK_ROUTE (track.c) */
 void rtnl_done(struct rtnl *n);
 #define RTNL_NONE ((struct rtnl){ .nl = NULL })
 #define auto_rtnl _cleanup_(rtnl_done)

@@ -12,10 +12,12 @@
 #include "host/link.h"
 #include "host/netns.h"
 #include "host/sysctl.h"
+#include "host/track.h"
 #include "sandbox/daemon.h"
 #include "sandbox/net.h"
 
 #define COLLECT_EVERY_MS 5000
+#define COLLECT_SOON_MS	 200 /* after a sandbox with flows has gone */
 /* Of what the host's connection tracking holds, sandboxes may fill three quarters. */
 #define CONNTRACK_PARTS 4
 #define OUR_PARTS	3
@@ -306,9 +308,47 @@ int net_adopt(struct daemon *d, const struct slot *s, uint32_t *policy, struct e
 	return net_attach(d, s, err);
 }
 
+static int forget(struct ip ip, struct err *err)
+{
+	return ip.family ? MIN(track_forget(ip, err), 0) : 0;
+}
+
+static void collect_soon(struct daemon *d)
+{
+	if (d->collect.data && uv_timer_get_due_in(&d->collect) > COLLECT_SOON_MS)
+		uv_timer_start(&d->collect, collect, COLLECT_SOON_MS, COLLECT_EVERY_MS);
+}
+
+/* Quarantined first, so that no packet makes the host track what it was told to forget; the link's name
+ * last, so that what a crash cuts short is done by the next start's sweep. */
+static void let_go(struct daemon *d, uint32_t number, const struct weir_slot *had)
+{
+	struct ip ip4 = ip_raw(4, (const uint8_t *)&had->ip4), ip6 = ip_raw(6, had->ip6.a);
+	struct err err = { .code = 0 };
+	bool flows = had->flows != 0;
+	int r = 0;
+
+	datapath_quarantine(d->dp, number);
+	if (flows)
+		r = forget(ip4, &err);
+	if (flows && r == 0 && d->uplink.ipv6)
+		r = forget(ip6, &err);
+	datapath_slot_clear(d->dp, number);
+	if (r < 0) { /* then they run out, as they would anyhow */
+		log_event(LOG_WARN, "flows.forget", "slot=%u error=\"%s\"", number, err.text);
+		return;
+	}
+	datapath_slot_forgotten(d->dp, number);
+	if (flows)
+		collect_soon(d);
+}
+
 void net_detach(struct daemon *d, uint32_t number)
 {
-	datapath_slot_clear(d->dp, number);
+	struct weir_slot had;
+
+	if (datapath_slot_get(d->dp, number, &had) == 0)
+		let_go(d, number, &had);
 }
 
 int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
@@ -331,7 +371,7 @@ unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *ar
 	for (uint32_t i = 1; i <= WEIR_SLOTS_MAX; i++) {
 		if (datapath_slot_get(d->dp, i, &have) < 0 || owned(i, arg))
 			continue;
-		datapath_slot_clear(d->dp, i);
+		let_go(d, i, &have);
 		n++;
 	}
 	datapath_sweep(d->dp);

@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from conftest import LONG
 
 # frame(): type, flags, zero, length, body. 34 is STDOUT, 36 STARTED with one field: tag, length, pid.
 DOUBLE = '''
@@ -113,8 +114,11 @@ def ask(box, method="POST", path="/exec"):
     return r.status, time.monotonic() - start
 
 
-@pytest.mark.parametrize("how,seconds", [("garbage", 5), ("length", 5), ("close", 5),
-                                         ("dribble", 20)])
+# How, and the seconds within which it is over. (A dribble takes the ten of its frame: long form.)
+NONSENSE = [("garbage", 5), ("length", 5), ("close", 5)] + [("dribble", 20)] * LONG
+
+
+@pytest.mark.parametrize("how,seconds", NONSENSE)
 def test_an_agent_that_talks_nonsense(hostile, roles, how, seconds):
     box, _ = hostile(how)
     memory = roles.memory("weir-api")

@@ -9,7 +9,7 @@ import socket
 import time
 
 import pytest
-from conftest import Roles
+from conftest import Roles, steady
 
 FLOOR_MS = 20
 SLOW_S = 75  # the longest of the named limits (60 s and a sweep) and some
@@ -85,8 +85,7 @@ def test_I4_ten_thousand_connections(other_daemon, long, figures):
         assert status(data) == 503 and b"per address" in data, data
     # Another address still gets what is left of all, and no more.
     others = [connect(daemon.address, "127.0.0.3") for _ in range(most - mine - 10)]
-    loud = p99(api)
-    assert loud <= max(2 * quiet, FLOOR_MS), (quiet, loud)
+    loud = steady(lambda: (quiet, p99(api)), FLOOR_MS)[1]
     others += [connect(daemon.address, "127.0.0.3") for _ in range(10)]
     flood = [connect(daemon.address, "127.0.0.4") for _ in range(2000 if long else 200)]
     told = [answer(s) for s in flood[:20]]  # later ones are closed without a word
@@ -99,6 +98,9 @@ def test_I4_ten_thousand_connections(other_daemon, long, figures):
     end = time.monotonic() + 20
     while status(one(daemon.address)) != 200:
         assert time.monotonic() < end
+    text = api.request("GET", "/metrics").body.decode()
+    assert int(re.search(r'limit="connections_per_address"} (\d+)', text)[1]) >= 20
+    assert int(re.search(r'limit="connections_max"} (\d+)', text)[1]) >= 20, text
     figures(connections=most, quiet_p99_ms=round(quiet, 2), loud_p99_ms=round(loud, 2),
             memory_mib=round(grown, 1))
 
@@ -167,9 +169,8 @@ def test_I4_pipelining_without_reading(api, roles, figures):
         except BlockingIOError:
             pass
         kept.append(s)
-    loud = p99(api)
+    loud = steady(lambda: (quiet, p99(api)), FLOOR_MS)[1]
     assert roles.memory("weir-api") - memory < 24
-    assert loud <= max(2 * quiet, FLOOR_MS), (quiet, loud)
     s = connect(api.host)  # the control: who reads gets every answer, in order
     s.sendall(head(api, "GET", "/healthz") * 500 + head(api, "GET", "/healthz", "Connection: close"))
     assert len(re.findall(rb"HTTP/1.1 200", answer(s))) == 501
@@ -192,10 +193,9 @@ def test_I4_slow_readers(make_box, api, roles, long, figures):
         kept.append(s)
     for s in kept:
         assert s.recv(8, socket.MSG_PEEK).startswith(b"HTTP")
-    loud = p99(api)
+    loud = steady(lambda: (quiet, p99(api)), FLOOR_MS)[1]
     grown = roles.memory("weir-api") - memory
     assert grown < 8 + n * 1.5, grown  # what HTTPD_WRITE_HIGH says, and a frame on its way
-    assert loud <= max(2 * quiet, FLOOR_MS), (quiet, loud)
     if long:  # they are cut, and with them their commands end
         end = time.monotonic() + SLOW_S
         while "yes" in box.sh("cat /proc/[0-9]*/comm").stdout.split():

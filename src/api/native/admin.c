@@ -1,4 +1,4 @@
-/* Keys, version, metrics, the API's own description, and what is not built. */
+/* Keys, version, the API's own description, and what is not built. */
 #include "api/box.h"
 #include "api/native/native.h"
 #include "base/clock.h"
@@ -129,26 +129,6 @@ void native_version(struct req *q)
 	jw_arr_end(&a.w);
 	jw_end(&a.w);
 	reply_send(q, 200, &a);
-}
-
-void native_metrics(struct req *q)
-{
-	auto_buf struct buf out = BUF_MAX(1u << 20);
-	uint64_t n[LIFE_STATES] = { 0 };
-	struct box *b, *tmp;
-	struct http *h = q->h;
-
-	HASH_ITER (hh, q->api->boxes, b, tmp)
-		n[b->row.state]++;
-	buf_add_c(&out, "# HELP weir_sandboxes Sandboxes by status.\n# TYPE weir_sandboxes gauge\n");
-	for (int s = LIFE_NONE + 1; s < LIFE_DESTROYED; s++)
-		buf_fmt(&out, "weir_sandboxes{status=\"%s\"} %" PRIu64 "\n",
-			life_state_name((enum life_state)s), n[s]);
-	buf_fmt(&out, "# HELP weir_exec_held_bytes Output held for buffered commands.\n"
-		      "# TYPE weir_exec_held_bytes gauge\nweir_exec_held_bytes %" PRIu64 "\n",
-		q->api->exec_bytes);
-	req_release(q);
-	http_reply(h, 200, "text/plain; version=0.0.4", buf_str(&out));
 }
 
 void native_openapi(struct req *q)

@@ -907,6 +907,7 @@ static void connection_limit(void **state)
 static void address_limit(void **state)
 {
 	struct client *a = client_new(true), *b = client_new(true), *c;
+	struct httpd_refused refused;
 
 	httpd_per_address(t.d, 2);
 	say_c(a, "GET /hello HTTP/1.1\r\n" HOST END);
@@ -916,6 +917,9 @@ static void address_limit(void **state)
 	WAIT(c->eof);
 	assert_int_equal(status_of(c), 503);
 	assert_true(has(c, "per address"));
+	httpd_refused(t.d, &refused);
+	assert_int_equal(refused.per_address, 1);
+	assert_int_equal(refused.all, 0);
 	client_free(c);
 	client_free(b);
 	WAIT(httpd_connections(t.d) == 1);
