@@ -40,11 +40,12 @@ coverage:
 floods: all
 	@python3 tests/flood/floods.py
 
-# Every fault point of every operation, every role killed there: half an hour.
+# Every fault point of every operation, every role killed there; then what runs out.
 faults:
 	@scripts/deps.sh
 	@python3 scripts/check.py clang
 	@WEIR_NO_BUILD=1 WEIR_BUILD=build-clang tools/with-internet -- python3 tests/fault/matrix.py
+	@WEIR_NO_BUILD=1 WEIR_BUILD=build-clang tools/with-internet -- /usr/bin/python3 -m pytest -q tests/fault/test_limits.py
 
 soak: all
 	@python3 bench/soak.py
@@ -65,4 +66,4 @@ clean:
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-.PHONY: all deps-build demo check bench fuzz floods coverage soak install clean format
+.PHONY: all deps-build demo check bench fuzz floods faults scale coverage soak install clean format
