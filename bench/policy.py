@@ -17,7 +17,7 @@ def rules_of(count, salt):
 def usual(salt):
     return [f"host{salt}-{k}.example.com:443" for k in range(6)] + \
         ["*.example.org", "pypi.org", "files.pythonhosted.org", "github.com:443",
-         "*.githubusercontent.com", "deb.debian.org", "93.184.216.0/24:443", "2001:db8:5::/48"]
+         "*.githubusercontent.com", "mirror.example.com", "93.184.216.0/24:443", "2001:db8:5::/48"]
 
 
 def puts(client, box, rounds, make):
