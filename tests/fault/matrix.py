@@ -39,7 +39,7 @@ def main():
                 for point in names:
                     if ask.point not in point:
                         continue
-                    if role == "agent" and op.name == "create":
+                    if role == "agent" and op.name in ("create", "miss"):
                         continue  # its agent's table comes into being with it
                     for kill in op.kills:
                         if ask.kill and kill not in ask.kill:
