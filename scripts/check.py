@@ -215,8 +215,8 @@ def stage_netlab(log):
 
 
 def stage_product(log):
-    "the API and the command line against the real daemon"
-    return pytest(log, "product", "tests/product", before=LAB)
+    "the container runtime alone; the API and the command line against the real daemon"
+    return pytest(log, "product", "tests/unit/runtime", "tests/product", before=LAB)
 
 
 def stage_client(log):
