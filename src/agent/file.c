@@ -277,6 +277,7 @@ _noreturn_ static void put_child(const union frame_body *m)
 	if (close(dup(fd)) < 0) /* what was only promised is written now, or fails */
 		put_abort(tmp, errno, "write");
 	put_in_place(fd_path, tmp, sizeof(tmp), path);
+	close(fd); /* before the answer: a program that is open for writing cannot be run */
 	FAULT("agent.put.renamed");
 	say(FRAME_OK, &(union frame_body){ .ok = { .bytes = bytes } });
 	leave();

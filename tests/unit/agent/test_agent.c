@@ -565,6 +565,24 @@ static void truncated_upload_leaves_nothing(void **state)
 	assert_get("/root/t/kept", STR("old"));
 }
 
+/* The answer says that it is whole: running it at once must not find it open for writing. */
+static void what_was_uploaded_runs_at_once(void **state)
+{
+	auto_buf struct buf program = BUF_MAX(1 << 20);
+
+	assert_int_equal(file_read(AT_FDCWD, "/bin/true", &program), 0);
+	for (int i = 0; i < 300; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "/root/run-%d", i);
+		assert_put(name, 0755, buf_str(&program));
+		auto_result struct result r = run((const char *[]){ name, NULL });
+
+		assert_int_equal(r.code, 0);
+	}
+	assert_sh("rm /root/run-*", "");
+}
+
 static void disk_full(void **state)
 {
 	static char block[300000];
@@ -1002,6 +1020,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(links_are_followed),
 		cmocka_unit_test(what_is_no_file),
 		cmocka_unit_test(truncated_upload_leaves_nothing),
+		cmocka_unit_test(what_was_uploaded_runs_at_once),
 		cmocka_unit_test(disk_full),
 		cmocka_unit_test(wake),
 		cmocka_unit_test(self_signals),
