@@ -18,7 +18,7 @@ static bool all_digits(struct str s)
  */
 static bool opensandbox_path(struct str path)
 {
-	struct str rest = path, version, last = STR_NONE;
+	struct str rest = path, version, last;
 
 	if (str_eq_c(path, "/health") || str_eq_c(path, "/v1/metrics/events") ||
 		str_starts(path, STR("/v1/snapshots")) || str_starts(path, STR("/snapshots")))

@@ -100,6 +100,14 @@ void reply_err(struct req *q, const struct err *err)
 	http_reply(q->h, status, JSON_TYPE, buf_str(&body));
 }
 
+void not_built(struct req *q)
+{
+	struct err err;
+
+	err_set(&err, -ENOSYS, ERR_UNSUPPORTED, "not built yet: %s", q->route->pattern);
+	reply_err(q, &err);
+}
+
 void reply_json(struct req *q, int status, const struct buf *body)
 {
 	struct err err;

@@ -60,6 +60,8 @@ void answer_page_end(struct answer *a, uint64_t total, uint32_t limit, uint32_t 
 void reply_json(struct req *q, int status, const struct buf *body);
 /* An error in the form of the request's dialect: api/dialect.h. */
 void reply_err(struct req *q, const struct err *err);
+/* A handler: what a dialect's contract has and we have not. */
+void not_built(struct req *q);
 /* In the house's envelope, for what fails before a request is one. */
 void reply_err_body(int status, const struct err *err, struct buf *out);
 /* {"ok":true} and its relatives. */

@@ -45,20 +45,21 @@ static int check_files(const struct probe_env *env, struct err *err)
 	struct rlimit rl;
 	/* Of clients, half are talking to an agent. */
 	rlim_t want = FILES_BASE + MAX(4 * (rlim_t)env->sandboxes, (rlim_t)env->connections * 3 / 2);
+	rlim_t had;
 
 	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
 		return err_sys(err, -errno, "limit of open files");
 	/* Root may raise its own hard limit, unless it was kept from that too. */
-	rl.rlim_cur = rl.rlim_max = MAX(rl.rlim_max, want);
+	had = rl.rlim_max;
+	rl.rlim_cur = rl.rlim_max = MAX(had, want);
 	if (setrlimit(RLIMIT_NOFILE, &rl) == 0)
 		return 0;
-	getrlimit(RLIMIT_NOFILE, &rl);
-	if (rl.rlim_max < want)
-		return err_set(err, -EMFILE, ERR_INVALID,
-			"the limit of open files is %llu, and %llu are needed: set LimitNOFILE= in "
-			"weird.service, or ulimit -Hn, or lower api.connections_max",
-			(unsigned long long)rl.rlim_max, (unsigned long long)want);
-	return err_sys(err, -EPERM, "limit of open files");
+	if (had >= want)
+		return err_sys(err, -errno, "limit of open files");
+	return err_set(err, -EMFILE, ERR_INVALID,
+		"the limit of open files is %llu, and %llu are needed: set LimitNOFILE= in "
+		"weird.service, or ulimit -Hn, or lower api.connections_max",
+		(unsigned long long)had, (unsigned long long)want);
 }
 
 /* What a kernel of the right age may still be kept from doing, by a filter around us: the reply to

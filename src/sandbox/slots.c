@@ -175,13 +175,12 @@ static void on_left(uv_poll_t *poll, int status, int events)
 static void let_go(struct slots *s, struct runtime_parked *p)
 {
 	const struct runtime_ops *ops = s->d->rt_ops;
-	struct leaving *l = calloc(1, sizeof(*l));
+	struct leaving *l;
 	int fd;
 
-	if (!p) {
-		free(l);
+	if (!p)
 		return;
-	}
+	l = calloc(1, sizeof(*l));
 	fd = ops->leave(p);
 	if (l)
 		*l = (struct leaving){ .s = s, .parked = p, .watch = watch(s, fd, on_left, l) };

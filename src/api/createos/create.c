@@ -37,7 +37,7 @@ static const struct json_field fields[] = {
 		.seen_offset = offsetof(struct create_ask, auto_pause_seen) },
 };
 
-static int not_built(const char *field, const char *what, struct err *err)
+static int field_not_built(const char *field, const char *what, struct err *err)
 {
 	return err_field(err, -ENOSYS, ERR_UNSUPPORTED, field, "%s: %s not built yet", field, what);
 }
@@ -67,11 +67,11 @@ int create_decode(const json_t *body, struct create_ask *ret, struct err *err)
 		return err_field(err, -EINVAL, ERR_INVALID, "disks", "expected an array");
 	/* Never accepted and ignored. */
 	if (json_array_size(ret->networks))
-		return not_built("networks", "private networks are", err);
+		return field_not_built("networks", "private networks are", err);
 	if (json_array_size(ret->disks))
-		return not_built("disks", "S3 disks are", err);
+		return field_not_built("disks", "S3 disks are", err);
 	if (ret->ingress)
-		return not_built("ingress_enabled", "ingress is", err);
+		return field_not_built("ingress_enabled", "ingress is", err);
 	return 0;
 }
 

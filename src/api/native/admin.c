@@ -142,15 +142,6 @@ void native_openapi(struct req *q)
 
 /* --- not yet --- */
 
-void not_built(struct req *q)
-{
-	struct err err;
-
-	err_set(&err, -ENOSYS, ERR_UNSUPPORTED, "not built yet: %s",
-		q->route->pattern);
-	reply_err(q, &err);
-}
-
 void not_configured(struct req *q)
 {
 	struct err err;

@@ -13,8 +13,7 @@ void native_key_revoke(struct req *q);
 void native_version(struct req *q);
 void native_metrics(struct req *q);
 void native_openapi(struct req *q);
-/* What the contract has and we have not: 501, or 503 where it says "not configured". */
-void not_built(struct req *q);
+/* What CreateOS's contract answers with 503 where it is not set up. */
 void not_configured(struct req *q);
 
 /* doc/openapi.json, byte for byte (generated). */

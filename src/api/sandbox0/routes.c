@@ -1,14 +1,6 @@
 /* sandbox0's routes: see api/route.h for the columns. */
 #include "api/sandbox0/sandbox0.h"
 
-static void not_built(struct req *q)
-{
-	struct err err;
-
-	err_set(&err, -ENOSYS, ERR_UNSUPPORTED, "this route of this dialect is not built yet");
-	reply_err(q, &err);
-}
-
 /* clang-format off */
 const struct route sandbox0_routes[] = {
 	{ HTTP_M_OTHER, "/{*}",			AUTH_USER,  BODY_NONE,   0,		 not_built },
