@@ -252,35 +252,30 @@ class Loosen(Policy):
     egress, after = NARROW, WIDE
 
 
-class Pause(Op):
+class Turn(Op):
+    """A change of state, answered before it is done."""
     def act(self, world, box):
-        return world.api.ok("POST", f"{box.path}/pause")
+        return world.api.ok("POST", f"{box.path}/{self.verb}")
 
     def settle(self, world, box):
-        box.wait("paused")
+        box.wait(self.want)
 
     def check(self, world, trial, box, outcome):
         view = world.final(trial, box)
-        if outcome.acked and view["status"] != "paused" and trial.kill != "agent":
-            trial.wrong(f"a pause was accepted, and it is {view['status']}: {reason(view)}")
+        if outcome.acked and view["status"] != self.want and trial.kill != "agent":
+            trial.wrong(f"a {self.verb} was accepted, and it is {view['status']}: {reason(view)}")
         super().check(world, trial, box, outcome)
 
 
-class Resume(Op):
+class Pause(Turn):
+    verb, want = "pause", "paused"
+
+
+class Resume(Turn):
+    verb, want = "resume", "running"
+
     def prepare(self, world):
         return super().prepare(world).pause()
-
-    def act(self, world, box):
-        return world.api.ok("POST", f"{box.path}/resume")
-
-    def settle(self, world, box):
-        box.wait("running")
-
-    def check(self, world, trial, box, outcome):
-        view = world.final(trial, box)
-        if outcome.acked and view["status"] != "running" and trial.kill != "agent":
-            trial.wrong(f"a resume was accepted, and it is {view['status']}: {reason(view)}")
-        super().check(world, trial, box, outcome)
 
 
 class Destroy(Op):

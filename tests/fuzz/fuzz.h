@@ -1,4 +1,4 @@
-/* What every target begins with: its entry, and a check that ends the run. */
+/* What every target begins with: its entry, and checks that end the run. */
 #pragma once
 #include "base/base.h"
 
@@ -9,3 +9,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 		if (!(c))                                                                          \
 			abort();                                                                   \
 	} while (0)
+
+/* The same, saying what was violated. */
+static inline void must(bool held, const char *what)
+{
+	if (held)
+		return;
+	fprintf(stderr, "violated: %s\n", what);
+	abort();
+}

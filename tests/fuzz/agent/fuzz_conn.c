@@ -6,21 +6,9 @@
  */
 #include "../fuzz.h"
 #include "agent/conn.c"
+#include "loop.h"
 
-char scratch[FRAME_MAX];
 static unsigned int started, frames;
-
-int watch_set(struct watch *w, uint32_t events)
-{
-	w->events = events;
-	return 0;
-}
-
-void watch_close(struct watch *w)
-{
-	close(w->fd);
-	w->fd = -EBADF;
-}
 
 void timer_set(struct timer *t, unsigned int ms, void (*fn)(struct timer *t))
 {

@@ -5,22 +5,10 @@
  */
 #include "../fuzz.h"
 #include "agent/self.c"
+#include "loop.h"
 
-char scratch[FRAME_MAX];
 static struct conn gateway;
 static unsigned int signals;
-
-int watch_set(struct watch *w, uint32_t events)
-{
-	w->events = events;
-	return 0;
-}
-
-void watch_close(struct watch *w)
-{
-	close(w->fd);
-	w->fd = -EBADF;
-}
 
 void timer_set(struct timer *t, unsigned int ms, void (*fn)(struct timer *t))
 {

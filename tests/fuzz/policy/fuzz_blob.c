@@ -3,18 +3,9 @@
  * compiles to what the reference evaluator says at the edges of its own conditions.
  */
 #include "../../unit/policy/model.h"
+#include "../fuzz.h"
 
 #define RULES_ENOUGH 12 /* beyond that, reading by the book takes too long to fuzz */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool held, const char *what)
-{
-	if (held)
-		return;
-	fprintf(stderr, "violated: %s\n", what);
-	abort();
-}
 
 static void same_at(const struct policy *p, const struct policy_image *img, struct ip addr,
 	uint16_t port)

@@ -3,16 +3,7 @@
  * floor as a whole, and compiles; what is refused has a sentence that names the rule.
  */
 #include "policy/createos.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool held, const char *what)
-{
-	if (held)
-		return;
-	fprintf(stderr, "violated: %s\n", what);
-	abort();
-}
+#include "../fuzz.h"
 
 static void check(const struct policy *p, const struct policy_floor *floor)
 {

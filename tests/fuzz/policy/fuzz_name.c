@@ -1,15 +1,6 @@
 /* name_from() and name_pattern_from(): what is accepted is canonical, and stays as it is. */
 #include "policy/name.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool held, const char *what)
-{
-	if (held)
-		return;
-	fprintf(stderr, "violated: %s\n", what);
-	abort();
-}
+#include "../fuzz.h"
 
 static void check_name(const struct name *name, struct str text)
 {

@@ -7,10 +7,9 @@
  */
 #include <netinet/in.h>
 #include "policy/opensandbox.h"
+#include "../fuzz.h"
 
 #define LINES_MAX 64
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct input {
 	struct opensandbox_rule rules[LINES_MAX];
@@ -18,14 +17,6 @@ struct input {
 	size_t n;
 	struct opensandbox_always always;
 };
-
-static void must(bool held, const char *what)
-{
-	if (held)
-		return;
-	fprintf(stderr, "violated: %s\n", what);
-	abort();
-}
 
 static void read_line(struct input *in, struct str line)
 {

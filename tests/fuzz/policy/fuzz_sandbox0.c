@@ -4,18 +4,9 @@
  * What is accepted encodes, compiles and keeps its mode; what is refused names its place.
  */
 #include "policy/sandbox0.h"
+#include "../fuzz.h"
 
 #define LINES_MAX 64
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool held, const char *what)
-{
-	if (held)
-		return;
-	fprintf(stderr, "violated: %s\n", what);
-	abort();
-}
 
 struct shelf {
 	struct str domains[LINES_MAX], cidrs[LINES_MAX];
