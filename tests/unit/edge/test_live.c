@@ -24,7 +24,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include "base/clock.h"
@@ -658,69 +657,6 @@ static void host_resolver_and_restart(void **state)
 	edge_stop();
 }
 
-/* Not a test of speed: prints what a cached answer costs, for who asks. EDGE_BENCH=1 */
-static void cost_of_a_cached_answer(void **state)
-{
-	enum { BATCH = 64, ROUNDS = 4000 };
-	struct rusage before, after;
-	struct sockaddr_storage to;
-	auto_buf struct buf q = BUF_MAX(512);
-	static struct mmsghdr m[BATCH];
-	static struct iovec iov[BATCH];
-	static char in[BATCH][512];
-	struct dns_name name;
-	auto_fd int fd = -EBADF;
-	uint64_t start;
-	double spent;
-	unsigned int answers = 0;
-	socklen_t n;
-
-	if (!getenv("EDGE_BENCH"))
-		skip();
-	edge_start("nameserver 203.0.113.53 53\n");
-	assert_int_equal(api_set(1, 41, "*.test", 443), 0);
-	assert_string_equal(
-		ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0 A=198.51.100.1");
-	fd = sock(ns_box[0], SOCK_DGRAM, "10.60.0.1", 0);
-	n = address("169.254.77.1", 53, &to);
-	assert_int_equal(connect(fd, (struct sockaddr *)&to, n), 0);
-	dns_name_from(STR("h.test"), &name);
-	dns_put_query(&q, 1, &name, DNS_A, false, false);
-	getrusage(RUSAGE_CHILDREN, &before);
-	start = clock_mono_ns();
-	for (int r = 0; r < ROUNDS; r++) {
-		unsigned int got = 0;
-
-		for (int i = 0; i < BATCH; i++) {
-			iov[i] = (struct iovec){ q.p, q.n };
-			m[i].msg_hdr = (struct msghdr){ .msg_iov = &iov[i], .msg_iovlen = 1 };
-		}
-		sendmmsg(fd, m, BATCH, 0);
-		while (got < BATCH) {
-			int k;
-
-			for (int i = 0; i < BATCH; i++) {
-				iov[i] = (struct iovec){ in[i], sizeof(in[i]) };
-				m[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i], .msg_iovlen = 1};
-			}
-			if (!wait_for(fd, 100) ||
-				(k = recvmmsg(fd, m, BATCH, MSG_DONTWAIT, NULL)) <= 0)
-				break;
-			got += (unsigned int)k;
-		}
-		answers += got;
-	}
-	start = clock_mono_ns() - start;
-	edge_stop();
-	getrusage(RUSAGE_CHILDREN, &after);
-	spent = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec +
-			 after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1e6 +
-		(double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec +
-			 after.ru_stime.tv_usec - before.ru_stime.tv_usec);
-	print_message("%u answers, %.2f us CPU each, %.0f per second\n", answers, spent / answers,
-		answers * 1e9 / (double)start);
-}
-
 static int up(void **state)
 {
 	map_pins = map_new(
@@ -749,7 +685,6 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_and_addresses),
 		cmocka_unit_test(host_resolver_and_restart),
-		cmocka_unit_test(cost_of_a_cached_answer),
 	};
 
 	if (argc != 2 || geteuid() != 0 || access("/usr/sbin/knotd", X_OK) < 0) {
