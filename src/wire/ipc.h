@@ -6,7 +6,7 @@
  *   api  -> host   sandboxes and policies, kernel objects            IPC_HOST_*
  *   host -> api    what happened by itself                           IPC_EVENT_*
  *   api  -> edge   who exists, and what each may resolve             IPC_EDGE_*
- *   edge -> api    names that were refused                           IPC_EVENT_DNS
+ *   edge -> api    names that were refused; use of ingress           IPC_EVENT_DNS, _INGRESS_*
  *   edge -> host   sockets that only the host namespace can make     IPC_HOST_UPSTREAM
  *   host -> both   IPC_BOOT_*, IPC_SHUTDOWN
  *
@@ -65,9 +65,14 @@ enum ipc_type {
 	IPC_EDGE_DEL,	       /* struct ipc_edge_retire: the sandbox is gone */
 	IPC_EDGE_SYNCED,       /* after adoption: slots not SET since the connection are unknown */
 	IPC_EDGE_LEARNED,      /* struct ipc_slot -> text lines "address name ttl", for explain */
+	IPC_EDGE_INGRESS = 112, /* struct ipc_edge_ingress (wire/ipc_ingress.h) + its listeners */
+	IPC_EDGE_INGRESS_KEYS,	/* struct ipc_ingress_keys */
 
 	/* edge -> api, sends */
 	IPC_EVENT_DNS = 128,   /* struct ipc_event_dns */
+	IPC_EVENT_INGRESS_SEEN = 144, /* struct ipc_ingress_seen (wire/ipc_ingress.h) */
+	IPC_EVENT_INGRESS_CONN,	      /* struct ipc_ingress_conn + 1 descriptor */
+	IPC_EVENT_INGRESS_WAKE,	      /* struct ipc_ingress_wake, a call */
 
 	/* edge -> host, calls */
 	IPC_HOST_UPSTREAM = 160, /* struct ipc_upstream -> 1 to IPC_FDS_MAX descriptors */
