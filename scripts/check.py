@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """check.py [STAGE...]: everything that CI runs, in stages, and one line at the end.
 
-Each stage writes build/check/<stage>.log, says how long it took and what it counted. A stage that
-fails shows the end of its log; later stages still run unless they need it. Skips are listed with
-their reasons, then failures by name: whoever sees only the end sees what matters. The last line is
-"N passed, N failed, N skipped"; the exit status is 0 only if nothing failed. `--list` names the
-stages. WEIR_BUILD names another build directory than build.
+Two stages run at a time, one that takes processors (builds, sanitizers, emulation) and one that
+mostly waits (for packets, for time-outs, for processes to end); those that compare times run after
+them, alone. Each writes build/check/<stage>.log and closes with one line: what it counted, how long
+it took, and how much of that the processors were busy for it. A stage that fails shows the end of
+its log; others still run unless they need it. Skips are listed with their reasons, then failures by
+name: whoever sees only the end sees what matters. The last line is "N passed, N failed, N skipped";
+the exit status is 0 only if nothing failed. `--list` names the stages. WEIR_BUILD names another
+build directory than build.
 """
 
 import json
@@ -65,11 +68,14 @@ def run(log, *argv, env=None, ok=(0,)):
     """Run argv with its output in the log. Returns the status; Failed if it is not in ok."""
     log.write(f"+ {' '.join(argv)}\n")
     log.flush()
-    done = subprocess.run(argv, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-                          stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
-    if ok and done.returncode not in ok:
-        raise Failed(f"{argv[0]} ended with {done.returncode}")
-    return done.returncode
+    child = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
+                             stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    log.busy_s += used.ru_utime + used.ru_stime
+    if ok and child.returncode not in ok:
+        raise Failed(f"{argv[0]} ended with {child.returncode}")
+    return child.returncode
 
 
 # --- reading results -------------------------------------------------------------------------------
@@ -305,11 +311,91 @@ def stage_coverage(log):
 STAGES = {name[6:]: f for name, f in list(globals().items()) if name.startswith("stage_")}
 NEEDS = {"unit": "gcc", "netlab": "gcc", "product": "gcc", "client": "gcc", "attack": "gcc",
          "flood": "gcc", "scale": "gcc", "soak": "gcc", "kernel61": "gcc", "faults": "clang"}
+BUSY = ("gcc", "unit", "clang", "asan", "kernel61")
+ALONE = ("flood", "scale", "soak", "coverage")
 
 
-def heartbeat(name, done):
-    while not done.wait(SILENCE_S):
-        say(f"  {name}: still running, log in {BUILD}/check/{name}.log")
+class Run:
+    """The wanted stages under way: who may start, what came out. All of it under one lock."""
+
+    def __init__(self, wanted):
+        self.waiting = list(wanted)
+        self.running = {}  # name: when it began
+        self.broken = set()
+        self.total = Count()
+        self.changed = threading.Condition()
+
+    def ready(self, name):
+        need = NEEDS.get(name)
+        return need not in self.waiting and need not in self.running
+
+    def next(self, busy):
+        """The next stage for the lane of busy or of waiting stages, taken; None when none is left.
+        A lane that has none of its own helps the other."""
+        with self.changed:
+            while together := [name for name in self.waiting if name not in ALONE]:
+                mine = [name for name in together if (name in BUSY) == busy] or together
+                for name in filter(self.ready, mine):
+                    self.waiting.remove(name)
+                    self.running[name] = time.monotonic()
+                    return name
+                self.changed.wait()
+        return None
+
+    def ended(self, name, count, why, path, busy_s):
+        with self.changed:
+            took = time.monotonic() - self.running.pop(name)
+            self.total.add(count)
+            say(f"  {name}: {count} in {took:.1f} s, processors {busy_s:.1f} s")
+            if count.failed:
+                self.broken.add(name)
+                print(f"----- {name}: {why or 'failures'}; the end of "
+                      f"{os.path.relpath(path, ROOT)}:")
+                with open(path, errors="replace") as log:
+                    print("".join(log.readlines()[-60:]))
+                print("-----", flush=True)
+            self.changed.notify_all()
+
+    def stage(self, name):
+        path, why, need = os.path.join(LOGS, f"{name}.log"), None, NEEDS.get(name)
+        say(f"{name}: {STAGES[name].__doc__}")
+        with open(path, "w", buffering=1) as log:
+            log.busy_s = 0
+            try:
+                if need in self.broken:
+                    raise Failed(f"not run, {need} failed")
+                count = STAGES[name](log)
+            except Exception as e:  # a stage of which nothing is heard must not look like none
+                count, why = Count(), str(e) if isinstance(e, Failed) else repr(e)
+                count.failures.append(f"{name}: {why}")
+        self.ended(name, count, why, path, log.busy_s)
+
+    def lane(self, busy):
+        while name := self.next(busy):
+            self.stage(name)
+
+    def all(self):
+        lanes = [threading.Thread(target=self.lane, args=(busy,), daemon=True)
+                 for busy in (True, False)]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+        while self.waiting:
+            self.running[name := self.waiting.pop(0)] = time.monotonic()
+            self.stage(name)
+
+
+def heartbeat(run):
+    """Whoever watches sees that a long stage is still there."""
+    said = {}
+    while True:
+        time.sleep(1)
+        now = time.monotonic()
+        for name, began in list(run.running.items()):
+            if now - max(began, said.get(name, 0)) >= SILENCE_S:
+                said[name] = now
+                say(f"  {name}: still running, log in {BUILD}/check/{name}.log")
 
 
 def main():
@@ -326,42 +412,17 @@ def main():
         wanted.insert(0, need)
     os.makedirs(LOGS, exist_ok=True)
 
-    total, broken = Count(), set()
-    for name in wanted:
-        if NEEDS.get(name) in broken:
-            say(f"{name}: not run, {NEEDS[name]} failed")
-            total.failures.append(f"{name}: not run, {NEEDS[name]} failed")
-            broken.add(name)
-            continue
-        say(f"{name}: {STAGES[name].__doc__}")
-        began = time.monotonic()
-        done = threading.Event()
-        threading.Thread(target=heartbeat, args=(name, done), daemon=True).start()
-        path = os.path.join(LOGS, f"{name}.log")
-        why = None
-        with open(path, "w", buffering=1) as log:
-            try:
-                count = STAGES[name](log)
-            except (Failed, OSError, ET.ParseError) as e:
-                count, why = Count(), str(e)
-                count.failures.append(f"{name}: {why}")
-        done.set()
-        total.add(count)
-        say(f"  {name}: {count} in {time.monotonic() - began:.1f} s")
-        if count.failed:
-            broken.add(name)
-            print(f"----- {name}: {why or 'failures'}; the end of {os.path.relpath(path, ROOT)}:")
-            with open(path, errors="replace") as log:
-                print("".join(log.readlines()[-60:]))
-            print("-----", flush=True)
-    for what, names in (("skipped", total.skipped), ("failed", total.failures)):
+    run = Run(wanted)
+    threading.Thread(target=heartbeat, args=(run,), daemon=True).start()
+    run.all()
+    for what, names in (("skipped", run.total.skipped), ("failed", run.total.failures)):
         if names:
             print(f"{what}:")
         for name in names:
             print(f"  {name}")
     say("done")
-    print(total)
-    return 1 if total.failed else 0
+    print(run.total)
+    return 1 if run.total.failed else 0
 
 
 if __name__ == "__main__":

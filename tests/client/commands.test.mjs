@@ -1,11 +1,11 @@
 // Commands: buffered, by the shell, streamed; ports.
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { describe, it } from "node:test";
 import { CreateosSandboxValidationError } from "@nodeops-createos/sandbox";
 import { client, until, variant, withSandbox } from "./kit.mjs";
 
-test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
-  await t.test("buffered: output, arguments verbatim, exit status", async () => {
+describe(`commands, ${variant}`, { concurrency: 4 }, () => {
+  it("buffered: output, arguments verbatim, exit status", async () => {
     await withSandbox({}, async (box) => {
       const args = ["a b", "line\nbreak", "grüße 🐟", "", "$HOME", "'\"\\"];
       const r = await box.runCommand("python3", ["-c",
@@ -21,7 +21,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("what cannot start says so", async () => {
+  it("what cannot start says so", async () => {
     await withSandbox({}, async (box) => {
       const missing = await box.runCommand("no-such-program");
       assert.equal(missing.result.exit_code, 127);
@@ -33,7 +33,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("16 MiB of output, and bytes that are not UTF-8", async () => {
+  it("16 MiB of output, and bytes that are not UTF-8", async () => {
     await withSandbox({}, async (box) => {
       const big = await box.runCommand("sh", ["-c", "head -c 16777216 /dev/zero | tr '\\0' x"]);
       assert.equal(big.result.stdout.length, 16777216);
@@ -42,7 +42,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("sh throws on failure", async () => {
+  it("sh throws on failure", async () => {
     await withSandbox({}, async (box) => {
       const r = await box.sh("set -o pipefail; echo one | cat");
       assert.equal(r.result.stdout, "one\n");
@@ -50,7 +50,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("a background child does not hold the call, and lives on", async () => {
+  it("a background child does not hold the call, and lives on", async () => {
     await withSandbox({}, async (box) => {
       const start = Date.now();
       await box.sh("nohup setsid sleep 300 >/dev/null 2>&1 &");
@@ -62,7 +62,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("streamed: chunks arrive while the command runs", async () => {
+  it("streamed: chunks arrive while the command runs", async () => {
     await withSandbox({}, async (box) => {
       // It waits for a file that is made only after its first chunk was seen here.
       const script = "echo first; until [ -e /tmp/go ]; do sleep 0.05; done; echo second >&2; exit 5";
@@ -76,7 +76,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("streamed: a silent command sends heartbeats", async () => {
+  it("streamed: a silent command sends heartbeats", async () => {
     await withSandbox({}, async (box) => {
       const kinds = [];
       for await (const e of box.streamCommand("sleep", ["6"])) kinds.push(e.type);
@@ -85,7 +85,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("streamed: leaving early kills the command", async () => {
+  it("streamed: leaving early kills the command", async () => {
     await withSandbox({}, async (box) => {
       for await (const e of box.streamCommand("sh", ["-c", "while echo tick; do sleep 0.1; done"])) {
         if (e.type === "stdout") break;
@@ -95,7 +95,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("streamed: what cannot start", async () => {
+  it("streamed: what cannot start", async () => {
     await withSandbox({}, async (box) => {
       const events = [];
       for await (const e of box.streamCommand("no-such-program")) events.push(e);
@@ -104,7 +104,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("waitForPortReady", async () => {
+  it("waitForPortReady", async () => {
     await withSandbox({}, async (box) => {
       await box.sh("(sleep 1; exec python3 -m http.server 8123) >/dev/null 2>&1 &");
       await box.waitForPortReady(8123);
@@ -114,7 +114,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("many at once in one sandbox", async () => {
+  it("many at once in one sandbox", async () => {
     await withSandbox({}, async (box) => {
       const results = await Promise.all(Array.from({ length: 24 }, (_, i) =>
         box.runCommand("sh", ["-c", `sleep 0.2; echo ${i}`])));
@@ -122,7 +122,7 @@ test(`commands, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("an empty command is refused", async () => {
+  it("an empty command is refused", async () => {
     await withSandbox({}, async (box) => {
       await assert.rejects(box.runCommand(""), CreateosSandboxValidationError);
     });

@@ -1,24 +1,24 @@
 // Every error class that the client knows, from the real server where the server can be made to.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import { test } from "node:test";
+import { describe, it } from "node:test";
 import * as sdk from "@nodeops-createos/sandbox";
 import { SHAPE, client, uniqueName, variant, withSandbox } from "./kit.mjs";
 
-test(`errors, ${variant}`, { concurrency: 4 }, async (t) => {
-  await t.test("401: a wrong key", async () => {
+describe(`errors, ${variant}`, { concurrency: 4 }, () => {
+  it("401: a wrong key", async () => {
     const stranger = sdk.createClient({ apiKey: "weir_not_a_key", baseUrl: client.baseUrl });
     await assert.rejects(stranger.whoami(), (e) => e instanceof sdk.CreateosSandboxAuthError &&
       e.statusCode === 401 && Boolean(e.requestId));
   });
 
-  await t.test("404: an unknown sandbox", async () => {
+  it("404: an unknown sandbox", async () => {
     const id = "sb-01jq2m8z6k3v9x4c7b5n1t0hga";
     await assert.rejects(client.getSandbox(id), (e) => e instanceof sdk.CreateosSandboxNotFoundError &&
       e.resourceId === id && e.message.includes("not found"));
   });
 
-  await t.test("400: an unknown shape, a long name, an unknown image", async () => {
+  it("400: an unknown shape, a long name, an unknown image", async () => {
     for (const [request, key] of [[{ shape: "s-9vcpu-9gb" }, "shape"],
       [{ shape: SHAPE, name: "x".repeat(23) }, "name"], [{ shape: SHAPE, rootfs: "nix:1" }, "rootfs"],
       [{ shape: SHAPE, auto_pause_after_seconds: 5 }, "auto_pause_after_seconds"]]) {
@@ -28,7 +28,7 @@ test(`errors, ${variant}`, { concurrency: 4 }, async (t) => {
     }
   });
 
-  await t.test("409: a name that is taken, free again when destroyed", async () => {
+  it("409: a name that is taken, free again when destroyed", async () => {
     const name = uniqueName("twice");
     await withSandbox({ name }, async (box) => {
       await assert.rejects(client.createSandbox({ shape: SHAPE, name }), (e) =>
@@ -39,7 +39,7 @@ test(`errors, ${variant}`, { concurrency: 4 }, async (t) => {
     await withSandbox({ name }, async (box) => assert.equal(box.name, name));
   });
 
-  await t.test("409: the wrong state", async () => {
+  it("409: the wrong state", async () => {
     await withSandbox({}, async (box) => {
       await box.pause();
       await box.waitUntilPaused();
@@ -48,7 +48,7 @@ test(`errors, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("501: what is not built is not pretended", async () => {
+  it("501: what is not built is not pretended", async () => {
     await withSandbox({}, async (box) => {
       await assert.rejects(box.resize(1 << 20, { retry: false }).then(() =>
         client.networks.create({ name: "n" }, { retry: false })), (e) =>
@@ -56,7 +56,7 @@ test(`errors, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("the deadline of a request", async () => {
+  it("the deadline of a request", async () => {
     await withSandbox({}, async (box) => {
       await assert.rejects(box.runCommand("sleep", ["30"], { timeoutMs: 300 }),
         sdk.CreateosSandboxTimeoutError);
@@ -64,7 +64,7 @@ test(`errors, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("nobody there", async () => {
+  it("nobody there", async () => {
     const gone = sdk.createClient({ apiKey: "k", baseUrl: "http://127.0.0.1:9", retry: false });
     await assert.rejects(gone.whoami(), sdk.CreateosSandboxConnectionError);
   });
@@ -73,7 +73,7 @@ test(`errors, ${variant}`, { concurrency: 4 }, async (t) => {
   // so that the form of our errors is proved for each.
   const cases = [[402, "PaymentRequired"], [403, "Permission"], [429, "RateLimit"], [422, "Validation"],
     [500, "Server"], [503, "Server"]];
-  await t.test("the remaining classes", async () => {
+  it("the remaining classes", async () => {
     const server = createServer((q, s) => {
       const status = Number(q.url.split("/").pop()) || 200; // 200: the client's warm-up
       s.writeHead(status, { "content-type": "application/json", "retry-after": "7" });

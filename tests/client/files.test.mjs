@@ -1,14 +1,14 @@
 // Files: empty, odd names, a gibibyte as a stream in both directions.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { test } from "node:test";
+import { describe, it } from "node:test";
 import { CreateosSandboxNotFoundError, CreateosSandboxValidationError } from "@nodeops-createos/sandbox";
-import { client, variant, withSandbox } from "./kit.mjs";
+import { client, hasUndici, variant, withSandbox } from "./kit.mjs";
 
 const text = (buffer) => new TextDecoder().decode(buffer);
 
-test(`files, ${variant}`, { concurrency: 4 }, async (t) => {
-  await t.test("nothing, text, bytes, names", async () => {
+describe(`files, ${variant}`, { concurrency: 4 }, () => {
+  it("nothing, text, bytes, names", async () => {
     await withSandbox({}, async (box) => {
       await box.files.upload("/root/empty", "");
       assert.equal((await box.files.download("/root/empty")).byteLength, 0);
@@ -27,7 +27,7 @@ test(`files, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("overwriting keeps the mode; the size shrinks", async () => {
+  it("overwriting keeps the mode; the size shrinks", async () => {
     await withSandbox({}, async (box) => {
       await box.files.upload("/usr/local/bin/x", "#!/bin/sh\necho long version\n");
       await box.runCommand("chmod", ["755", "/usr/local/bin/x"]);
@@ -36,9 +36,11 @@ test(`files, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("one gibibyte as a stream, there and back", async () => {
+  // The whole gibibyte once: the variants differ in how a stream begins, not in how it goes on.
+  const mib = hasUndici() ? 64 : 1024;
+  it(`${mib} MiB as a stream, there and back`, async () => {
     await withSandbox({ disk_mib: 4096, shape: "s-1vcpu-1gb" }, async (box) => {
-      const total = 1024 * 1024 * 1024;
+      const total = mib * 1024 * 1024;
       const block = Buffer.alloc(1 << 20, "weir");
       const up = createHash("sha256");
       let sent = 0;
@@ -69,7 +71,7 @@ test(`files, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("refusals", async () => {
+  it("refusals", async () => {
     await withSandbox({}, async (box) => {
       await assert.rejects(box.files.download("/no/such/file"), CreateosSandboxNotFoundError);
       await assert.rejects(box.files.upload("relative", "x"), CreateosSandboxValidationError);
@@ -78,7 +80,7 @@ test(`files, ${variant}`, { concurrency: 4 }, async (t) => {
     });
   });
 
-  await t.test("an upload that breaks off leaves the old file", async () => {
+  it("an upload that breaks off leaves the old file", async () => {
     await withSandbox({}, async (box) => {
       await box.files.upload("/root/kept", "old");
       let n = 0;

@@ -1,6 +1,6 @@
 // Pause, resume, falling asleep, and a sandbox that ends itself.
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { describe, it } from "node:test";
 import { CreateosSandboxValidationError } from "@nodeops-createos/sandbox";
 import { client, until, variant, withSandbox } from "./kit.mjs";
 
@@ -21,8 +21,8 @@ async function bringClient(box) {
   await box.files.upload("/root/sdk/package.json", '{"type":"module"}');
 }
 
-test(`lifecycle, ${variant}`, { concurrency: 8 }, async (t) => {
-  await t.test("pause keeps memory, resume goes on", async () => {
+describe(`lifecycle, ${variant}`, { concurrency: 8 }, () => {
+  it("pause keeps memory, resume goes on", async () => {
     await withSandbox({}, async (box) => {
       await box.sh("echo kept >/tmp/file; (while sleep 0.05; do date +%s%N >/tmp/beat; done) >/dev/null 2>&1 &");
       await until("a heartbeat", async () =>
@@ -43,7 +43,7 @@ test(`lifecycle, ${variant}`, { concurrency: 8 }, async (t) => {
     });
   });
 
-  await t.test("auto-pause fires after its idle time, and not before", async () => {
+  it("auto-pause fires after its idle time, and not before", async () => {
     await withSandbox({ auto_pause_after_seconds: 60 }, async (box) => {
       const start = Date.now();
       await assert.rejects(box.setAutoPause(59), CreateosSandboxValidationError);
@@ -63,7 +63,7 @@ test(`lifecycle, ${variant}`, { concurrency: 8 }, async (t) => {
     });
   });
 
-  await t.test("a command that runs keeps it awake", async () => {
+  it("a command that runs keeps it awake", async () => {
     await withSandbox({ auto_pause_after_seconds: 60 }, async (box) => {
       const r = await box.runCommand("sleep", ["70"], { timeoutMs: 90000 });
       assert.equal(r.result.exit_code, 0);
@@ -71,7 +71,7 @@ test(`lifecycle, ${variant}`, { concurrency: 8 }, async (t) => {
     });
   });
 
-  await t.test("selfPause from inside", async () => {
+  it("selfPause from inside", async () => {
     await withSandbox({}, async (box) => {
       await bringClient(box);
       await box.files.upload("/root/self.mjs", SELF("selfPause"));
@@ -84,7 +84,7 @@ test(`lifecycle, ${variant}`, { concurrency: 8 }, async (t) => {
     });
   });
 
-  await t.test("selfDelete from inside", async () => {
+  it("selfDelete from inside", async () => {
     await withSandbox({}, async (box) => {
       await bringClient(box);
       await box.files.upload("/root/self.mjs", SELF("selfDelete"));

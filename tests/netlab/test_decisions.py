@@ -49,33 +49,55 @@ def fill(text, where, family):
     return re.sub(r"\{(\w+)\}", lambda m: where[m.group(1)], text)
 
 
+def asked_at_once(steps):
+    """Neighbouring steps that are to be refused change nothing, so they need not wait for each
+    other's time-outs: lists of steps."""
+    groups = []
+    for step in steps:
+        refused = step.get("expect") in ("deny", "closed") and not {"dns", "name"} & set(step)
+        if refused and groups and groups[-1][0]:
+            groups[-1][1].append(step)
+        else:
+            groups.append((refused, [step]))
+    return [group for _, group in groups]
+
+
+def probe_of(step, family):
+    asked = {k: v for k, v in step.items() if k in ("tcp", "udp", "ping", "name", "dns", "port",
+                                                    "type", "server")}
+    if "dns" not in asked and "ping" not in asked:
+        asked["family"] = family
+    return asked
+
+
+def judge(step, got, box, mode):
+    if "addresses" in step:
+        assert sorted(got.get("addresses", [])) == step["addresses"], (step, got)
+    if "expect" in step:
+        want = step["expect"]
+        if want == "deny" and "ping" not in step:
+            want = {"reject": "refused", "drop": "timeout"}[mode]
+        if want == "closed":
+            want = got["verdict"] if got["verdict"] in ("refused", "timeout") else "refused"
+        assert got["verdict"] == want, (step, got, box.denials()[:5])
+    if "reason" in step:
+        reasons = step["reason"] if isinstance(step["reason"], list) else [step["reason"]]
+        target = step.get("name") or step.get("dns") or step.get("tcp") or step.get("udp") or \
+            step.get("ping")
+        target = target.split("%")[0]
+        end = time.monotonic() + 5
+        while not any(d["reason"] in reasons and target in (d.get("name"), d.get("address"))
+                      for d in box.denials()):
+            assert time.monotonic() < end, (step, got, box.denials())
+            time.sleep(0.02)
+
+
 def run_row(row, family, box, where, mode):
-    for step in row["do"]:
-        step = {k: fill(v, where, family) for k, v in step.items()}
-        asked = {k: v for k, v in step.items() if k in ("tcp", "udp", "ping", "name", "dns",
-                                                         "port", "type", "server")}
-        if "dns" not in asked and "ping" not in asked:
-            asked["family"] = family
-        got = box.probe(asked)
-        if "addresses" in step:
-            assert sorted(got.get("addresses", [])) == step["addresses"], (step, got)
-        if "expect" in step:
-            want = step["expect"]
-            if want == "deny" and "ping" not in step:
-                want = {"reject": "refused", "drop": "timeout"}[mode]
-            if want == "closed":
-                want = got["verdict"] if got["verdict"] in ("refused", "timeout") else "refused"
-            assert got["verdict"] == want, (step, got, box.denials()[:5])
-        if "reason" in step:
-            reasons = step["reason"] if isinstance(step["reason"], list) else [step["reason"]]
-            target = step.get("name") or step.get("dns") or step.get("tcp") or step.get("udp") or \
-                step.get("ping")
-            target = target.split("%")[0]
-            end = time.monotonic() + 5
-            while not any(d["reason"] in reasons and target in (d.get("name"), d.get("address"))
-                          for d in box.denials()):
-                assert time.monotonic() < end, (step, got, box.denials())
-                time.sleep(0.02)
+    steps = [{k: fill(v, where, family) for k, v in step.items()} for step in row["do"]]
+    for group in asked_at_once(steps):
+        results = box.probe(*[probe_of(step, family) for step in group])
+        for step, got in zip(group, results if len(group) > 1 else [results]):
+            judge(step, got, box, mode)
 
 
 @pytest.mark.parametrize("row, family", CASES)
