@@ -253,6 +253,8 @@ static void packet_in(struct chan *c)
 		} else {
 			chan_fail(c, -EPROTO); /* an answer to a question nobody asked */
 		}
+	} else if (p->head.kind == CHAN_CALL && p->head.type == IPC_ALIVE) {
+		chan_reply(c, m.serial, 0, NULL, 0, NULL, 0);
 	} else {
 		c->on_msg(c, &m, c->arg);
 	}

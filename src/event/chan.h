@@ -7,6 +7,8 @@
  * as payload when the other side has a sentence to say. Sends never block: a full
  * socket queues up to CHAN_QUEUE_MAX messages, then the peer counts as dead.
  *
+ * The call IPC_ALIVE is answered here, without asking the owner: who answers has a loop that turns.
+ *
  * Descriptors that arrive belong to the receiver of the callback; those it does not
  * take with chan_take_fd() are closed when the callback returns. Descriptors given
  * to a send are duplicated by the kernel; the caller keeps its own.

@@ -3,8 +3,10 @@
  *
  * A role is in one of three states: running (child and channel), pausing (timer), or ended for good
  * (the daemon stops). The channel may close before the process has ended, or after: only the
- * process's end starts it again, and a closed channel gets a process killed that lingers.
+ * process's end starts it again, and a closed channel gets a process killed that lingers. One that
+ * neither ends nor answers is found by watch.h and killed: its end starts it again too.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -16,8 +18,10 @@
 #include "sandbox/broker.h"
 #include "sandbox/child.h"
 #include "sandbox/daemon.h"
+#include "sandbox/notify.h"
 #include "sandbox/roles.h"
 #include "sandbox/spawn.h"
+#include "sandbox/watch.h"
 
 #define PAUSE_MIN_MS  50
 #define PAUSE_MAX_MS  5000
@@ -29,6 +33,7 @@ struct role {
 	struct role_peer peer; /* peer.chan: NULL while there is none */
 	struct child *child;
 	bool dropped;
+	struct watch watch;
 	uv_timer_t pause;
 	uint64_t started;
 	uint64_t pause_ms;
@@ -39,7 +44,9 @@ struct roles {
 	unsigned int n; /* role[0] is the api, then the workers */
 	bool stopping;
 	uint32_t lives;
-	uv_timer_t limit;
+	uv_timer_t limit, beat;
+	uint64_t last_beat;
+	int manager; /* notify.h */
 	unsigned int open_handles;
 	/* Ends of channels between api and worker that their role has not been given yet. */
 	int for_api[DAEMON_WORKERS_MAX], for_edge[DAEMON_WORKERS_MAX];
@@ -209,6 +216,77 @@ static void on_close(struct chan *c, int err, void *arg)
 		child_kill(x->child, SIGKILL);
 }
 
+/* --- is it alive? --- */
+
+static void on_alive(struct chan_msg *m, void *arg)
+{
+	struct role *x = arg;
+
+	if (m->status == 0) /* not the end of the channel */
+		watch_answer(&x->watch);
+}
+
+/* 'R', 'S', 'D', 'T' …; '?' if it cannot be told. */
+static char state_of(pid_t pid)
+{
+	auto_buf struct buf b = BUF_MAX(1024);
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (file_read(AT_FDCWD, path, &b) < 0)
+		return '?';
+	for (size_t i = b.n; i-- > 2;)
+		if (b.p[i - 2] == ')')
+			return b.p[i];
+	return '?';
+}
+
+static void ask(struct role *x)
+{
+	if (chan_call(x->peer.chan, IPC_ALIVE, NULL, 0, NULL, 0, on_alive, x) == 0)
+		watch_asked(&x->watch);
+}
+
+static void check_on(struct role *x, bool late)
+{
+	char state;
+
+	if (!x->child || !x->peer.chan || x->dropped)
+		return;
+	state = x->watch.asked ? state_of(child_pid(x->child)) : 'S';
+	switch (watch_beat(&x->watch, late || state == 'D')) {
+	case WATCH_WAIT:
+		return;
+	case WATCH_ASK:
+		ask(x);
+		return;
+	case WATCH_STUCK:
+		log_event(LOG_ERROR, "role.stuck",
+			"role=%s worker=%u pid=%d state=%c text=\"has not answered for %u s: killed, "
+			"and started again\"",
+			role_name(x), x->peer.worker, (int)child_pid(x->child), state,
+			watch_limit(&x->watch) * WATCH_BEAT_MS / 1000);
+		x->dropped = true;
+		child_kill(x->child, SIGKILL);
+	}
+}
+
+/* A beat that comes late says that we were held up, by ourselves or by the machine; whoever did not
+ * answer meanwhile may have been held up too. */
+static void on_beat(uv_timer_t *t)
+{
+	struct roles *r = t->data;
+	uint64_t now = clock_mono_ns();
+	bool late = now - r->last_beat > 2 * WATCH_BEAT_MS * NS_PER_MS;
+
+	r->last_beat = now;
+	notify_alive(r->manager);
+	for (unsigned int i = 0; i < r->n; i++)
+		check_on(&r->role[i], late);
+}
+
+/* --- life --- */
+
 static int run_program_of(struct role *x, struct err *err)
 {
 	struct daemon *d = x->in->d;
@@ -244,7 +322,11 @@ static int run_program_of(struct role *x, struct err *err)
 	if (k < 0)
 		return err_sys(err, k, "channel");
 	x->peer.life = ++x->in->lives;
-	return give_boot(x, err);
+	x->watch = (struct watch){ 0 };
+	k = give_boot(x, err);
+	if (k == 0)
+		ask(x);
+	return k;
 }
 
 static void start(struct role *x)
@@ -278,7 +360,8 @@ int roles_start(struct daemon *d, struct roles **ret, struct err *err)
 	r->d = d;
 	r->n = 1 + d->cfg.edge_workers;
 	uv_timer_init(&d->loop, &r->limit);
-	r->limit.data = r;
+	uv_timer_init(&d->loop, &r->beat);
+	r->limit.data = r->beat.data = r;
 	for (unsigned int i = 0; i < DAEMON_WORKERS_MAX; i++)
 		r->for_api[i] = r->for_edge[i] = -EBADF;
 	*ret = r;
@@ -294,6 +377,10 @@ int roles_start(struct daemon *d, struct roles **ret, struct err *err)
 	/* Workers first: names resolve by the time the api role answers. */
 	for (unsigned int i = r->n; i-- > 0;)
 		start(&r->role[i]);
+	r->manager = notify_open();
+	notify_alive(r->manager);
+	r->last_beat = clock_mono_ns();
+	uv_timer_start(&r->beat, on_beat, WATCH_BEAT_MS, WATCH_BEAT_MS);
 	return 0;
 }
 
@@ -310,6 +397,7 @@ void roles_stop(struct roles *r)
 	if (r->stopping)
 		return;
 	r->stopping = true;
+	uv_timer_stop(&r->beat);
 	for (unsigned int i = 0; i < r->n; i++) {
 		struct role *x = &r->role[i];
 
@@ -336,7 +424,7 @@ static void pause_closed(uv_handle_t *h)
 		free(x->in);
 }
 
-static void limit_closed(uv_handle_t *h)
+static void timer_closed(uv_handle_t *h)
 {
 	struct roles *r = h->data;
 
@@ -349,7 +437,7 @@ void roles_free(struct roles *r)
 	if (!r)
 		return;
 	r->stopping = true;
-	r->open_handles = 1 + r->n;
+	r->open_handles = 2 + r->n;
 	for (unsigned int i = 0; i < r->n; i++) {
 		struct role *x = &r->role[i];
 
@@ -360,7 +448,9 @@ void roles_free(struct roles *r)
 		fd_close(r->for_api[i]);
 		fd_close(r->for_edge[i]);
 	}
-	uv_close((uv_handle_t *)&r->limit, limit_closed);
+	fd_close(r->manager);
+	uv_close((uv_handle_t *)&r->limit, timer_closed);
+	uv_close((uv_handle_t *)&r->beat, timer_closed);
 }
 
 struct chan *roles_api(struct roles *r, uint32_t life)

@@ -6,8 +6,9 @@
  *	gain any, killed with us -> exec -> boot descriptors by channel (event/role.h) -> work
  *
  * A role that ends is started again after a pause that doubles from 50 ms to 5 s and is forgotten
- * when the role has lived for ten seconds. Between the api role and each worker runs a channel of
- * theirs; whichever end is new is sent to the other.
+ * when the role has lived for ten seconds; one that stops answering is killed (watch.h). Between
+ * the api role and each worker runs a channel of theirs; whichever end is new is sent to the other.
+ * With the same beat the service manager is told that we ourselves go on (notify.h).
  */
 #pragma once
 #include <uv.h>

@@ -8,7 +8,7 @@
  *   api  -> edge   who exists, and what each may resolve             IPC_EDGE_*
  *   edge -> api    names that were refused; use of ingress           IPC_EVENT_DNS, _INGRESS_*
  *   edge -> host   sockets that only the host namespace can make     IPC_HOST_UPSTREAM
- *   host -> both   IPC_BOOT_*, IPC_SHUTDOWN
+ *   host -> both   IPC_BOOT_*, IPC_SHUTDOWN, IPC_ALIVE
  *
  * Order of a create, which closes L1 (no packet before its policy):
  *   1 api -> host  SPAWN      slot taken, agent up, slot still quarantined
@@ -37,6 +37,7 @@ enum ipc_type {
 	IPC_BOOT_FD,   /* struct ipc_boot_fd + 1 descriptor */
 	IPC_BOOT_DONE, /* struct ipc_boot_done */
 	IPC_SHUTDOWN,  /* finish what is answered soon, then exit */
+	IPC_ALIVE,     /* call without payload; the channel answers it itself (event/chan.h) */
 
 	/* api -> host, all calls */
 	IPC_HOST_LIST = 32,  /* -> struct ipc_sandbox[] in one reply (memfd if many, see ipc_list) */

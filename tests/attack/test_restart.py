@@ -53,7 +53,18 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def daemon():
+def manager(tmp_path_factory):
+    """The service manager's socket, as systemd would hand it to weird."""
+    path = str(tmp_path_factory.mktemp("manager") / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s, pytest.MonkeyPatch.context() as m:
+        s.bind(path)
+        m.setenv("NOTIFY_SOCKET", path)
+        m.setenv("WATCHDOG_USEC", "120000000")
+        yield s
+
+
+@pytest.fixture(scope="module")
+def daemon(manager):
     with kit.Daemon() as d:
         d.api = Api(d.url, d.key)
         yield d
@@ -168,32 +179,99 @@ def test_D17_the_proxy_is_killed(daemon, box, lab):
     lifted(box, lab, ["allowed.test"])
 
 
+def stopped(pid):
+    return kit.read(f"/proc/{pid}/stat").rpartition(")")[2][1:2] == "T"
+
+
 def test_D17_the_proxy_hangs(daemon, box, lab):
-    """Stopped, as by a debugger: names wait, pinned flows live, and no other way out opens."""
+    """Stopped, as by a debugger: names wait, pinned flows live, and no other way out opens. It is
+    found out, and a new one takes its place that knows what was learned."""
     box = box(egress=["allowed.test", "*.wild.test"])
     talk = Talk(box, "allowed.test")
     hammer(box)
     since = lab.now()
-    pid = daemon.role("edge")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        for got in box.probe(*[
-                {"dns": "stuck.wild.test", "type": "A", "server": server, "tcp": tcp, "timeout": 1}
-                for server in (None, "8.8.8.8", lab.resolver4, lab.about["resolver6"])
-                for tcp in (False, True)]):
-            assert got.get("rcode") is None, got
-        talk.goes_on()
-        assert box.tcp(ALLOWED[4], 443) == "allow"
+    ways = [{"dns": "stuck.wild.test", "type": "A", "server": server, "tcp": tcp, "timeout": 0.3}
+            for server in (None, "8.8.8.8", lab.resolver4, lab.about["resolver6"])
+            for tcp in (False, True)]
+    for attempt in range(5):
+        pid = daemon.role("edge")
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: stopped(pid), "it does not stop")
+        # Not by a name: that would be asked for, and wait.
         assert box.tcp("203.0.113.41", 443) == "refused", "an address nobody was told"
-        assert lab.queries(since, name="stuck.wild.test") == []
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    # The control: the same name, once the proxy runs.
+        got = box.probe(*ways)
+        unheard = lab.queries(since, name="stuck.wild.test") == []
+        if daemon.role("edge") == pid and stopped(pid):
+            break  # what was seen was seen while it hung
+    else:
+        pytest.fail("replaced too soon to be looked at, five times")
+    assert [r.get("rcode") for r in got] == [None] * len(ways), got
+    assert unheard
+    talk.goes_on()
+    assert box.tcp(ALLOWED[4], 443) == "allow"
+    until(lambda: daemon.role("edge") not in (None, pid), "nobody noticed", 60)
+    assert "role.stuck role=edge" in log_of(daemon)
+    # The control: the same name, now that a proxy runs.
     until(lambda: box.dns("stuck.wild.test", timeout=0.5).get("rcode") == 0, "still stuck")
     assert lab.queries(since, name="stuck.wild.test")
     assert box.tcp("203.0.113.41", 443) == "allow"
+    # What the old one learned, the new one knows: a new policy keeps the flow, and nobody asks.
+    since = lab.now()
+    box.set_egress(["allowed.test"])
+    talk.goes_on()
+    assert box.tcp(ALLOWED[4], 443) == "allow"
+    assert lab.queries(since, name="allowed.test") == []
     assert nothing_left(lab, since)
     lifted(box, lab, ["allowed.test"])
+
+
+def test_D17_the_api_role_hangs(daemon, box, lab):
+    """Flows and names go on without it; a new one adopts the sandboxes, and commands run again."""
+    box = box(egress=["allowed.test"])
+    talk = Talk(box, "allowed.test")
+    hammer(box)
+    since = lab.now()
+    first, pid = first_process(box), daemon.role("api")
+    edge = daemon.role("edge")
+    # The control: a short stop is nobody's end.
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: stopped(pid), "it does not stop")
+    os.kill(pid, signal.SIGCONT)
+    assert box.sh("echo and on").stdout == "and on\n" and daemon.role("api") == pid
+    os.kill(pid, signal.SIGSTOP)
+    talk.goes_on()
+    until(lambda: daemon.role("api") not in (None, pid), "nobody noticed", 60)
+    back(daemon, "api", pid)
+    assert "role.stuck role=api" in log_of(daemon)
+    assert box.wait("running").sh("echo still here").stdout == "still here\n"
+    assert first_process(box) == first and daemon.role("edge") == edge
+    talk.goes_on()
+    assert box.dns("denied.test")["rcode"] == 3
+    assert nothing_left(lab, since)
+    lifted(box, lab, ["allowed.test"])
+
+
+def test_D17_the_host_role_hangs(daemon, manager):
+    """Whoever started it can see that: it tells of itself every second, and stops telling."""
+    def heard(seconds):
+        manager.settimeout(seconds)
+        try:
+            return manager.recv(64)
+        except (TimeoutError, BlockingIOError):
+            return None
+
+    while heard(0):
+        pass
+    assert heard(10) == b"WATCHDOG=1"
+    os.kill(daemon.process.pid, signal.SIGSTOP)
+    until(lambda: stopped(daemon.process.pid), "it does not stop")
+    while heard(0):
+        pass
+    assert heard(1.5) is None
+    os.kill(daemon.process.pid, signal.SIGCONT)
+    assert heard(10) == b"WATCHDOG=1"
+    for role in ("api", "edge"):
+        assert "NOTIFY_SOCKET" not in kit.read(f"/proc/{daemon.role(role)}/environ")
 
 
 def test_D12_names_outlive_the_proxy(daemon, box, lab):

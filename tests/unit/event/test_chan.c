@@ -426,6 +426,21 @@ static void free_cancels_calls(void **state)
 	assert_int_equal(w.a.closed, 0);
 }
 
+static void alive_is_answered_without_the_owner(void **state)
+{
+	struct world w;
+
+	world_new(&w, false);
+	assert_int_equal(chan_call(w.a.c, IPC_ALIVE, NULL, 0, NULL, 0, on_reply, &w.a), 0);
+	run_until(&w, w.a.replies == 1);
+	assert_int_equal(w.a.status, 0);
+	assert_int_equal(w.b.msgs, 0);
+	/* The control: only the call. */
+	assert_int_equal(chan_send(w.a.c, IPC_ALIVE, NULL, 0, NULL, 0), 0);
+	run_until(&w, w.b.msgs == 1);
+	world_done(&w);
+}
+
 static void limits_of_arguments(void **state)
 {
 	static char big[IPC_MSG_MAX + 1];
@@ -457,6 +472,7 @@ int main(void)
 		cmocka_unit_test(too_many_descriptors),
 		cmocka_unit_test(freed_in_callbacks),
 		cmocka_unit_test(free_cancels_calls),
+		cmocka_unit_test(alive_is_answered_without_the_owner),
 		cmocka_unit_test(limits_of_arguments),
 	};
 
