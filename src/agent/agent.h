@@ -7,15 +7,18 @@
  *
  *	loop.c	  descriptors, timers, children
  *	conn.c	  connections: who may connect, frames in and out, ends
- *	exec.c	  commands; spawn.c is what happens between fork and exec
- *	file.c	  put and get, each in a child of its own, so that a stuck disk stops only itself
+ *	exec.c	  commands that belong to their connection
+ *	proc.c	  processes that outlive it; attach.c their readers, ring.c what is kept for them
+ *	spawn.c	  what happens between fork and exec; drain.c output nobody reads
+ *	file.c	  put and get each in a child of its own, so that a stuck disk stops only itself
  *	tunnel.c  connections to loopback ports
  *	wake.c	  what a sandbox is told when it begins or goes on: name, environment, keys, clock
  *	self.c	  the self-signal endpoint and FIFO, and the watcher that hears them
  *
- * Everything has a bound, and what is over it is refused with a sentence. Output is never stored:
- * a pipe is read only when the frame before it has left, so the kernel's buffers are all there is
- * between a command and whoever reads it, and a stuck reader stops only its own command.
+ * Everything has a bound, and what is over it is refused with a sentence. The output of an exec is
+ * never stored: a pipe is read only when the frame before it has left, so the kernel's buffers are
+ * all there is between a command and whoever reads it, and a stuck reader stops only its own
+ * command. What a process of proc.c writes is kept in a ring.
  */
 #pragma once
 #include <sys/epoll.h>
@@ -32,6 +35,12 @@
 #define LINGER_MS	 5000  /* after the last frame, for the peer to read it */
 #define SILENCE_MS	 2000  /* after a command's end, while others hold its pipes */
 #define KILL_GRACE_MS	 500   /* between TERM and KILL */
+#define PROCS_MAX	 256   /* processes that outlive their connection, ended ones included */
+#define PROC_KEEP_MS	 3600000 /* what is known of an ended one; less when a new one needs room */
+#define PROC_SILENCE_MS	 200   /* as SILENCE_MS; its output is kept on being read */
+#define PROC_KEEP	 (1u << 20) /* output kept of one, unless asked otherwise */
+#define PROC_KEEP_MAX	 (4u << 20)
+#define STDIN_MAX	 (4u << 20) /* input that a process has not taken yet */
 #define RETRY_MS	 100   /* when accepting failed for want of descriptors or memory */
 #define SIGNAL_DELAY_MS	 200   /* from the 202 to the signal: the caller may exit first */
 #define SIGNAL_KEEP_MS	 10000 /* a signal waits that long for a watcher to come back */
@@ -122,12 +131,37 @@ void watch_start(struct conn *c, const union frame_body *m);
 void ping_start(struct conn *c, const union frame_body *m);
 void tunnel_start(struct conn *c, const union frame_body *m);
 
-/* spawn.c: in the child, after fork; fds become 0, 1 and 2. Reports to status and never returns. */
-enum spawn_stage { SPAWN_CWD = 1, SPAWN_EXEC, SPAWN_INTERPRETER, SPAWN_MEMORY };
+void proc_start(struct conn *c, const union frame_body *m);
+void attach_start(struct conn *c, const union frame_body *m);
+void procs_start(struct conn *c, const union frame_body *m);
+void control_start(struct conn *c, const union frame_body *m);
+
+/* --- spawn.c: a new process --- */
+
+struct spawn {
+	const struct frame_list *argv, *env;
+	struct str cwd;
+	int fds[4];	    /* become 0, 1, 2 and, unless negative, 3 */
+	bool tty;	    /* 0 is a terminal, which becomes the session's */
+	uint32_t uid, gid;  /* uid 0: stays root */
+	bool group;	    /* gid counts; else it is the user's own */
+};
+/* Both ends close on exec; ours does not block. */
+int spawn_pipe(int *ours, int *theirs, bool ours_reads);
+/* The pid. *ret_status: closes when exec worked, or carries a struct spawn_failure. */
+int spawn_run(const struct spawn *s, int *ret_status);
+void spawn_done(struct spawn *s); /* closes fds */
+
+enum spawn_stage { SPAWN_CWD = 1, SPAWN_EXEC, SPAWN_INTERPRETER, SPAWN_MEMORY, SPAWN_USER };
 struct spawn_failure {
 	int stage, error;
 };
-_noreturn_ void spawn_child(const union frame_body *m, const int fds[3], int status);
+/* Why it never started: a sentence, and the exit code for it. */
+int spawn_sentence(const struct spawn_failure *f, const char *name, char *text, size_t size);
+const char *spawn_refusal(int error); /* of spawn_run() */
+
+/* drain.c: read it to nowhere from now on. Takes the descriptor. */
+void drain_start(struct watch *from);
 
 /* wake.c: base environment, then the sandbox's, then extra; later values win. NULL: no memory. */
 char **env_build(const struct frame_list *extra);

@@ -14,7 +14,6 @@
  * The struct lives until the connection is done with it (x->conn) and the child is reaped and
  * nothing more is to be killed.
  */
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include "agent/agent.h"
@@ -29,62 +28,6 @@ struct exec {
 	int wait_status;
 	char name[64];
 };
-
-struct drain {
-	struct watch watch;
-	struct drain *next;
-};
-
-static struct drain *drains; /* newest first */
-static unsigned int n_drains;
-
-/* --- output nobody wants any more --- */
-
-static void drain_end(struct drain *d)
-{
-	struct drain **at = &drains;
-
-	while (*at != d)
-		at = &(*at)->next;
-	*at = d->next;
-	n_drains--;
-	watch_close(&d->watch);
-	free(d);
-}
-
-static void on_drain(struct watch *w, uint32_t events)
-{
-	ssize_t k = read(w->fd, scratch, sizeof(scratch));
-
-	if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR))
-		drain_end(container_of(w, struct drain, watch));
-}
-
-static void drain_start(struct watch *from)
-{
-	struct drain *d;
-
-	if (from->fd < 0)
-		return;
-	watch_set(from, 0);
-	d = calloc(1, sizeof(*d));
-	if (!d) {
-		watch_close(from);
-		return;
-	}
-	if (n_drains == DRAINS_MAX) {
-		struct drain *oldest = drains;
-
-		while (oldest->next)
-			oldest = oldest->next;
-		drain_end(oldest);
-	}
-	d->watch = (struct watch){ .fd = take_fd(from->fd), .fn = on_drain };
-	d->next = drains;
-	drains = d;
-	n_drains++;
-	watch_set(&d->watch, EPOLLIN);
-}
 
 /* --- ends --- */
 
@@ -329,34 +272,6 @@ static const struct conn_ops exec_ops = { .frame = on_frame, .drained = on_drain
 
 /* --- start --- */
 
-static void sentence(const struct exec *x, const struct spawn_failure *f, char *text, size_t size,
-	int *code)
-{
-	const char *why = strerror(f->error);
-
-	*code = 126;
-	switch (f->stage) {
-	case SPAWN_CWD:
-		snprintf(text, size, "cannot enter the working directory: %s", why);
-		break;
-	case SPAWN_INTERPRETER:
-		snprintf(text, size, "%s: its interpreter or loader is missing", x->name);
-		*code = 127;
-		break;
-	case SPAWN_EXEC:
-		if (f->error == ENOENT || f->error == ENOTDIR) {
-			snprintf(text, size, "%s: not found", x->name);
-			*code = 127;
-		} else {
-			snprintf(text, size, "%s: cannot be executed: %s", x->name, why);
-		}
-		break;
-	default:
-		snprintf(text, size, "cannot start the command: %s", why);
-		break;
-	}
-}
-
 static void on_status(struct watch *w, uint32_t events)
 {
 	struct exec *x = container_of(w, struct exec, status);
@@ -369,7 +284,7 @@ static void on_status(struct watch *w, uint32_t events)
 		return;
 	watch_close(w);
 	if (k == sizeof(f)) {
-		sentence(x, &f, text, sizeof(text), &code);
+		code = spawn_sentence(&f, x->name, text, sizeof(text));
 		say_exit(x, code, 0, text);
 		exec_settle(x);
 		return;
@@ -381,75 +296,39 @@ static void on_status(struct watch *w, uint32_t events)
 	check_end(x);
 }
 
-static const char *fork_sentence(int error)
-{
-	if (error == EAGAIN)
-		return "cannot start a process: the sandbox's limit of processes is reached";
-	if (error == EMFILE || error == ENFILE)
-		return "cannot start a process: too many descriptors are open";
-	return "cannot start a process: out of memory";
-}
-
-static int pipes_open(struct exec *x, int child[3], int *status)
-{
-	int p[4][2];
-
-	for (int i = 0; i < 4; i++)
-		if (pipe2(p[i], O_CLOEXEC) < 0) {
-			int r = -errno;
-
-			while (i-- > 0) {
-				close(p[i][0]);
-				close(p[i][1]);
-			}
-			return r;
-		}
-	x->in = (struct watch){ .fd = p[0][1], .fn = on_stdin_room };
-	x->out[0] = (struct watch){ .fd = p[1][0], .fn = on_stdout };
-	x->out[1] = (struct watch){ .fd = p[2][0], .fn = on_stderr };
-	x->status = (struct watch){ .fd = p[3][0], .fn = on_status };
-	child[0] = p[0][0];
-	child[1] = p[1][1];
-	child[2] = p[2][1];
-	*status = p[3][1];
-	fcntl(x->in.fd, F_SETFL, O_NONBLOCK);
-	fcntl(x->out[0].fd, F_SETFL, O_NONBLOCK);
-	fcntl(x->out[1].fd, F_SETFL, O_NONBLOCK);
-	fcntl(x->status.fd, F_SETFL, O_NONBLOCK);
-	return 0;
-}
-
 static int exec_fork(struct exec *x, const union frame_body *m)
 {
-	int fds[3] = { -1, -1, -1 }, status = -1, r = pipes_open(x, fds, &status);
-	pid_t pid;
+	struct spawn spawn = { .argv = &m->exec.argv, .env = &m->exec.env, .cwd = m->exec.cwd,
+		.fds = { -EBADF, -EBADF, -EBADF, -EBADF } };
+	int fds[3] = { -EBADF, -EBADF, -EBADF }, r = 0;
 
-	if (r < 0)
-		return r;
+	x->in = (struct watch){ .fd = -EBADF, .fn = on_stdin_room };
+	x->out[0] = (struct watch){ .fd = -EBADF, .fn = on_stdout };
+	x->out[1] = (struct watch){ .fd = -EBADF, .fn = on_stderr };
+	x->status = (struct watch){ .fd = -EBADF, .fn = on_status };
+	for (int i = 0; r == 0 && i < 3; i++)
+		r = spawn_pipe(&fds[i], &spawn.fds[i], i > 0);
 	FAULT("agent.exec.asked");
-	pid = fork();
-	if (pid == 0)
-		spawn_child(m, fds, status);
+	r = r < 0 ? r : spawn_run(&spawn, &x->status.fd);
+	spawn_done(&spawn);
+	x->in.fd = fds[0];
+	x->out[0].fd = fds[1];
+	x->out[1].fd = fds[2];
 	FAULT("agent.exec.forked");
-	r = pid < 0 ? -errno : 0;
-	for (int i = 0; i < 3; i++)
-		close(fds[i]);
-	close(status);
 	if (r < 0) {
 		watch_close(&x->in);
 		watch_close(&x->out[0]);
 		watch_close(&x->out[1]);
-		watch_close(&x->status);
 		return r;
 	}
-	child_add(&x->child, pid, on_child);
+	child_add(&x->child, r, on_child);
 	return 0;
 }
 
 /* Refused before there was a process. */
 static void refuse(struct conn *c, int error)
 {
-	union frame_body m = { .exit = { .code = 126, .error = str_c(fork_sentence(error)) } };
+	union frame_body m = { .exit = { .code = 126, .error = str_c(spawn_refusal(error)) } };
 
 	conn_send(c, FRAME_EXIT, &m);
 	conn_finish(c);

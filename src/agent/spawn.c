@@ -1,15 +1,23 @@
 /*
- * Between fork and exec. The child gets a session and process group of its own, its three pipes,
- * no other descriptor, default signals, umask 022, its directory and its environment; then
- * argv[0] is looked up in the PATH of that environment. No shell stands in between.
+ * A new process. Between fork and exec the child gets a session and process group of its own (and
+ * its terminal, if it has one), its three descriptors and perhaps a fourth, no other, default
+ * signals, umask 022, its user, its directory and its environment; then argv[0] is looked up in the
+ * PATH of that environment. No shell stands in between.
  *
- * What goes wrong is written to `status`, which closes by itself when exec succeeds.
+ * What goes wrong is written to the status pipe, which closes by itself when exec succeeds.
  */
 #include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <linux/close_range.h>
 #include "agent/agent.h"
+
+#define GROUPS_MAX 64
+
+/* --- in the child --- */
 
 _noreturn_ static void fail(int status, int stage, int error)
 {
@@ -84,20 +92,119 @@ static int exec_in_path(char **argv, char **env, int status)
 	return error;
 }
 
-void spawn_child(const union frame_body *m, const int fds[3], int status)
+/* The groups that the sandbox's own files give the user; one that they do not know has the group
+ * of its own number. */
+static void become(const struct spawn *s, int status)
 {
-	char **argv = strings(&m->exec.argv), **env = env_build(&m->exec.env);
+	const struct passwd *pw = s->uid ? getpwuid(s->uid) : NULL;
+	gid_t gid = s->group ? s->gid : pw ? pw->pw_gid : s->uid, groups[GROUPS_MAX] = { gid };
+	int n = GROUPS_MAX;
+
+	if (!s->uid && !s->group)
+		return;
+	if (!pw || getgrouplist(pw->pw_name, gid, groups, &n) < 0)
+		n = 1;
+	if (setgroups((size_t)n, groups) < 0 || setgid(gid) < 0 || setuid(s->uid) < 0)
+		fail(status, SPAWN_USER, errno);
+}
+
+_noreturn_ static void child(const struct spawn *s, int status)
+{
+	char **argv = strings(s->argv), **env = env_build(s->env);
+	int keep = s->fds[3] < 0 ? 3 : 4;
 
 	setsid();
 	signals_reset();
 	umask(022);
-	for (int i = 0; i < 3; i++)
-		if (dup2(fds[i], i) < 0)
+	if (s->tty && ioctl(s->fds[0], TIOCSCTTY, 0) < 0)
+		fail(status, SPAWN_MEMORY, errno);
+	/* All of them are above 3: 0 to 2 are /dev/null, and 3 is what the agent opened first. */
+	for (int i = 0; i < keep; i++)
+		if (dup2(s->fds[i], i) < 0)
 			fail(status, SPAWN_MEMORY, errno);
 	/* Ours all close on exec; this is for what the agent itself was started with. */
-	syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
+	syscall(SYS_close_range, keep, ~0u, CLOSE_RANGE_CLOEXEC);
 	if (!argv || !env)
 		fail(status, SPAWN_MEMORY, ENOMEM);
-	enter(m->exec.cwd, status);
+	become(s, status);
+	enter(s->cwd, status);
 	fail(status, SPAWN_EXEC, exec_in_path(argv, env, status));
+}
+
+/* --- in the agent --- */
+
+int spawn_pipe(int *ours, int *theirs, bool ours_reads)
+{
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -errno;
+	*ours = p[!ours_reads];
+	*theirs = p[ours_reads];
+	fcntl(*ours, F_SETFL, O_NONBLOCK);
+	return 0;
+}
+
+int spawn_run(const struct spawn *s, int *ret_status)
+{
+	int ours, theirs, r = spawn_pipe(&ours, &theirs, true);
+	pid_t pid;
+
+	if (r < 0)
+		return r;
+	pid = fork();
+	if (pid == 0)
+		child(s, theirs);
+	r = pid < 0 ? -errno : pid;
+	close(theirs);
+	if (r < 0)
+		close(ours);
+	else
+		*ret_status = ours;
+	return r;
+}
+
+void spawn_done(struct spawn *s)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(s->fds); i++)
+		if (s->fds[i] >= 0)
+			close(take_fd(s->fds[i]));
+}
+
+const char *spawn_refusal(int error)
+{
+	if (error == EAGAIN)
+		return "cannot start a process: the sandbox's limit of processes is reached";
+	if (error == EMFILE || error == ENFILE)
+		return "cannot start a process: too many descriptors are open";
+	if (error == ENOMEM)
+		return "cannot start a process: out of memory";
+	return "cannot start a process: the sandbox has no terminals";
+}
+
+int spawn_sentence(const struct spawn_failure *f, const char *name, char *text, size_t size)
+{
+	const char *why = strerror(f->error);
+
+	switch (f->stage) {
+	case SPAWN_CWD:
+		snprintf(text, size, "cannot enter the working directory: %s", why);
+		return 126;
+	case SPAWN_USER:
+		snprintf(text, size, "cannot become the user: %s", why);
+		return 126;
+	case SPAWN_INTERPRETER:
+		snprintf(text, size, "%s: its interpreter or loader is missing", name);
+		return 127;
+	case SPAWN_EXEC:
+		if (f->error != ENOENT && f->error != ENOTDIR) {
+			snprintf(text, size, "%s: cannot be executed: %s", name, why);
+			return 126;
+		}
+		snprintf(text, size, "%s: not found", name);
+		return 127;
+	default:
+		snprintf(text, size, "cannot start the command: %s", why);
+		return 126;
+	}
 }

@@ -18,14 +18,20 @@ struct field {
 #define ENTRY_MAX  FRAME_REQUEST_MAX
 
 /* The tag of a field is its position in its row, from 1. */
-static const struct field fields[][8] = {
+#define FIELDS_MAX 15u /* of one message */
+static const struct field fields[][FIELDS_MAX + 1] = {
 	[FRAME_EXEC] = { { LIST, AT(exec.argv), true, 0, ENTRY_MAX },
 		{ ENVS, AT(exec.env), false, 2, ENTRY_MAX },
 		{ PATH, AT(exec.cwd), false, 1, FRAME_PATH_MAX },
 		{ U32, AT(exec.flags), false, 1, FRAME_EXEC_KILL } },
 	[FRAME_PUT] = { { PATH, AT(put.path), true, 1, FRAME_PATH_MAX },
-		{ U32, AT(put.mode), false, 1, 07777 } },
-	[FRAME_GET] = { { PATH, AT(get.path), true, 1, FRAME_PATH_MAX } },
+		{ U32, AT(put.mode), false, 1, 07777 },
+		{ TEXT, AT(put.owner), false, 1, FRAME_OWNER_MAX },
+		{ TEXT, AT(put.group), false, 1, FRAME_OWNER_MAX },
+		{ U32, AT(put.exact), false, 1, 1 } },
+	[FRAME_GET] = { { PATH, AT(get.path), true, 1, FRAME_PATH_MAX },
+		{ U64, AT(get.offset), false, 1, INT64_MAX },
+		{ U64, AT(get.length), false, 1, INT64_MAX } },
 	[FRAME_WAKE] = { { TEXT, AT(wake.hostname), false, 1, FRAME_NAME_MAX },
 		{ BYTES, AT(wake.ip4), false, 4, 4 },
 		{ BYTES, AT(wake.ip6), false, 16, 16 },
@@ -34,28 +40,96 @@ static const struct field fields[][8] = {
 		{ ENVS, AT(wake.env), false, 2, ENTRY_MAX },
 		{ LIST, AT(wake.ssh_keys), false, 1, ENTRY_MAX } },
 	[FRAME_CONNECT] = { { U32, AT(connect.port), true, 1, UINT16_MAX } },
+	[FRAME_START] = { { LIST, AT(start.argv), true, 0, ENTRY_MAX },
+		{ ENVS, AT(start.env), false, 2, ENTRY_MAX },
+		{ PATH, AT(start.cwd), false, 1, FRAME_PATH_MAX },
+		{ U32, AT(start.flags), false, 1, FRAME_START_FLAGS },
+		{ TEXT, AT(start.id), true, 1, FRAME_ID_MAX },
+		{ TEXT, AT(start.label), false, 1, FRAME_ID_MAX },
+		{ TEXT, AT(start.note), false, 1, FRAME_NOTE_MAX },
+		{ U32, AT(start.size), false, 1, UINT32_MAX },
+		{ U32, AT(start.timeout_ms), false, 1, UINT32_MAX },
+		{ U32, AT(start.idle_ms), false, 1, UINT32_MAX },
+		{ U32, AT(start.keep), false, 1, UINT32_MAX },
+		{ U32, AT(start.uid), false, 1, INT32_MAX },
+		{ U32, AT(start.gid), false, 1, INT32_MAX } },
+	[FRAME_ATTACH] = { { TEXT, AT(attach.id), true, 1, FRAME_ID_MAX },
+		{ U64, AT(attach.from), false, 1, INT64_MAX },
+		{ U32, AT(attach.flags), false, 1, FRAME_ATTACH_FLAGS },
+		{ BYTES, AT(attach.input), false, 1, FRAME_REQUEST_MAX } },
+	[FRAME_PROCS] = { { TEXT, AT(procs.label), false, 1, FRAME_ID_MAX },
+		{ TEXT, AT(procs.id), false, 1, FRAME_ID_MAX } },
+	[FRAME_CONTROL] = { { TEXT, AT(control.id), true, 1, FRAME_ID_MAX },
+		{ U32, AT(control.flags), false, 1, FRAME_CONTROL_FLAGS },
+		{ U32, AT(control.signal), false, 1, 64 },
+		{ U32, AT(control.size), false, 1, UINT32_MAX },
+		{ U32, AT(control.grace_ms), false, 1, UINT32_MAX } },
+	[FRAME_TREE] = { { U32, AT(tree.op), true, FRAME_TREE_STAT, FRAME_TREE_REPLACE },
+		{ PATH, AT(tree.path), true, 1, FRAME_PATH_MAX },
+		{ PATH, AT(tree.target), false, 1, FRAME_PATH_MAX },
+		{ TEXT, AT(tree.pattern), false, 1, FRAME_PATH_MAX },
+		{ BYTES, AT(tree.old), false, 1, FRAME_REQUEST_MAX },
+		{ BYTES, AT(tree.new), false, 1, FRAME_REQUEST_MAX },
+		{ U32, AT(tree.depth), false, 1, UINT16_MAX },
+		{ U32, AT(tree.mode), false, 1, 07777 },
+		{ U32, AT(tree.flags), false, 1, FRAME_TREE_FLAGS },
+		{ TEXT, AT(tree.owner), false, 1, FRAME_OWNER_MAX },
+		{ TEXT, AT(tree.group), false, 1, FRAME_OWNER_MAX } },
 	[FRAME_STARTED] = { { U32, AT(started.pid), true, 1, INT32_MAX } },
 	[FRAME_EXIT] = { { U32, AT(exit.code), true, 0, 255 },
 		{ U32, AT(exit.signal), false, 1, 64 },
 		{ TEXT, AT(exit.error), false, 1, FRAME_SENTENCE_MAX } },
 	[FRAME_OK] = { { U64, AT(ok.bytes), false, 1, INT64_MAX },
-		{ U32, AT(ok.mode), false, 1, 07777 } },
+		{ U32, AT(ok.mode), false, 1, 07777 },
+		{ U64, AT(ok.size), false, 1, INT64_MAX } },
 	[FRAME_ERROR] = { { U32, AT(error.code), true, 1, 4095 },
 		{ TEXT, AT(error.text), true, 1, FRAME_SENTENCE_MAX } },
 	[FRAME_SIGNAL] = { { U32, AT(signal.kind), true, FRAME_SIGNAL_PAUSE, FRAME_SIGNAL_DELETE },
 		{ TEXT, AT(signal.reason), false, 1, FRAME_REASON_MAX } },
 	[FRAME_KILL] = { { U32, AT(kill.signal), true, 1, 64 } },
+	[FRAME_SEEK] = { { U64, AT(seek.offset), false, 1, INT64_MAX } },
+	[FRAME_PROC] = { { TEXT, AT(proc.id), true, 1, FRAME_ID_MAX },
+		{ TEXT, AT(proc.label), false, 1, FRAME_ID_MAX },
+		{ TEXT, AT(proc.note), false, 1, FRAME_NOTE_MAX },
+		{ U32, AT(proc.flags), false, 1, FRAME_PROC_FLAGS },
+		{ U32, AT(proc.pid), false, 1, INT32_MAX },
+		{ U32, AT(proc.size), false, 1, UINT32_MAX },
+		{ U64, AT(proc.started_ms), false, 1, INT64_MAX },
+		{ U64, AT(proc.ended_ms), false, 1, INT64_MAX },
+		{ U32, AT(proc.code), false, 1, 255 },
+		{ U32, AT(proc.signal), false, 1, 64 },
+		{ TEXT, AT(proc.error), false, 1, FRAME_SENTENCE_MAX },
+		{ U64, AT(proc.oldest), false, 1, INT64_MAX },
+		{ U64, AT(proc.newest), false, 1, INT64_MAX } },
+	[FRAME_RESIZE] = { { U32, AT(resize.size), true, 1, UINT32_MAX } },
+	[FRAME_ENTRY] = { { PATH, AT(entry.path), true, 1, FRAME_PATH_MAX },
+		{ U32, AT(entry.kind), true, FRAME_FILE, FRAME_OTHER },
+		{ U32, AT(entry.mode), false, 1, 07777 },
+		{ U64, AT(entry.bytes), false, 1, INT64_MAX },
+		{ U64, AT(entry.modified_ns), false, 1, INT64_MAX },
+		{ U64, AT(entry.created_ns), false, 1, INT64_MAX },
+		{ TEXT, AT(entry.owner), false, 1, FRAME_OWNER_MAX },
+		{ TEXT, AT(entry.group), false, 1, FRAME_OWNER_MAX },
+		{ TEXT, AT(entry.target), false, 1, FRAME_PATH_MAX } },
 };
 
 static bool type_known(uint8_t type)
 {
-	return (type >= FRAME_EXEC && type <= FRAME_CONNECT) ||
-		(type >= FRAME_DATA && type <= FRAME_KILL);
+	return (type >= FRAME_EXEC && type <= FRAME_TREE) ||
+		(type >= FRAME_DATA && type <= FRAME_ENTRY);
 }
 
 static bool type_raw(uint8_t type)
 {
-	return type == FRAME_DATA || type == FRAME_STDOUT || type == FRAME_STDERR;
+	return type == FRAME_DATA || type == FRAME_STDOUT || type == FRAME_STDERR ||
+		type == FRAME_SIDE;
+}
+
+/* Messages that may be longer than a frame. */
+static bool type_long(uint8_t type)
+{
+	return type == FRAME_EXEC || type == FRAME_WAKE || type == FRAME_START ||
+		type == FRAME_ATTACH || type == FRAME_TREE;
 }
 
 static bool type_empty(uint8_t type)
@@ -68,7 +142,7 @@ static bool frame_ok(uint8_t type, uint8_t flags, size_t length)
 	if (!type_known(type) || length > FRAME_MAX)
 		return false;
 	if (flags == FRAME_MORE)
-		return (type == FRAME_EXEC || type == FRAME_WAKE) && length == FRAME_MAX;
+		return type_long(type) && length == FRAME_MAX;
 	if (flags || (type_empty(type) && length) || (type_raw(type) && !length))
 		return false;
 	return true;
@@ -289,7 +363,7 @@ static int fields_decode(const struct field *row, struct rd *rd, union frame_bod
 		const struct field *f;
 
 		tag = head >> 24;
-		if (rd_failed(rd) || (head & 0xffffff) || !tag || tag > 7 || !row[tag - 1].kind)
+		if (rd_failed(rd) || (head & 0xffffff) || !tag || tag > FIELDS_MAX || !row[tag - 1].kind)
 			return -EBADMSG;
 		f = &row[tag - 1];
 		if (tag < last || (tag == last && !field_repeats(f)))

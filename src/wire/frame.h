@@ -23,6 +23,9 @@
 #define FRAME_REASON_MAX   512u	      /* 128 characters of UTF-8 */
 #define FRAME_SENTENCE_MAX 400u
 #define FRAME_ENTROPY_MAX  256u
+#define FRAME_ID_MAX	   63u	      /* of a process; also its label */
+#define FRAME_NOTE_MAX	   8192u      /* what whoever starts a process wants to be told of it later */
+#define FRAME_OWNER_MAX	   255u	      /* name or number of a user or group */
 
 enum frame_type {
 	/* first frame, from the api role */
@@ -33,6 +36,11 @@ enum frame_type {
 	FRAME_WATCH,	/* stays open: SIGNAL frames come back */
 	FRAME_PING,
 	FRAME_CONNECT,	/* port on loopback; then DATA both ways, END half-closes */
+	FRAME_START,	/* a process that outlives its connection; may go on as ATTACH does */
+	FRAME_ATTACH,	/* read a process's output from an offset, write its input */
+	FRAME_PROCS,	/* tell of processes: PROC frames, then END */
+	FRAME_CONTROL,	/* signal, resize, close stdin, forget */
+	FRAME_TREE,	/* look at and change names in the file system */
 	/* during an operation */
 	FRAME_DATA = 32, /* stdin, file content, tunnel bytes */
 	FRAME_END,	 /* end of DATA from this side */
@@ -44,6 +52,11 @@ enum frame_type {
 	FRAME_ERROR,	 /* last frame: errno and a sentence */
 	FRAME_SIGNAL,	 /* watch: kind (pause, delete), reason */
 	FRAME_KILL,	 /* exec: signal number to the process group */
+	FRAME_SIDE,	 /* attach: what the process wrote to its descriptor 3 */
+	FRAME_SEEK,	 /* attach: the offset of the next byte of output */
+	FRAME_PROC,	 /* procs, control: one process */
+	FRAME_RESIZE,	 /* attach: size of the terminal */
+	FRAME_ENTRY,	 /* tree: one name */
 };
 
 struct frame {
@@ -60,7 +73,7 @@ void frame_header(uint8_t raw[FRAME_HEADER], uint8_t type, uint8_t flags, uint32
 int frame_next(struct str *in, struct frame *ret);
 
 /*
- * Messages. DATA, STDOUT and STDERR carry raw bytes (never none), END, PING and WATCH nothing; the
+ * Messages. DATA, STDOUT, STDERR and SIDE carry raw bytes (never none), END, PING and WATCH nothing; the
  * body of every other type is a list of fields: tag u8, three zero bytes, length u32, then the
  * value. Fields come in the order of their tags, only lists repeat one, and what is optional and
  * zero or empty is not written; decoding refuses every other form, so that one meaning has one
@@ -73,6 +86,56 @@ struct frame_list {
 
 #define FRAME_EXEC_KILL 1u /* a lost connection kills the process group */
 
+enum { /* of START */
+	FRAME_START_PTY = 1,	   /* a terminal instead of pipes; its output is STDOUT */
+	FRAME_START_STDIN = 2,	   /* input comes later; else it is /dev/null */
+	FRAME_START_SIDE = 4,	   /* descriptor 3 is a pipe to SIDE */
+	FRAME_START_ATTACH = 8,	   /* the connection goes on as ATTACH, from the first byte */
+	FRAME_START_PACE = 16,	   /* … with FRAME_ATTACH_PACE */
+	FRAME_START_QUEUE = 32,	   /* wait for those of the same label that were started so */
+	FRAME_START_BRIEF = 64,	   /* its output is forgotten when it has ended and was read */
+	FRAME_START_GROUP = 128,   /* gid counts, also as 0 */
+	FRAME_START_FLAGS = 255,
+};
+enum { /* of ATTACH */
+	FRAME_ATTACH_END = 1,	 /* from the newest byte on, whatever `from` says */
+	FRAME_ATTACH_FOLLOW = 2, /* until the process ends; else what is there, then END */
+	FRAME_ATTACH_PACE = 4,	 /* the process waits for this reader instead of losing bytes */
+	FRAME_ATTACH_CLOSE = 8,	 /* close its stdin behind the input */
+	FRAME_ATTACH_FLAGS = 15,
+};
+enum { /* of CONTROL */
+	FRAME_CONTROL_CLOSE = 1,  /* stdin */
+	FRAME_CONTROL_FORGET = 2, /* as soon as it has ended */
+	FRAME_CONTROL_FLAGS = 3,
+};
+enum { /* of PROC */
+	FRAME_PROC_WAITING = 1,	   /* for those before it */
+	FRAME_PROC_RUNNING = 2,	   /* else, with neither: ended */
+	FRAME_PROC_TIMED_OUT = 4,
+	FRAME_PROC_PTY = 8,
+	FRAME_PROC_FLAGS = 15,
+};
+enum frame_tree { /* of TREE: what to do */
+	FRAME_TREE_STAT = 1,
+	FRAME_TREE_LIST,    /* depth; 0 means all of it */
+	FRAME_TREE_FIND,    /* files whose name fits the pattern */
+	FRAME_TREE_REMOVE,
+	FRAME_TREE_MOVE,    /* path to target */
+	FRAME_TREE_MKDIR,
+	FRAME_TREE_CHANGE,  /* mode, owner, group */
+	FRAME_TREE_REPLACE, /* every `old` in a file by `new` */
+};
+enum { /* of TREE */
+	FRAME_TREE_FILES = 1,	 /* REMOVE: files only */
+	FRAME_TREE_ALL = 2,	 /* REMOVE: with what is below; MKDIR, MOVE: with the parents */
+	FRAME_TREE_KEEP = 4,	 /* MOVE: not over what is there; MKDIR: it must not be there */
+	FRAME_TREE_DIR = 8,	 /* LIST: the path itself must be a directory, not a link to one */
+	FRAME_TREE_MODE = 16,	 /* mode counts, also as 0 */
+	FRAME_TREE_FLAGS = 31,
+};
+enum frame_kind { FRAME_FILE = 1, FRAME_DIR, FRAME_LINK, FRAME_OTHER }; /* of ENTRY */
+
 enum frame_signal { FRAME_SIGNAL_PAUSE = 1, FRAME_SIGNAL_DELETE };
 
 union frame_body {
@@ -84,9 +147,12 @@ union frame_body {
 	struct {
 		struct str path;
 		uint32_t mode; /* of a new file; 0: 0644 */
+		struct str owner, group; /* empty: as it is */
+		uint32_t exact;		 /* 1: the mode is also that of a file which was there */
 	} put;
 	struct {
 		struct str path;
+		uint64_t offset, length; /* length 0: all the rest */
 	} get;
 	struct {
 		struct str hostname, ip4, ip6; /* addresses raw: 4 and 16 bytes */
@@ -98,6 +164,37 @@ union frame_body {
 		uint32_t port;
 	} connect;
 	struct {
+		struct frame_list argv, env;
+		struct str cwd;
+		uint32_t flags;
+		struct str id, label, note;
+		uint32_t size;	     /* of the terminal: rows << 16 | columns */
+		uint32_t timeout_ms; /* then it is killed */
+		uint32_t idle_ms;    /* … when nothing was read or written for so long */
+		uint32_t keep;	     /* bytes of output; 0: PROC_KEEP */
+		uint32_t uid, gid;
+	} start;
+	struct {
+		struct str id;
+		uint64_t from;
+		uint32_t flags;
+		struct str input; /* all of it or, with ERROR, nothing */
+	} attach;
+	struct {
+		struct str label, id; /* empty: every */
+	} procs;
+	struct {
+		struct str id;
+		uint32_t flags, signal, size;
+		uint32_t grace_ms; /* KILL follows the signal after that */
+	} control;
+	struct {
+		uint32_t op;
+		struct str path, target, pattern, old, new;
+		uint32_t depth, mode, flags;
+		struct str owner, group;
+	} tree;
+	struct {
 		uint32_t pid;
 	} started;
 	struct {
@@ -105,8 +202,9 @@ union frame_body {
 		struct str error;
 	} exit;
 	struct {
-		uint64_t bytes; /* put: received; get: size of the file */
+		uint64_t bytes; /* put: received; get: that follow; tree: how many were found */
 		uint32_t mode;	/* get */
+		uint64_t size;	/* get: of the file */
 	} ok;
 	struct {
 		uint32_t code; /* errno, as a positive number */
@@ -119,9 +217,29 @@ union frame_body {
 	struct {
 		uint32_t signal;
 	} kill;
+	struct {
+		uint64_t offset;
+	} seek;
+	struct {
+		uint32_t size;
+	} resize;
+	struct {
+		struct str id, label, note;
+		uint32_t flags, pid, size;
+		uint64_t started_ms, ended_ms; /* since 1970 */
+		uint32_t code, signal;
+		struct str error;
+		uint64_t oldest, newest; /* offsets of the output that is kept, and behind it */
+	} proc;
+	struct {
+		struct str path;
+		uint32_t kind, mode;
+		uint64_t bytes, modified_ns, created_ns; /* since 1970 */
+		struct str owner, group, target;
+	} entry;
 };
 
-/* Append a message; EXEC and WAKE become several frames where needed. -EINVAL: not a message that
+/* Append a message; long ones become several frames where needed. -EINVAL: not a message that
  * the other side would take; -EFBIG past FRAME_REQUEST_MAX. */
 int frame_encode(struct buf *out, uint8_t type, const union frame_body *msg);
 /* From a whole body. 0, -EBADMSG or -ENOMEM (lists). Texts borrow from body; lists are freed by

@@ -72,6 +72,29 @@ void tunnel_start(struct conn *c, const union frame_body *m)
 	start(c, m);
 }
 
+void proc_start(struct conn *c, const union frame_body *m)
+{
+	CHECK(m->start.argv.n > 0 && m->start.id.n > 0 && m->start.id.n <= FRAME_ID_MAX);
+	start(c, m);
+}
+
+void attach_start(struct conn *c, const union frame_body *m)
+{
+	CHECK(m->attach.id.n > 0 && m->attach.input.n <= FRAME_REQUEST_MAX);
+	start(c, m);
+}
+
+void procs_start(struct conn *c, const union frame_body *m)
+{
+	start(c, m);
+}
+
+void control_start(struct conn *c, const union frame_body *m)
+{
+	conn_finish(c);
+	started++;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str bytes = str_n(data, size);

@@ -20,6 +20,7 @@ static int play_write(uv_write_t *, uv_stream_t *, const uv_buf_t *, unsigned in
 #define uv_write		   play_write
 #define setsockopt(fd, l, o, p, n) ((void)(p), 0)
 #define bind(fd, a, n)		   ((void)(a), 0)
+#include "api/talk.c"
 #include "api/agent.c"
 
 #define AWAY_MAX 64

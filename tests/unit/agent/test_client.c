@@ -6,30 +6,8 @@
 #include "../unit.h"
 #include "api/agent.h"
 #include "base/fd.h"
-#include "sandbox.h"
+#include "role.h"
 #include "wire/frame.h"
-
-static uv_loop_t loop;
-static uv_timer_t dog;
-static const struct agent_link lo = { .link = "lo", .ifindex = 1 };
-static int program = -1;
-
-static unsigned int dog_ticks;
-
-/* It ticks, because UV_RUN_ONCE goes on to wait for a descriptor after a timer did our work. */
-static void on_dog(uv_timer_t *t)
-{
-	if (++dog_ticks > 4000)
-		fail_msg("%s", "nothing happened for 20 s");
-}
-
-#define run_until(cond)                                                                            \
-	do {                                                                                       \
-		dog_ticks = 0;                                                                     \
-		uv_timer_start(&dog, on_dog, 5, 5);                                                \
-		while (!(cond))                                                                    \
-			uv_run(&loop, UV_RUN_ONCE);                                                \
-	} while (0)
 
 static void turn(unsigned int times)
 {
@@ -755,26 +733,6 @@ static int stop_playing(void **state)
 	return uv_loop_close(&loop);
 }
 
-static pid_t agent;
-
-static int start_agent(void **state)
-{
-	int l = sandbox_listener();
-
-	agent = sandbox_agent(program, l);
-	close(l);
-	uv_loop_init(&loop);
-	return uv_timer_init(&loop, &dog);
-}
-
-static int stop_agent(void **state)
-{
-	uv_close((uv_handle_t *)&dog, NULL);
-	uv_run(&loop, UV_RUN_DEFAULT);
-	kill(agent, SIGKILL);
-	waitpid(agent, NULL, 0);
-	return uv_loop_close(&loop);
-}
 
 int main(int argc, char **argv)
 {

@@ -39,8 +39,8 @@ static void bad_headers(void **state)
 {
 	static const uint8_t bad[][FRAME_HEADER] = {
 		{ 0, 0, 0, 0, 0, 0, 0, 0 },		     /* no such type */
-		{ FRAME_CONNECT + 1, 0, 0, 0, 0, 0, 0, 0 },
-		{ FRAME_KILL + 1, 0, 0, 0, 0, 0, 0, 0 },
+		{ FRAME_TREE + 1, 0, 0, 0, 0, 0, 0, 0 },
+		{ FRAME_ENTRY + 1, 0, 0, 0, 0, 0, 0, 0 },
 		{ FRAME_DATA, 0, 0, 0, 0, 0, 0, 0 },	     /* data is never empty */
 		{ FRAME_END, 0, 0, 0, 0, 0, 0, 1 },	     /* and an end always is */
 		{ FRAME_PING, 0, 0, 0, 0, 0, 0, 1 },
@@ -113,6 +113,44 @@ static void messages_read_back(void **state)
 	assert_true(str_eq(got.exit.error, e.exit.error));
 }
 
+static void processes_read_back(void **state)
+{
+	struct str argv[] = { STR("sh"), STR("-i") }, env[] = { STR("A=1") };
+	union frame_body s = { .start = { { argv, 2 }, { env, 1 }, STR("/srv"), FRAME_START_FLAGS,
+		STR("id"), STR("label"), STR("note"), 24u << 16 | 80, 1, 2, 3, 4, 5 } };
+	union frame_body a = { .attach = { STR("id"), 77, FRAME_ATTACH_FLAGS, STR("in\0put") } };
+	union frame_body p = { .proc = { STR("id"), STR("label"), STR("note"), FRAME_PROC_FLAGS, 9, 8, 7,
+		6, 255, 15, STR("why"), 5, 4 } }, got;
+	auto_buf struct buf b = BUF_MAX(1 << 20);
+	struct frame f;
+
+	assert_int_equal(frame_encode(&b, FRAME_START, &s), 0);
+	f = only(&b);
+	assert_int_equal(frame_decode(f.type, f.body, &got), 0);
+	lists_equal(&got.start.argv, &s.start.argv);
+	assert_true(str_eq(got.start.note, s.start.note));
+	assert_int_equal(got.start.size, s.start.size);
+	assert_int_equal(got.start.keep, 3);
+	assert_int_equal(got.start.gid, 5);
+	frame_body_done(FRAME_START, &got);
+
+	buf_reset(&b);
+	assert_int_equal(frame_encode(&b, FRAME_ATTACH, &a), 0);
+	f = only(&b);
+	assert_int_equal(frame_decode(f.type, f.body, &got), 0);
+	assert_int_equal(got.attach.from, 77);
+	assert_true(str_eq(got.attach.input, a.attach.input));
+
+	buf_reset(&b);
+	assert_int_equal(frame_encode(&b, FRAME_PROC, &p), 0);
+	f = only(&b);
+	assert_int_equal(frame_decode(f.type, f.body, &got), 0);
+	assert_int_equal(got.proc.ended_ms, 6);
+	assert_int_equal(got.proc.oldest, 5);
+	assert_int_equal(got.proc.newest, 4);
+	assert_true(str_eq(got.proc.error, p.proc.error));
+}
+
 static void what_cannot_be_said(void **state)
 {
 	struct str nul = str_n("a\0b", 3), none = STR("NOVALUE"), noname = STR("=x"), ok = STR("x");
@@ -138,6 +176,15 @@ static void what_cannot_be_said(void **state)
 		{ FRAME_ERROR, { .error = { .code = 1 } } },
 		{ FRAME_SIGNAL, { .signal = { .kind = 3 } } },
 		{ FRAME_KILL, { .kill = { .signal = 65 } } },
+		{ FRAME_START, { .start = { .argv = { &ok, 1 } } } }, /* no id */
+		{ FRAME_START, { .start = { .argv = { &ok, 1 }, .id = ok, .flags = 256 } } },
+		{ FRAME_ATTACH, { .attach = { .flags = FRAME_ATTACH_END } } },
+		{ FRAME_ATTACH, { .attach = { .id = ok, .flags = 16 } } },
+		{ FRAME_CONTROL, { .control = { .id = ok, .signal = 65 } } },
+		{ FRAME_TREE, { .tree = { .op = FRAME_TREE_REPLACE + 1, .path = STR("/") } } },
+		{ FRAME_TREE, { .tree = { .op = FRAME_TREE_STAT, .path = STR("x") } } },
+		{ FRAME_RESIZE, { .resize = { 0 } } },
+		{ FRAME_ENTRY, { .entry = { .path = STR("/x"), .kind = 0 } } },
 		{ FRAME_DATA, { .started = { 0 } } }, /* raw, no message */
 		{ 77, { .started = { 0 } } },
 	};
@@ -160,7 +207,7 @@ static void other_spellings_are_refused(void **state)
 		{ FRAME_GET, 0, "" },					   /* required */
 		{ FRAME_GET, 9, { FIELD(1, 2), '/' } },			   /* cut short */
 		{ FRAME_GET, 7, { FIELD(1, 2) } },
-		{ FRAME_GET, 10, { FIELD(2, 2), '/', 'x' } },		   /* no such field */
+		{ FRAME_GET, 10, { FIELD(4, 2), '/', 'x' } },		   /* no such field */
 		{ FRAME_GET, 10, { FIELD(0, 2), '/', 'x' } },
 		{ FRAME_GET, 10, { FIELD((char)200, 2), '/', 'x' } },
 		{ FRAME_GET, 10, { 1, 0, 0, 1, 0, 0, 0, 2, '/', 'x' } },   /* zero is zero */
@@ -256,6 +303,7 @@ int main(void)
 		cmocka_unit_test(frames_read_back),
 		cmocka_unit_test(bad_headers),
 		cmocka_unit_test(messages_read_back),
+		cmocka_unit_test(processes_read_back),
 		cmocka_unit_test(what_cannot_be_said),
 		cmocka_unit_test(other_spellings_are_refused),
 		cmocka_unit_test(long_messages_come_in_pieces),
