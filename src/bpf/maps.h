@@ -19,6 +19,10 @@
  *   so a range of ports costs at most 30 keys and a lookup is flat. Where one rule with one
  *   range is all there is to say, as in most policies, the decision itself holds the range.
  *
+ * Private networks, apart from all this: each sandbox has one overlay address, `overlay4` + slot. A
+ * packet between two of them passes if their slots' sets of network numbers (weir_members) meet, and
+ * goes from link to link without a policy, a flow or the router in between. Numbers are never reused.
+ *
  * Who writes: the host role writes all maps; the edge role writes `weir_pins`, `weir_ports` and
  * `weir_names` (through inherited descriptors); the program writes flows, counters
  * and pins' last_used. `weir_slots` is mapped into the host role's memory, so that
@@ -27,7 +31,7 @@
 #pragma once
 #include <linux/types.h>
 
-#define WEIR_MAPS_VERSION 3 /* raise when a layout below changes: older pins are not obeyed */
+#define WEIR_MAPS_VERSION 4 /* raise when a layout below changes: older pins are not obeyed */
 
 #define WEIR_AGENT_PORT	  1028 /* TCP on 169.254.77.2 */
 #define WEIR_LINK_SANDBOX 0xa9fe4d02u /* 169.254.77.2 */
@@ -116,6 +120,7 @@ struct weir_config {
 	__u32 dns_workers; /* sockets in use in weir_dns_*; 0: port 53 is dropped */
 	__u32 floor;	   /* generation of weir_floor: flows judged under another are judged again */
 	__u32 flows_per_slot;
+	__u32 overlay4, overlay4_mask; /* host order; mask 0: there is none */
 };
 
 /* weir_slots: array[slot], mapped. */
@@ -130,6 +135,14 @@ struct weir_slot {
 	__u16 epoch;	    /* which life of this slot: part of flow keys */
 	__u16 gone;	    /* the last life that is over and whose connections the host has forgotten */
 	__u32 share;	    /* weir_shares: all sandboxes of a user carry the same; 0: none */
+};
+
+/* weir_members: hash[slot]. Which private networks it is in; no entry: none. Replaced whole, so the
+ * program sees the old set or the new one. */
+#define WEIR_NETS_MAX 8u /* of one sandbox */
+struct weir_member {
+	__u32 n;
+	__u32 net[WEIR_NETS_MAX]; /* ascending; zero behind the last */
 };
 
 /* weir_policies: hash[policy id]. */
@@ -235,6 +248,8 @@ struct weir_counters {
 				       * Bytes from the IP header on; packets as on the wire */
 	__u64 in_packets, in_bytes;   /* allowed, to the sandbox */
 	__u64 dns_packets;
+	__u64 overlay_out_packets, overlay_out_bytes; /* to and from members of its private networks: */
+	__u64 overlay_in_packets, overlay_in_bytes;   /* in none of the counters above */
 	__u64 denied[WEIR_R_MAX];     /* exact, by reason */
 	__u64 events_suppressed;      /* denials that the rate bound kept out of the ring */
 };

@@ -60,6 +60,7 @@ void datapath_slot_clear(struct datapath *dp, uint32_t slot)
 		return;
 	ifindex = k->ifindex;
 	datapath_quarantine(dp, slot);
+	bpf_map_delete_elem(dp->members, &slot);
 	__atomic_store_n(&k->ifindex, 0, __ATOMIC_RELEASE);
 	/* the link's number may by now be another slot's */
 	if (ifindex && bpf_map_lookup_elem(dp->links, &ifindex, &named) == 0 && named == slot)
@@ -182,6 +183,48 @@ int datapath_dns_socket(struct datapath *dp, uint32_t worker, uint8_t proto, uin
 		return err_sys(err, -errno, "give worker %" PRIu32 "'s DNS socket to the program",
 			worker);
 	return 0;
+}
+
+int datapath_overlay_set(struct datapath *dp, struct prefix range, struct err *err)
+{
+	struct weir_config config;
+	uint32_t zero = 0;
+
+	if (bpf_map_lookup_elem(dp->config, &zero, &config) < 0)
+		return err_sys(err, -errno, "read the program's configuration");
+	config.overlay4 = range.ip.family == 4 ? ip_v4_u32(range.ip) : 0;
+	config.overlay4_mask =
+		range.ip.family == 4 && range.len ? UINT32_MAX << (32 - range.len) : 0;
+	if (bpf_map_update_elem(dp->config, &zero, &config, BPF_EXIST) < 0)
+		return err_sys(err, -errno, "write the program's configuration");
+	return 0;
+}
+
+int datapath_members_set(struct datapath *dp, uint32_t slot, const uint32_t *nets, uint32_t n,
+	struct err *err)
+{
+	struct weir_member m = { .n = n };
+	bool ok = n <= WEIR_NETS_MAX && dp_slot_ok(slot);
+
+	for (uint32_t i = 0; ok && i < n; i++) {
+		m.net[i] = nets[i];
+		ok = nets[i] > (i ? nets[i - 1] : 0);
+	}
+	if (!ok)
+		return err_set(err, -EINVAL, ERR_INTERNAL, "slot %" PRIu32 ": not a set of networks",
+			slot);
+	if (n == 0)
+		bpf_map_delete_elem(dp->members, &slot);
+	else if (bpf_map_update_elem(dp->members, &slot, &m, BPF_ANY) < 0)
+		return err_sys(err, -errno, "write the networks of slot %" PRIu32, slot);
+	return 0;
+}
+
+void datapath_members_get(const struct datapath *dp, uint32_t slot, struct weir_member *ret)
+{
+	*ret = (struct weir_member){ 0 };
+	if (bpf_map_lookup_elem(dp->members, &slot, ret) < 0)
+		*ret = (struct weir_member){ 0 };
 }
 
 int datapath_dns_workers(struct datapath *dp, uint32_t n, struct err *err)

@@ -65,6 +65,13 @@ int datapath_limits_set(struct datapath *dp, const struct datapath_limits *l, st
 /* Whose the slot is: its flows and its next policies' keys are counted there. Not 0. */
 int datapath_slot_share(struct datapath *dp, uint32_t slot, uint32_t share, struct err *err);
 
+/* Private networks. The range of overlay addresses: slot n has the n-th. family 0: none. */
+int datapath_overlay_set(struct datapath *dp, struct prefix range, struct err *err);
+/* The slot is in these networks (ascending, none twice, at most WEIR_NETS_MAX) and in no others. */
+int datapath_members_set(struct datapath *dp, uint32_t slot, const uint32_t *nets, uint32_t n,
+	struct err *err);
+void datapath_members_get(const struct datapath *dp, uint32_t slot, struct weir_member *ret);
+
 /* Put version `policy` (an id never used before, below 2^31) of the slot's policy in force. Done
  * already: 0. On failure nothing has changed. */
 int datapath_commit(struct datapath *dp, uint32_t slot, uint32_t policy, const struct policy *p,

@@ -27,7 +27,8 @@ struct datapath {
 	struct weir_bpf *skel;
 	char dir[128];
 	bool adopted;
-	int config, slots_fd, links, policies, prefixes, pins, ports, floor, flows, counters, shares_fd;
+	int config, slots_fd, links, members, policies, prefixes, pins, ports, floor, flows, counters;
+	int shares_fd;
 	struct weir_slot *slots; /* the map itself */
 	size_t slots_len;
 	struct dp_policy *known; /* by id */

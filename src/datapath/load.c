@@ -186,6 +186,7 @@ static int maps_open(struct datapath *dp)
 	dp->config = bpf_map__fd(s->maps.weir_config);
 	dp->slots_fd = bpf_map__fd(s->maps.weir_slots);
 	dp->links = bpf_map__fd(s->maps.weir_links);
+	dp->members = bpf_map__fd(s->maps.weir_members);
 	dp->policies = bpf_map__fd(s->maps.weir_policies);
 	dp->prefixes = bpf_map__fd(s->maps.weir_prefixes);
 	dp->pins = bpf_map__fd(s->maps.weir_pins);

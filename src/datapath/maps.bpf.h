@@ -38,6 +38,14 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_SLOTS_MAX + 1);
+	__type(key, __u32);
+	__type(value, struct weir_member);
+} weir_members SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 2 * WEIR_SLOTS_MAX);
 	__type(key, __u32);
 	__type(value, struct weir_policy);

@@ -86,6 +86,19 @@ static __always_inline void count_in(struct __sk_buff *skb, __u32 slot_id)
 	c->in_bytes += skb->len - L3;
 }
 
+/* Before the packet is sent on: both ends at once, since the receiver's program does not see it. */
+static __always_inline void count_overlay(struct __sk_buff *skb, __u32 from, __u32 to)
+{
+	struct weir_counters *out = counters_get(from), *in = counters_get(to);
+
+	if (!out || !in)
+		return;
+	out->overlay_out_packets += wire_packets(skb);
+	out->overlay_out_bytes += skb->len - L3;
+	in->overlay_in_packets += wire_packets(skb);
+	in->overlay_in_bytes += skb->len - L3;
+}
+
 static __always_inline void count_dns(struct __sk_buff *skb, __u32 slot_id)
 {
 	struct weir_counters *c = counters_get(slot_id);

@@ -9,6 +9,7 @@
  *	not the sandbox's own MAC, address, or ARP question	SPOOF
  *	an answer of the agent to the gateway			pass, uncounted
  *	no policy committed					QUARANTINE
+ *	from its own overlay address to another sandbox's	sent on, or OVERLAY (overlay.bpf.h)
  *	port 53, to whatever address				steer to the DNS proxy
  *	anything else to the gateway				GATEWAY
  *	a known, current flow					pass
@@ -36,6 +37,7 @@
 #include "datapath/tell.bpf.h"
 #include "datapath/forge.bpf.h"
 #include "datapath/flows.bpf.h"
+#include "datapath/overlay.bpf.h"
 
 /* The kernel is told the half of our licence that it knows. */
 char weir_license[] SEC("license") = "GPL";
@@ -47,6 +49,7 @@ enum course {
 	COURSE_REFUSE,	/* the verdict says why */
 	COURSE_SILENT,	/* drop, tell nobody */
 	COURSE_ROUTER,	/* for the router itself */
+	COURSE_OVERLAY,	/* to a sandbox of a private network, perhaps */
 	COURSE_DNS,
 	COURSE_JUDGE,
 };
@@ -149,6 +152,7 @@ static __noinline enum course classify(struct __sk_buff *skb, const struct where
 	const __u8 sandbox[8] = WEIR_MAC_SANDBOX, gateway[8] = WEIR_MAC_GATEWAY;
 	enum weir_reason reason;
 	struct ethhdr eth;
+	int overlay;
 
 	refuse(v, WEIR_R_MALFORMED, 0);
 	if (!w->s || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) < 0)
@@ -163,7 +167,9 @@ static __noinline enum course classify(struct __sk_buff *skb, const struct where
 		return COURSE_SILENT;
 	if (reason == WEIR_R_NONE && is_agent_answer(p))
 		return COURSE_ROUTER;
-	if (p->family && !is_own(p, w->s))
+	/* Its overlay address speaks to the overlay only. */
+	overlay = is_overlay(p) && is_own_overlay(p, w->slot);
+	if (p->family && !overlay && !is_own(p, w->s))
 		return COURSE_REFUSE;
 	if (reason != WEIR_R_NONE) {
 		refuse(v, reason, 0);
@@ -175,6 +181,8 @@ static __noinline enum course classify(struct __sk_buff *skb, const struct where
 		refuse(v, WEIR_R_QUARANTINE, 0);
 		return COURSE_REFUSE;
 	}
+	if (overlay)
+		return COURSE_OVERLAY;
 	if (has_ports(p) && p->remote_port == bpf_htons(PORT_DNS) && is_unicast(p)) {
 		if (!p->frag)
 			return COURSE_DNS;
@@ -246,6 +254,7 @@ static __always_inline int is_answered(const struct where *w, const struct packe
 	case WEIR_R_UNSOLICITED:
 	case WEIR_R_FLOW_LIMIT:
 	case WEIR_R_CUT:
+	case WEIR_R_OVERLAY:
 		break;
 	default:
 		return 0;
@@ -273,6 +282,7 @@ int weir_from_sandbox(struct __sk_buff *skb)
 	struct verdict v = { 0 };
 	struct packet p = { 0 };
 	struct where w = { 0 };
+	__u32 peer;
 
 	if (skb->mark == WEIR_MARK_REFUSAL) {
 		skb->mark = 0;
@@ -285,6 +295,11 @@ int weir_from_sandbox(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	case COURSE_ROUTER:
 		return TC_ACT_OK;
+	case COURSE_OVERLAY:
+		peer = overlay_judge(&w, &p, &v);
+		if (peer)
+			return overlay_send(skb, w.slot, peer);
+		break;
 	case COURSE_DNS:
 		if (steer(skb, &p, w.slot) < 0) {
 			refuse(&v, WEIR_R_GATEWAY, 0);
@@ -387,6 +402,9 @@ int weir_verdict_test(struct __sk_buff *skb)
 	switch (classify(skb, &w, &p, &v)) {
 	case COURSE_JUDGE:
 		judge(w.policy, &p, &v);
+		break;
+	case COURSE_OVERLAY:
+		overlay_judge(&w, &p, &v);
 		break;
 	case COURSE_DNS:
 	case COURSE_ROUTER:

@@ -36,12 +36,18 @@ static int inside(struct rtnl *n, const struct slotnet_plan *p, struct err *err)
 	if ((r = link_up(n, (uint32_t)lo, err)) < 0 ||
 		(r = link_addr(n, r4.ifindex, me, 32, true, err)) < 0 ||
 		(r = link_addr(n, r4.ifindex, p->ip4, 32, true, err)) < 0 ||
+		(r = link_addr(n, r4.ifindex, p->overlay, 32, true, err)) < 0 ||
 		(r = link_up(n, r4.ifindex, err)) < 0 || (r = link_route(n, &r4, err)) < 0 ||
 		(r = link_neigh(n, r4.ifindex, gw, mac_gateway, err)) < 0)
 		return r;
 	r4.to = all4;
 	r4.via = gw;
 	r = link_route(n, &r4, err);
+	if (r == 0) {
+		r4.to = p->overlays;
+		r4.src = p->overlay;
+		r = link_route(n, &r4, err);
+	}
 	if (r < 0 || !p->ip6.family)
 		return r;
 

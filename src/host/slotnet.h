@@ -3,9 +3,11 @@
  *
  *	slot namespace                         router namespace
  *	eth0  169.254.77.2/32, own/32          w<N>  no address at all
+ *	      overlay/32
  *	      fe80::77:2, own6/128
  *	default via 169.254.77.1 src own       own/32 via 169.254.77.2 onlink dev w<N>
  *	        via fe80::77:1                 own6/128 via fe80::77:2 onlink dev w<N>
+ *	overlays via 169.254.77.1 src overlay
  *	                                       lo    169.254.77.1/32, once
  *
  * The gateway is the same on every link, and the kernel keeps routes to one destination in one
@@ -14,6 +16,10 @@
  * lo; its IPv6 address is on nothing, as only DNS is sent there, and that is steered. Whoever
  * speaks to 169.254.77.2 binds to the link, and for want of a route the kernel takes it at its
  * word.
+ *
+ * The overlay address, for private networks, stands from the beginning, whether the sandbox joins one
+ * or not: joining is then a matter of the kernel's tables alone, and nothing inside changes. Only what
+ * goes to other overlay addresses carries it, so everything else keeps the address it has.
  *
  * MACs are constants and neighbours permanent, so the machine's neighbour table plays no part. The
  * link is made inside the two namespaces directly: no daemon of the host ever sees it. It comes up
@@ -28,6 +34,8 @@
 struct slotnet_plan {
 	const char *link;   /* name in the router namespace, never used before */
 	struct ip ip4, ip6; /* ip6.family 0: no IPv6 at all on this link */
+	struct ip overlay;
+	struct prefix overlays; /* of all sandboxes */
 	uint32_t mtu;
 };
 struct slotnet {

@@ -423,6 +423,20 @@ int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t id, const 
 	return r;
 }
 
+int box_nets(struct box *x, uint32_t slot, const uint32_t *nets, uint32_t n, struct err *err)
+{
+	int r = must_live(x, "connect", err);
+
+	if (r == 0 && slot != x->rec.slot)
+		return err_set(err, -EINVAL, ERR_INTERNAL, "%s is in slot %u, not %u", x->rec.id,
+			x->rec.slot, slot);
+	FAULT("host.nets.asked");
+	if (r == 0) /* not recorded, like the policy */
+		r = net_members(x->in->d, x->rec.slot, nets, n, err);
+	FAULT("host.nets.done");
+	return r;
+}
+
 int box_freeze(struct box *x, struct err *err)
 {
 	int r = must_live(x, "freeze", err);
@@ -481,6 +495,8 @@ void box_describe(const struct box *x, struct ipc_sandbox *ret)
 		.exit_status = -1 };
 	memcpy(ret->id, rec->id, sizeof(ret->id));
 	memcpy(ret->link, rec->link, sizeof(ret->link));
+	if (!rec->dead)
+		ret->n_nets = net_members_get(x->in->d, rec->slot, ret->nets);
 	ret->state = x->state == BOX_RUNNING  ? IPC_RUN_RUNNING
 		     : x->state == BOX_FROZEN ? IPC_RUN_FROZEN
 					      : IPC_RUN_DEAD;

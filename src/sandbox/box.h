@@ -42,6 +42,8 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err);
 /* slot must be the sandbox's: a second check that the two sides mean the same. */
 int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t policy_id,
 	const struct policy *p, struct err *err);
+int box_nets(
+	struct box *x, uint32_t slot, const uint32_t *nets, uint32_t n, struct err *err);
 int box_freeze(struct box *x, struct err *err);
 int box_thaw(struct box *x, struct err *err);
 int box_stats(struct box *x, struct ipc_stats *ret, struct err *err);

@@ -168,6 +168,17 @@ static int do_commit(const struct ask *a, struct err *err)
 	return answer(a, NULL, 0, NULL, 0);
 }
 
+static int do_nets(const struct ask *a, struct err *err)
+{
+	const struct ipc_nets *q = (const void *)a->m->payload.p;
+	struct box *x;
+	int r = find(a, q->id, &x, err);
+
+	if (r == 0)
+		r = box_nets(x, q->slot, q->nets, q->n, err);
+	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
+}
+
 static int do_freeze(const struct ask *a, struct err *err)
 {
 	const struct ipc_id *q = (const void *)a->m->payload.p;
@@ -336,6 +347,7 @@ static const struct broker_op {
 	{ IPC_HOST_IMAGES,   FROM_API, SERVING, 0,                           0, do_images },
 	{ IPC_HOST_BUILD,    FROM_API, SERVING, sizeof(struct ipc_build),    0, do_build },
 	{ IPC_HOST_INFO,     FROM_API, SERVING, 0,                           0, do_info },
+	{ IPC_HOST_NETS,     FROM_API, SERVING, sizeof(struct ipc_nets),     0, do_nets },
 	{ IPC_HOST_PAIR,     FROM_API, SERVING, sizeof(struct ipc_edge_up),  0, do_pair },
 	{ IPC_HOST_UPSTREAM, FROM_EDGE, SERVING, sizeof(struct ipc_upstream), 0, do_upstream },
 }; /* anything else: logged, refused, peer dropped */

@@ -44,6 +44,8 @@ int daemon_look(struct daemon *d, struct err *err)
 	r = uplink_plan(c->daemon_name, c->net_range4, range6, &d->uplink, err);
 	if (r < 0)
 		return r;
+	/* A slot needs an overlay address, too; the last of the range is none. */
+	d->uplink.slots = MIN(d->uplink.slots, (1u << (32 - c->net_overlay4.len)) - 2);
 	d->router_ns = netns_pinned(d->path.router_ns);
 	if (d->router_ns < 0)
 		return 0;

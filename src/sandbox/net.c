@@ -248,6 +248,8 @@ int net_open(struct daemon *d, struct err *err)
 	if (r == 0)
 		r = limits_open(d, err);
 	if (r == 0)
+		r = datapath_overlay_set(d->dp, d->cfg.net_overlay4, err);
+	if (r == 0)
 		r = floor_open(d, err);
 	for (uint32_t i = 0; i < d->cfg.edge_workers && r == 0; i++)
 		r = dns_sockets(d, i, err);
@@ -361,6 +363,21 @@ int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
 	int r = datapath_slot_share(d->dp, number, share, err);
 
 	return r < 0 ? r : datapath_commit(d->dp, number, id, p, &knobs, err);
+}
+
+int net_members(struct daemon *d, uint32_t number, const uint32_t *nets, uint32_t n,
+	struct err *err)
+{
+	return datapath_members_set(d->dp, number, nets, n, err);
+}
+
+uint32_t net_members_get(const struct daemon *d, uint32_t number, uint32_t nets[IPC_NETS_MAX])
+{
+	struct weir_member m;
+
+	datapath_members_get(d->dp, number, &m);
+	memcpy(nets, m.net, sizeof(m.net));
+	return m.n;
 }
 
 unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *arg), void *arg)

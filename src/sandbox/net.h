@@ -30,6 +30,10 @@ void net_detach(struct daemon *d, uint32_t number);
 /* share: whose sandbox it is, for the limits per user. */
 int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
 	const struct policy *p, struct err *err);
+/* The private networks it is in, by number, ascending; and what the kernel has. */
+int net_members(struct daemon *d, uint32_t number, const uint32_t *nets, uint32_t n,
+	struct err *err);
+uint32_t net_members_get(const struct daemon *d, uint32_t number, uint32_t nets[IPC_NETS_MAX]);
 /* After adoption: clear every slot that is not owned, and keys that no slot uses. Returns how many
  * slots. */
 unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *arg), void *arg);

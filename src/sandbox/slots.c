@@ -122,7 +122,9 @@ static int plan(struct slots *s, uint32_t number, struct slot *ret, struct err *
 static struct slotnet_plan net_plan(const struct slots *s, const struct slot *slot)
 {
 	return (struct slotnet_plan){
-		.link = slot->link, .ip4 = slot->ip4, .ip6 = slot->ip6, .mtu = s->d->uplink.mtu
+		.link = slot->link, .ip4 = slot->ip4, .ip6 = slot->ip6, .mtu = s->d->uplink.mtu,
+		.overlay = ip_plus(s->d->cfg.net_overlay4.ip, slot->number),
+		.overlays = s->d->cfg.net_overlay4,
 	};
 }
 

@@ -12,22 +12,25 @@
  *
  * Order of a create, which closes L1 (no packet before its policy):
  *   1 api -> host  SPAWN      slot taken, agent up, slot still quarantined
- *   2 api -> edge  SET        slot, link, policy id; learned names are re-pinned
+ *     api -> host  NETS       its private networks, if it is in any
+ *   2 api -> edge  SET        slot, link, policy id, networks; learned names are re-pinned
  *   3 api -> host  COMMIT     prefixes written, slot flipped to the policy id
  *   4 api answers the client
- * A policy change is 2, 3, then edge RETIRE of the old id. Adoption after a restart
- * is LIST, then 2 (and 3 where the slot's policy id is not the stored one).
+ * A policy change is 2, 3, then edge RETIRE of the old id. Joining or leaving a network is NETS,
+ * then 2. Adoption after a restart is LIST, then 2 (and 3 where the slot's policy id is not the
+ * stored one, NETS where its networks are not).
  */
 #pragma once
 #include "base/ulid.h"
 #include "base/err.h"
 #include "base/ip.h"
 
-#define IPC_VERSION  1
+#define IPC_VERSION  2
 #define IPC_MSG_MAX  32768
 #define IPC_FDS_MAX  4
 #define IPC_ID_LEN   32	 /* "sb-" + ULID + NUL, rounded up */
 #define IPC_NAME_LEN 64
+#define IPC_NETS_MAX 8	 /* private networks of one sandbox: WEIR_NETS_MAX */
 #define IPC_HOST_ADDRS 64 /* told to the api role; the kernel's floor holds all of them */
 
 enum ipc_type {
@@ -52,6 +55,7 @@ enum ipc_type {
 	IPC_HOST_IMAGES,     /* -> struct ipc_image[] : images in the store */
 	IPC_HOST_BUILD,	     /* struct ipc_build -> 1 descriptor: the log, read to its end */
 	IPC_HOST_INFO,	     /* -> struct ipc_host_info */
+	IPC_HOST_NETS,	     /* struct ipc_nets: it is in these private networks and in no others */
 	IPC_HOST_PAIR,	     /* struct ipc_edge_up: the channel to that worker broke, make another;
 			      * it comes as IPC_EVENT_EDGE. -EAGAIN: the worker is starting */
 
@@ -108,6 +112,7 @@ struct ipc_sandbox { /* a sandbox as the kernel has it */
 	char link[16];		 /* name of the link in the router namespace */
 	uint32_t spawn_us;	 /* time the host role took */
 	int32_t exit_status;	 /* DEAD: wait status, or -1 if unknown */
+	uint32_t n_nets, nets[IPC_NETS_MAX];
 };
 struct ipc_list { /* reply of LIST; with more than fit, n is set and a memfd holds them all */
 	uint32_t n;
@@ -131,6 +136,11 @@ struct ipc_commit {
 	char id[IPC_ID_LEN];
 	uint32_t slot, policy; /* the new id; the old one is deleted after the flip */
 	uint32_t share;	       /* stands for the user, whose sandboxes have limits together; not 0 */
+};
+struct ipc_nets {
+	char id[IPC_ID_LEN];
+	uint32_t slot;
+	uint32_t n, nets[IPC_NETS_MAX]; /* numbers, ascending */
 };
 struct ipc_destroy {
 	char id[IPC_ID_LEN];
@@ -177,6 +187,11 @@ struct ipc_edge_set {
 	uint32_t has_ipv6;
 	char hostname[IPC_NAME_LEN];
 	struct ip ip4, ip6;
+	uint32_t n_nets; /* its private networks: whom it can name, and who can name it */
+	struct ipc_edge_net {
+		uint32_t number;
+		char name[IPC_NAME_LEN];
+	} nets[IPC_NETS_MAX];
 };
 struct ipc_edge_retire {
 	uint32_t slot, policy;

@@ -93,6 +93,11 @@ int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t policy_id,
 	return act(true);
 }
 
+int box_nets(struct box *x, uint32_t slot, const uint32_t *nets, uint32_t n, struct err *err)
+{
+	return act(true);
+}
+
 int box_freeze(struct box *x, struct err *err)
 {
 	return act(true);

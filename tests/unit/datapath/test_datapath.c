@@ -292,6 +292,128 @@ static void quiet_life(void **state)
 	assert_true(datapath_dns_socket(dp, 0, IPPROTO_UDP, 4, 0, NULL) < 0); /* not a socket */
 }
 
+/* --- private networks --- */
+
+#define OVERLAY 0x0a2a0000u
+
+/* What the program makes of a packet of this slot, from one IPv4 address to another. */
+static uint32_t verdict(struct datapath *dp, uint32_t slot, uint32_t from, uint32_t to,
+	uint8_t proto, uint16_t port)
+{
+	uint8_t frame[64] = { 0x02, 0x57, 0x45, 0x49, 0x52, 0x01, 0x02, 0x57, 0x45, 0x49, 0x52,
+		0x02, 0x08, 0x00, 0x45, [17] = 50, [22] = 64 };
+	struct __sk_buff ctx = { .mark = slot };
+	DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame,
+		.data_size_in = sizeof(frame), .ctx_in = &ctx, .ctx_size_in = sizeof(ctx));
+
+	frame[23] = proto;
+	for (int i = 0; i < 4; i++) {
+		frame[26 + i] = (uint8_t)(from >> (24 - 8 * i));
+		frame[30 + i] = (uint8_t)(to >> (24 - 8 * i));
+	}
+	frame[34] = 0x9c;
+	frame[36] = (uint8_t)(port >> 8);
+	frame[37] = (uint8_t)port;
+	frame[46] = 0x50; /* TCP: a header of 20 bytes, SYN */
+	frame[47] = 0x02;
+	if (bpf_prog_test_run_opts(datapath_fd(dp, "weir_verdict_test"), &opts) < 0)
+		fail_msg("%s", strerror(errno));
+	return opts.retval;
+}
+
+static uint32_t between(struct datapath *dp, uint32_t from, uint32_t to, uint16_t port)
+{
+	return verdict(dp, from, OVERLAY + from, OVERLAY + to, IPPROTO_TCP, port);
+}
+
+static void join(struct datapath *dp, uint32_t slot, uint32_t n, const uint32_t *nets)
+{
+	assert_int_equal(datapath_members_set(dp, slot, nets, n, NULL), 0);
+}
+
+#define PASSES	  WEIR_TEST_RESULT(WEIR_ALLOW, WEIR_R_NONE, 0, WEIR_RULE_NONE)
+#define DENIED(r) WEIR_TEST_RESULT(WEIR_DENY, r, 0, WEIR_RULE_NONE)
+
+/* Rows 10 and 26 of the decision table, and what stands around them. */
+static void private_networks(void **state)
+{
+	const struct prefix range = prefix_of(ip_v4(OVERLAY), 16);
+	struct policy_floor_spec spec = { .overlay4 = range };
+	struct datapath *dp = *state;
+	struct policy_floor floor;
+	struct weir_member m;
+
+	for (uint32_t slot = 1; slot <= 4; slot++) {
+		set_slot(dp, slot, 10 + slot);
+		if (slot < 4)
+			commit(dp, slot, 10 + slot, "10.9.0.0/16:8080", NULL);
+	}
+	join(dp, 1, 2, (uint32_t[]){ 7, 9 });
+	join(dp, 2, 1, (uint32_t[]){ 9 });
+	join(dp, 3, 1, (uint32_t[]){ 8 });
+	join(dp, 4, 1, (uint32_t[]){ 9 });
+	/* Without a range there are no private networks: such a source is nobody's. */
+	assert_int_equal(between(dp, 1, 2, 80), DENIED(WEIR_R_SPOOF));
+	assert_int_equal(datapath_overlay_set(dp, range, NULL), 0);
+	assert_int_equal(policy_floor_build(&spec, &floor, NULL), 0);
+	assert_int_equal(datapath_floor_set(dp, &floor, NULL), 0);
+
+	assert_int_equal(between(dp, 1, 2, 80), PASSES);
+	assert_int_equal(between(dp, 2, 1, 53), PASSES); /* every port */
+	assert_int_equal(verdict(dp, 1, OVERLAY + 1, OVERLAY + 2, IPPROTO_UDP, 9), PASSES);
+	assert_int_equal(verdict(dp, 1, OVERLAY + 1, OVERLAY + 2, IPPROTO_GRE, 9),
+		DENIED(WEIR_R_PROTOCOL));
+	assert_int_equal(between(dp, 1, 2, WEIR_AGENT_PORT), DENIED(WEIR_R_OVERLAY));
+	assert_int_equal(between(dp, 1, 3, 80), DENIED(WEIR_R_OVERLAY)); /* 7 and 9, against 8 */
+	assert_int_equal(between(dp, 1, 4, 80), DENIED(WEIR_R_OVERLAY)); /* in quarantine */
+	assert_int_equal(between(dp, 4, 1, 80), DENIED(WEIR_R_QUARANTINE));
+	assert_int_equal(between(dp, 1, 99, 80), DENIED(WEIR_R_OVERLAY)); /* nobody */
+	assert_int_equal(verdict(dp, 1, OVERLAY + 1, OVERLAY, IPPROTO_TCP, 80),
+		DENIED(WEIR_R_OVERLAY));
+	assert_int_equal(verdict(dp, 1, OVERLAY + 1, OVERLAY + 0xffff, IPPROTO_UDP, 80),
+		DENIED(WEIR_R_OVERLAY));
+	/* Sources: another's, its own of the other kind, and the overlay's towards the world. */
+	assert_int_equal(verdict(dp, 3, OVERLAY + 2, OVERLAY + 1, IPPROTO_TCP, 80),
+		DENIED(WEIR_R_SPOOF));
+	assert_int_equal(verdict(dp, 1, 0x0a3c0001, OVERLAY + 2, IPPROTO_TCP, 80) >> 20 & 0xff,
+		WEIR_R_FLOOR);
+	assert_int_equal(verdict(dp, 1, OVERLAY + 1, 0x0a090001, IPPROTO_TCP, 8080),
+		DENIED(WEIR_R_SPOOF));
+	assert_int_equal(verdict(dp, 1, 0x0a3c0001, 0x0a090001, IPPROTO_TCP, 8080) >> 28, WEIR_ALLOW);
+
+	/* Every pair of places in two full sets. */
+	for (uint32_t i = 0; i < WEIR_NETS_MAX; i++)
+		for (uint32_t j = 0; j < WEIR_NETS_MAX; j++) {
+			uint32_t a[WEIR_NETS_MAX], b[WEIR_NETS_MAX];
+
+			for (uint32_t k = 0; k < WEIR_NETS_MAX; k++) {
+				a[k] = k < i ? 1 + k : 101 + 2 * k;
+				b[k] = k < j ? 51 + k : 102 + 2 * k;
+			}
+			join(dp, 1, WEIR_NETS_MAX, a);
+			join(dp, 2, WEIR_NETS_MAX, b);
+			assert_int_equal(between(dp, 1, 2, 80), DENIED(WEIR_R_OVERLAY));
+			a[i] = b[j] = 100;
+			join(dp, 1, WEIR_NETS_MAX, a);
+			join(dp, 2, WEIR_NETS_MAX, b);
+			assert_int_equal(between(dp, 1, 2, 80), PASSES);
+		}
+
+	/* A slot's next life is in none; a set must be one. */
+	set_slot(dp, 2, 12);
+	commit(dp, 2, 22, "10.9.0.0/16:8080", NULL);
+	datapath_members_get(dp, 2, &m);
+	assert_int_equal(m.n, 0);
+	assert_int_equal(between(dp, 1, 2, 80), DENIED(WEIR_R_OVERLAY));
+	assert_int_equal(datapath_members_set(dp, 2, (uint32_t[]){ 9, 7 }, 2, NULL), -EINVAL);
+	assert_int_equal(datapath_members_set(dp, 2, (uint32_t[]){ 7, 7 }, 2, NULL), -EINVAL);
+	assert_int_equal(datapath_members_set(dp, 2, (uint32_t[]){ 0 }, 1, NULL), -EINVAL);
+	assert_int_equal(datapath_members_set(dp, 2, (uint32_t[9]){ 1, 2, 3, 4, 5, 6, 7, 8, 9 }, 9,
+				 NULL), -EINVAL);
+	join(dp, 1, 0, NULL);
+	assert_int_equal(count(dp, "weir_members"), 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -303,6 +425,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(pins_and_the_sweep, fresh, gone),
 		cmocka_unit_test_setup_teardown(floor_is_replaced, fresh, gone),
 		cmocka_unit_test_setup_teardown(quiet_life, fresh, gone),
+		cmocka_unit_test_setup_teardown(private_networks, fresh, gone),
 	};
 	struct policy_floor_spec spec = { 0 };
 

@@ -195,7 +195,9 @@ static void test_slots(void **state)
 		ok(slotnet_make(&l->router, l->router_ns,
 			   &(struct slotnet_plan){ .link = name, .mtu = 1400,
 				   .ip4 = ip_plus(l->range4.ip, i + 1),
-				   .ip6 = ip_plus(l->range6.ip, i + 1) }, &net[i], &err), &err);
+				   .ip6 = ip_plus(l->range6.ip, i + 1),
+				   .overlay = ip_v4(0x0a2a0000u + i + 1),
+				   .overlays = prefix_of(ip_v4(0x0a2a0000u), 16) }, &net[i], &err), &err);
 	}
 	assert_true(reaches(l, "w1", &net[0]));
 	assert_true(reaches(l, "w2", &net[1]));

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Private networks: from a member's link straight to another's.
+ *
+ * A sandbox's overlay address is the range's first plus its slot, so the address names the link and
+ * nothing is looked up but the two sets of network numbers. bpf_redirect_peer() puts the packet into
+ * the receiver's namespace without its own program having run (to_sandbox is on the way that is not
+ * taken), so everything that speaks for the receiver is asked here: that it lives, that its policy
+ * is committed, that it is a member now, and that the port is not its agent's.
+ *
+ * There is no state: a sandbox that leaves a network is out of reach with the next packet.
+ */
+#pragma once
+#include "datapath/flows.bpf.h"
+
+/* The slot that an address of the overlay stands for; 0: none. */
+static __always_inline __u32 overlay_slot(const struct weir_addr *a)
+{
+	struct weir_config *c = config_get();
+	__u32 ip = bpf_ntohl(addr_ip4(a)), slot;
+
+	if (!c || !c->overlay4_mask || (ip & c->overlay4_mask) != c->overlay4)
+		return 0;
+	slot = ip - c->overlay4;
+	return slot <= WEIR_SLOTS_MAX ? slot : 0;
+}
+
+static __always_inline int is_overlay(const struct packet *p)
+{
+	struct weir_config *c = config_get();
+
+	return p->family == 4 && c && c->overlay4_mask &&
+		(bpf_ntohl(addr_ip4(&p->remote)) & c->overlay4_mask) == c->overlay4;
+}
+
+/* The sandbox's side of the packet is its own overlay address. */
+static __always_inline int is_own_overlay(const struct packet *p, __u32 slot)
+{
+	return p->family == 4 && slot && overlay_slot(&p->local) == slot;
+}
+
+/* Do two ascending sets share a number? Both loops are unrolled: nothing but constants tells their
+ * steps apart, so the verifier walks each once. */
+static __always_inline int sets_meet(const struct weir_member *a, const struct weir_member *b)
+{
+#pragma unroll
+	for (__u32 i = 0; i < WEIR_NETS_MAX; i++) {
+		__u32 net = a->net[i];
+
+		if (!net)
+			return 0;
+#pragma unroll
+		for (__u32 j = 0; j < WEIR_NETS_MAX; j++)
+			if (b->net[j] == net)
+				return 1;
+	}
+	return 0;
+}
+
+static __always_inline int is_agent_port(const struct packet *p)
+{
+	return p->proto == IPPROTO_TCP && p->frag != FRAG_LATER &&
+		p->remote_port == bpf_htons(WEIR_AGENT_PORT);
+}
+
+/* Protocols that no policy could judge pass here only where they pass elsewhere. */
+static __always_inline int is_usual(const struct packet *p, __u32 policy_id)
+{
+	struct weir_policy *policy;
+
+	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP || p->proto == IPPROTO_ICMP)
+		return 1;
+	policy = bpf_map_lookup_elem(&weir_policies, &policy_id);
+	return policy && policy->other_protocols;
+}
+
+/* The slot to which a packet of slot `from` may go, 0: none that it may reach, -1: one, but not with
+ * this protocol. A global function, which the verifier walks once, whatever leads to it. */
+__noinline int overlay_peer(__u32 from, __u32 policy, const struct packet *p)
+{
+	struct weir_member *mine, *theirs;
+	struct weir_slot *s;
+	__u32 to;
+
+	if (!p)
+		return 0;
+	to = overlay_slot(&p->remote);
+	s = bpf_map_lookup_elem(&weir_slots, &to);
+	if (!to || !s || !s->ifindex || !*(volatile __u32 *)&s->policy || is_agent_port(p))
+		return 0;
+	mine = bpf_map_lookup_elem(&weir_members, &from);
+	theirs = bpf_map_lookup_elem(&weir_members, &to);
+	if (!mine || !theirs || !sets_meet(mine, theirs))
+		return 0;
+	return is_usual(p, policy) ? (int)to : -1;
+}
+
+/* The slot that the packet may go to, or 0 with the refusal. */
+static __always_inline __u32 overlay_judge(const struct where *w, const struct packet *p,
+	struct verdict *v)
+{
+	int to = overlay_peer(w->slot, w->policy, p);
+
+	refuse(v, to < 0 ? WEIR_R_PROTOCOL : WEIR_R_OVERLAY, 0);
+	if (to <= 0)
+		return 0;
+	v->allow = WEIR_ALLOW;
+	v->reason = WEIR_R_NONE;
+	return to;
+}
+
+/* Count and send on. The MACs become what the receiver would see of its gateway. */
+static __noinline int overlay_send(struct __sk_buff *skb, __u32 from, __u32 to)
+{
+	const struct {
+		__u8 dest[6], source[6];
+	} macs = { WEIR_MAC_SANDBOX, WEIR_MAC_GATEWAY };
+	struct weir_slot *s = bpf_map_lookup_elem(&weir_slots, &to);
+	__u32 ifindex = s ? s->ifindex : 0;
+
+	if (!ifindex || bpf_skb_store_bytes(skb, 0, &macs, sizeof(macs), 0) < 0)
+		return TC_ACT_SHOT;
+	count_overlay(skb, from, to);
+	return bpf_redirect_peer(ifindex, 0);
+}
