@@ -308,6 +308,19 @@ int answer_write(const struct answer *a, const struct dns_query *q, uint64_t now
 	return buf_failed(out);
 }
 
+int answer_write_one(const struct dns_query *q, uint32_t ttl, struct str rdata, struct buf *out)
+{
+	buf_reset(out);
+	dns_put_header(out, q->id, response_flags(q), 1, 0, q->edns ? 1 : 0);
+	dns_put_question(out, &q->name, q->type);
+	dns_put_rr(out, &q->name, DNS_HEADER, q->type, ttl);
+	buf_be16(out, (uint16_t)rdata.n);
+	buf_add_str(out, rdata);
+	if (q->edns)
+		dns_put_opt(out, 0, q->dnssec_ok, DNS_EDE_NONE, STR_NONE);
+	return buf_failed(out);
+}
+
 int answer_write_empty(const struct dns_query *q, uint8_t rcode, bool truncated, int ede,
 	struct str ede_text, struct buf *out)
 {

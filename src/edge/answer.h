@@ -60,6 +60,8 @@ struct answer *answer_unref(struct answer *a); /* NULL */
  * response is empty with TC. ede as in dns_put_opt. */
 int answer_write(const struct answer *a, const struct dns_query *q, uint64_t now, uint64_t keep,
 	size_t limit, int ede, struct str ede_text, struct buf *out);
+/* A response with one record of the asked name and type. */
+int answer_write_one(const struct dns_query *q, uint32_t ttl, struct str rdata, struct buf *out);
 /* A response without records: refusals, failures, empty answers. */
 int answer_write_empty(const struct dns_query *q, uint8_t rcode, bool truncated, int ede,
 	struct str ede_text, struct buf *out);

@@ -68,6 +68,8 @@ struct resolver {
 	size_t n_upstreams;
 
 	struct tenant *by_slot, *by_link;
+	struct prefix overlay;	 /* address range of the private networks; family 0: none */
+	struct alias *aliases; /* names of their members: overlay.c */
 	uint64_t lives; /* sandboxes that there ever were */
 	struct lately *lately;
 	struct owner *owners;

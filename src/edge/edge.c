@@ -503,6 +503,7 @@ static int build(struct edge *e, struct role *role, struct err *err)
 	if (!conf.counters)
 		return err_sys(err, -errno, "map the counters");
 	conf.qps = e->config.dns_qps;
+	conf.overlay = e->config.net_overlay4;
 	conf.cache_entries = e->config.dns_cache_entries;
 	conf.pins_max = e->config.dns_pins_per_sandbox;
 	conf.knobs = (struct policy_knobs){ .smtp = e->config.egress_smtp,

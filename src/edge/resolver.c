@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/ulid.h"
 #include "edge/core.h"
+#include "edge/overlay.h"
 
 #define OUT_MAX (DNS_MSG_MAX + 1u)
 
@@ -23,6 +24,7 @@ int resolver_new(const struct resolver_conf *conf, const struct resolver_ops *op
 	r->arg = arg;
 	r->qps = conf->qps;
 	r->counters = conf->counters;
+	r->overlay = conf->overlay;
 	r->out = BUF_MAX(OUT_MAX);
 	r->scratch = BUF_MAX(OUT_MAX);
 	r->cache = cache_new(conf->cache_entries);
@@ -65,6 +67,7 @@ static void tenant_unlink(struct resolver *r, struct tenant *t)
 	for (size_t i = 0; i < TENANT_VERSIONS_MAX; i++)
 		if (t->versions[i].id)
 			owner_del(r, t->versions[i].id);
+	overlay_leave(r, t);
 	pending_forget(r, t);
 }
 
@@ -199,6 +202,9 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 		invalid(r, t, from, &q, q.rcode, DNS_EDE_OTHER, STR("malformed query"), now);
 		return;
 	}
+	if (t->nets && q.qclass == DNS_IN && query_name(&q, &name) == 0 &&
+		overlay_reply(r, t, from, &q, &name))
+		return;
 	if (q.qclass == DNS_IN) {
 		question_from(&q, (struct ip){ 0 }, 0, &question);
 		key = (struct lately_key){ .life = t->life, .changes = t->changes,
@@ -215,6 +221,9 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 			STR("only canonical names of class IN are answered"), now);
 		return;
 	}
+	/* Who is in no network has been through the cache first: such names are never in it. */
+	if (!t->nets && overlay_reply(r, t, from, &q, &name))
+		return;
 	ruling = rule_on(r, t, &name, from);
 	if (ruling.route == ROUTE_REFUSE) {
 		reply_refused(r, t, from, &q, &name, &ruling, now);
@@ -286,6 +295,16 @@ static int tenant_link(struct resolver *r, struct tenant *t, const struct ipc_ed
 	return -ENOMEM;
 }
 
+static bool nets_ok(const struct ipc_edge_set *set)
+{
+	if (set->n_nets > IPC_NETS_MAX)
+		return false;
+	for (uint32_t i = 0; i < set->n_nets; i++)
+		if (!ipc_text_ok(set->nets[i].name, sizeof(set->nets[i].name)))
+			return false;
+	return true;
+}
+
 int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str blob,
 	struct err *err)
 {
@@ -297,7 +316,7 @@ int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str 
 
 	if (!set->slot || set->slot > WEIR_SLOTS_MAX || !set->policy ||
 		!ipc_text_ok(set->id, sizeof(set->id)) ||
-		!ipc_text_ok(set->hostname, sizeof(set->hostname)))
+		!ipc_text_ok(set->hostname, sizeof(set->hostname)) || !nets_ok(set))
 		return err_set(err, -EBADMSG, ERR_INTERNAL, "malformed SET");
 	e = policy_decode(blob, &policy, err);
 	if (e < 0)
@@ -331,10 +350,16 @@ int resolver_set(struct resolver *r, const struct ipc_edge_set *set, struct str 
 	t->changes++;
 	str_copy(t->hostname, sizeof(t->hostname), str_c(set->hostname));
 	e = tenant_link(r, t, set);
-	if (e == 0 && tenant_version(t, set->policy))
-		return 0; /* told again, after a restart of the api role */
 	if (e == 0)
-		e = owner_add(r, set->policy, t);
+		e = overlay_join(r, t, set);
+	if (e < 0) {
+		if (fresh)
+			resolver_del(r, set->slot);
+		return err_sys(err, e, "the link and networks of slot %u", set->slot);
+	}
+	if (tenant_version(t, set->policy))
+		return 0; /* told again: the api role restarted, or its networks changed */
+	e = owner_add(r, set->policy, t);
 	if (e == 0)
 		e = tenant_version_add(&r->env, t, set->policy, take_ptr(policy));
 	if (e < 0) {
@@ -464,6 +489,7 @@ int resolver_dump(struct resolver *r, struct buf *out)
 		{"refused_rate", s->refused_rate},
 		{"dropped_rate", s->dropped_rate},
 		{"dropped_unknown", s->dropped_unknown},
+		{"members", s->members},
 		{"rebinds", s->rebinds},
 		{"servfail", s->servfail},
 		{"overload", s->overload},

@@ -6,6 +6,8 @@
  *
  *   budget    dns.qps per sandbox, burst twice that; beyond it REFUSED, and beyond that silence
  *   shape     one question, class IN, a canonical name, a type that can be judged (below)
+ *   members   names of private networks are answered from what SET told (overlay.h), whatever the
+ *             policy says, and travel nowhere
  *   gate      policy_name(), by way of gate.h: a name that a rule denies, or that nothing allows,
  *             is answered NXDOMAIN with an extended error. Nothing about it leaves this process
  *   route     ours, or the resolver the sandbox asked: when the policy names it explicitly, or
@@ -82,12 +84,14 @@ struct resolver_conf {
 	struct pinner pinner;
 	struct weir_dns_counters *counters; /* one per slot, mapped; NULL: not counted per sandbox */
 	struct keeper keeper;
+	struct prefix overlay; /* of the private networks' addresses; family 0: there are none */
 };
 
 struct resolver_stats {
 	uint64_t queries, cached, coalesced, asked, retried, over_tcp, answered;
 	uint64_t refused_name, refused_type, refused_invalid, refused_rate, dropped_rate;
 	uint64_t dropped_unknown; /* no sandbox on that link */
+	uint64_t members; /* names of private networks answered */
 	uint64_t rebinds;	  /* addresses removed */
 	uint64_t servfail, overload;
 	uint64_t mismatched; /* id, socket or question did not fit */

@@ -100,6 +100,7 @@ struct tenant {
 	char hostname[IPC_NAME_LEN];
 	struct ip ip4, ip6;
 	bool has_ipv6, synced;
+	struct membership *nets; /* its private networks (overlay.h); NULL: none */
 
 	struct version versions[TENANT_VERSIONS_MAX];
 	uint64_t order;

@@ -235,6 +235,7 @@ struct play *play_new(const struct play_conf *conf)
 		assert_int_equal(ip_from(one, &rc.upstreams[rc.n_upstreams].ip), 0);
 		rc.upstreams[rc.n_upstreams++].port = 53;
 	}
+	prefix_from(STR("10.42.0.0/16"), true, &rc.overlay);
 	rc.pinner = (struct pinner){ &pinner, p };
 	rc.keeper = (struct keeper){ &keeper, p };
 	p->conf = rc;
@@ -304,6 +305,16 @@ int play_set(struct play *p, uint32_t slot, uint32_t policy_id, const char *text
 	snprintf(set.id, sizeof(set.id), "sb-%u", slot);
 	if (p->box)
 		snprintf(set.id, sizeof(set.id), "%s", p->box);
+	if (p->hostname)
+		snprintf(set.hostname, sizeof(set.hostname), "%s", p->hostname);
+	for (struct str nets = str_c(p->nets); nets.n; set.n_nets++) {
+		struct str net = str_cut(&nets, ' '), number = str_cut(&net, ':');
+		uint64_t n;
+
+		assert_int_equal(str_u64(number, UINT32_MAX, &n), 0);
+		set.nets[set.n_nets].number = (uint32_t)n;
+		str_copy(set.nets[set.n_nets].name, sizeof(set.nets[0].name), net);
+	}
 	assert_int_equal(policy_encode(policy, &blob), 0);
 	r = resolver_set(p->r, &set, buf_str(&blob), &err);
 	buf_done(&blob);
@@ -464,7 +475,7 @@ const char *play_reply(struct play *p)
 		if (rr.type == DNS_A || rr.type == DNS_AAAA)
 			inet_ntop(rr.type == DNS_A ? AF_INET : AF_INET6, rr.rdata.p, value,
 				sizeof(value));
-		else if (rr.type == DNS_CNAME) {
+		else if (rr.type == DNS_CNAME || rr.type == DNS_PTR) {
 			struct rd rd = rd_from(buf_str(&p->reply));
 			struct dns_name target;
 

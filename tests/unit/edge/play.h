@@ -41,6 +41,7 @@ struct play {
 	size_t n_ports;
 	struct play_note notes[PLAY_NOTES_MAX];
 	size_t n_notes, n_keeps;
+	const char *hostname, *nets; /* that SET says; nets: "7:backend 9:front" */
 	const char *box; /* the id that SET says; NULL: one of the slot's own */
 	struct buf reply; /* the last one */
 	struct dns_client replied_to;
