@@ -4,8 +4,8 @@
  *
  *	row            in LIST                          not in LIST
  *	creating       destroyed, row failed            row failed (nobody was answered)
- *	running        adopted; policy renewed if the   error: the host restarted. A resume
- *	               kernel has another               starts it from its disk
+ *	running        adopted; policy and networks     error: the host restarted. A resume
+ *	               renewed if the kernel has other  starts it from its disk
  *	pausing        frozen                           error
  *	paused         frozen if it is not              error
  *	resuming       thawed                           error
@@ -15,6 +15,7 @@
  */
 #include "api/createos/egress.h"
 #include "api/flow.h"
+#include "api/nets.h"
 #include "api/peers.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -102,6 +103,8 @@ static void adopt_listed(struct adoption *d, const struct ipc_sandbox *s)
 	}
 	repolicy = s->policy != b->row.policy || b->policy->dialect == POLICY_NATIVE;
 	flow_adopt(b, s->state == IPC_RUN_FROZEN, repolicy);
+	if (s->n_nets > IPC_NETS_MAX || !box_nets_are(b, s->nets, s->n_nets))
+		flow_nets_again(b);
 }
 
 static void adopt_rest(struct box *b)
@@ -253,6 +256,8 @@ void api_adopt(struct api *a)
 			live |= 1u << s;
 	err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	r = store_sandboxes(a->store, NULL, live, UINT32_MAX, 0, load_row, a, NULL, &err);
+	if (r == 0)
+		r = nets_load(a, &err);
 	if (r < 0) {
 		adoption_done(d, &err);
 		return;

@@ -1,6 +1,7 @@
 /* The api role as a whole: see the header. */
 #include "api/box.h"
 #include "api/kmaps.h"
+#include "api/nets.h"
 #include "api/peers.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -224,6 +225,7 @@ void api_free(struct api *a)
 		}
 		box_forget(b);
 	}
+	nets_free(a);
 	tick_free(a->hold_timer);
 	tick_free(a->sweep_timer);
 	tick_free(a->stop_timer);

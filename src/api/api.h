@@ -25,6 +25,7 @@
 #define IMAGES_MAX 256u
 
 struct box;
+struct network;
 struct req;
 struct tick;
 struct edge {
@@ -50,6 +51,7 @@ struct api {
 	struct ipc_image images[IMAGES_MAX];
 	unsigned int n_images;
 	uint64_t images_at; /* clock_mono_ns() of the last answer */
+	struct network *nets; /* by id: nets.h */
 	struct box *boxes;  /* by id: all sandboxes that are not destroyed */
 	struct box **by_slot; /* [WEIR_SLOTS_MAX + 1] */
 	struct hold_list holds; /* requests waiting for a state to settle, by deadline */

@@ -1,5 +1,6 @@
 /* One sandbox in memory: see the header. */
 #include "api/box.h"
+#include "api/nets.h"
 #include "api/req.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -56,6 +57,7 @@ struct box *box_find(struct api *a, const char *id)
 void box_forget(struct box *b)
 {
 	box_unplace(b);
+	box_leave_all(b);
 	HASH_DEL(b->api->boxes, b);
 	denials_done(&b->denials);
 	box_unref(b);
@@ -112,6 +114,8 @@ int box_event(struct box *b, enum life_event event, const char *detail, struct e
 		r = store_sandbox_save(b->api->store, &b->row, err);
 	if (r == 0)
 		r = store_note(b->api->store, b->row.id, life_event_name(event), reason, err);
+	if (r == 0 && b->n_nets && life_terminal(to))
+		r = store_member_clear(b->api->store, b->row.id, err);
 	if (r == 0)
 		r = store_commit(b->api->store, err);
 	store_rollback(b->api->store);
@@ -213,6 +217,11 @@ void box_edge_set(const struct box *b, struct ipc_edge_set *ret)
 		.ip6 = b->ip6 };
 	snprintf(ret->id, sizeof(ret->id), "%s", b->row.id);
 	snprintf(ret->hostname, sizeof(ret->hostname), "%s", b->row.name);
+	ret->n_nets = b->n_nets;
+	for (uint32_t i = 0; i < b->n_nets; i++) {
+		ret->nets[i].number = b->nets[i]->row.number;
+		snprintf(ret->nets[i].name, sizeof(ret->nets[i].name), "%s", b->nets[i]->row.name);
+	}
 }
 
 /* --- usage --- */
@@ -246,6 +255,16 @@ void op_queue(struct box *b, struct op *op)
 	STAILQ_INSERT_TAIL(&b->queue, op, next);
 	if (!b->op)
 		run_next(b);
+}
+
+void op_refuse(struct box *b, op_done_fn fn, void *arg)
+{
+	struct op none = { .box = b };
+	struct err err;
+
+	err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	if (fn)
+		fn(&none, &err, arg);
 }
 
 void op_fail(struct op *op, const struct err *err)

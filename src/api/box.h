@@ -19,6 +19,7 @@
 #include "policy/policy.h"
 
 struct op;
+struct network;
 /* Step and outcome of an operation. done is called once, or never after op_forget(). */
 typedef void (*op_start_fn)(struct op *op);
 typedef void (*op_done_fn)(struct op *op, const struct err *err, void *arg);
@@ -60,6 +61,8 @@ struct box {
 	struct policy *policy, *policy_before; /* in force, and the one before: for rule texts */
 	uint32_t policy_before_id;
 	struct ip ip4, ip6;
+	struct network *nets[WEIR_NETS_MAX]; /* it is a member of, by their numbers: nets.h */
+	uint32_t n_nets;
 	struct agent_link link;
 	bool in_kernel;	   /* the host role has it: slot, link, cgroup */
 	bool wake_due;	   /* the agent must be told of new keys before it runs again */
@@ -102,6 +105,8 @@ void op_queue(struct box *b, struct op *op);
 void op_finish(struct op *op, const struct err *err);
 /* The asker is gone: done will not be called. */
 void op_forget(struct op *op);
+/* There was no memory for the operation: done is called all the same. */
+void op_refuse(struct box *b, op_done_fn done, void *arg);
 /* Ignore a failure while undoing, but keep the first. */
 void op_fail(struct op *op, const struct err *err);
 
@@ -140,6 +145,11 @@ void flow_lost(struct box *b, const char *why);
 /* A new policy (taken): stored, made known to the edge, in force in the kernel, then done. */
 void flow_policy(struct box *b, struct policy *policy, struct str json, uint32_t dialect,
 	op_done_fn done, void *arg, struct op **slot);
+/* A private network. Joining one it is in is no error; leaving another is -ENOENT. */
+void flow_join(struct box *b, const struct network *n, op_done_fn done, void *arg,
+	struct op **slot);
+void flow_leave(struct box *b, const struct network *n, op_done_fn done, void *arg,
+	struct op **slot);
 void flow_grow(struct box *b, uint32_t disk_mib, op_done_fn done, void *arg, struct op **slot);
 /* After adoption: go on with what the row says was under way; `repolicy`: the kernel has another
  * policy than the row. frozen: as the kernel has it. */

@@ -10,6 +10,9 @@ void flow_take_back(struct op *op, bool keep_disk, void (*then)(struct op *op));
 void flow_revive(struct box *b);
 /* Put the row's policy in force under a new id: the kernel has another. */
 void flow_repolicy(struct box *b);
+/* Tell the host role and the edges which networks it is in: the kernel has others. */
+void flow_nets_again(struct box *b);
+void box_nets_message(const struct box *b, struct ipc_nets *ret);
 /* Take an errored sandbox's processes away; its disk stays. */
 void flow_reclaim(struct box *b);
 /* The host role has something that no row stands for. */

@@ -1,7 +1,7 @@
 /*
  * From nothing to running, and from an error back to running.
  *
- *	SPAWN (host)  ->  SET (edges)  ->  COMMIT (host)  ->  WAKE (agent)
+ *	SPAWN (host)  ->  NETS (host), if any  ->  SET (edges)  ->  COMMIT (host)  ->  WAKE (agent)
  *
  * The sandbox is quarantined until COMMIT: no packet leaves before its policy stands. A resume
  * after the host restarted takes the same steps with the writable layer that is still there.
@@ -151,6 +151,28 @@ static void on_set(const struct err *err, void *arg)
 	host_call(b->api, IPC_HOST_COMMIT, &commit, sizeof(commit), s->policy_fd, on_committed, s);
 }
 
+static void tell_edges(struct start_op *s)
+{
+	struct box *b = s->op.box;
+	struct ipc_edge_set set;
+
+	box_edge_set(b, &set);
+	edges_call(b->api, IPC_EDGE_SET, &set, sizeof(set), s->policy_fd, on_set, s);
+}
+
+static void on_nets(struct chan_msg *m, const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+
+	FAULT("api.create.nets");
+	if (!goes_on(s))
+		return;
+	if (err)
+		undo(s, err);
+	else
+		tell_edges(s);
+}
+
 static void on_spawned(struct chan_msg *m, const struct err *err, void *arg);
 
 static void spawn(struct start_op *s)
@@ -176,7 +198,7 @@ static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
 	struct box *b = s->op.box;
 	const struct ipc_sandbox *got;
 	struct weir_counters sum;
-	struct ipc_edge_set set;
+	struct ipc_nets nets;
 	struct err why;
 	int r = 0;
 
@@ -209,8 +231,12 @@ static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
 		undo(s, &why);
 		return;
 	}
-	box_edge_set(b, &set);
-	edges_call(b->api, IPC_EDGE_SET, &set, sizeof(set), s->policy_fd, on_set, s);
+	if (!b->n_nets) {
+		tell_edges(s);
+		return;
+	}
+	box_nets_message(b, &nets);
+	host_call(b->api, IPC_HOST_NETS, &nets, sizeof(nets), -1, on_nets, s);
 }
 
 static void start(struct op *op)

@@ -228,16 +228,6 @@ static void policy_start(struct op *op)
 	edges_call(b->api, IPC_EDGE_SET, &set, sizeof(set), p->fd, on_set, p);
 }
 
-static void refuse_at_once(struct box *b, op_done_fn fn, void *arg)
-{
-	struct op none = { .box = b };
-	struct err err;
-
-	err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
-	if (fn)
-		fn(&none, &err, arg);
-}
-
 void flow_policy(struct box *b, struct policy *policy, struct str json, uint32_t dialect,
 	op_done_fn fn, void *arg, struct op **slot)
 {
@@ -248,7 +238,7 @@ void flow_policy(struct box *b, struct policy *policy, struct str json, uint32_t
 		free(p);
 		free(copy);
 		policy_free(policy);
-		refuse_at_once(b, fn, arg);
+		op_refuse(b, fn, arg);
 		return;
 	}
 	p->op = (struct op){ .name = "policy", .start = policy_start, .clean = policy_clean,
@@ -326,7 +316,7 @@ void flow_grow(struct box *b, uint32_t disk_mib, op_done_fn fn, void *arg, struc
 	struct grow_op *g = calloc(1, sizeof(*g));
 
 	if (!g) {
-		refuse_at_once(b, fn, arg);
+		op_refuse(b, fn, arg);
 		return;
 	}
 	g->op = (struct op){ .name = "resize", .start = grow_start, .done = fn, .arg = arg,

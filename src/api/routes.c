@@ -7,6 +7,7 @@
 #include "api/createos/egress.h"
 #include "api/createos/exec.h"
 #include "api/createos/files.h"
+#include "api/createos/networks.h"
 #include "api/createos/sandboxes.h"
 #include "api/native/native.h"
 #include "api/routes.h"
@@ -48,6 +49,12 @@ const struct route createos_routes[] = {
 	{ PUT,    SB "/egress",			AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, createos_egress_put },
 	{ GET,    SB "/bandwidth",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 createos_bandwidth_get },
 	{ POST,   SB "/bandwidth/recharge",	AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, createos_recharge },
+	{ POST,   SB "/networks",		AUTH_USER,  BODY_JSON,   LIFE_OP_JOIN,	 createos_attach },
+	{ DELETE, SB "/networks/{network}",	AUTH_USER,  BODY_NONE,   LIFE_OP_LEAVE,	 createos_detach },
+	{ GET,    "/v1/networks",		AUTH_USER,  BODY_NONE,   0,		 createos_networks },
+	{ POST,   "/v1/networks",		AUTH_USER,  BODY_JSON,   0,		 createos_network_add },
+	{ GET,    "/v1/networks/{network}",	AUTH_USER,  BODY_NONE,   0,		 createos_network_get },
+	{ DELETE, "/v1/networks/{network}",	AUTH_USER,  BODY_NONE,   0,		 createos_network_delete },
 	/* native */
 	{ GET,    SB "/egress/explain",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 native_explain },
 	{ GET,    SB "/egress/versions",	AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 native_versions },
@@ -60,8 +67,6 @@ const struct route createos_routes[] = {
 	{ GET,    "/v1/version",		AUTH_USER,  BODY_NONE,   0,		 native_version },
 	{ GET,    "/metrics",			AUTH_ADMIN, BODY_NONE,   0,		 native_metrics },
 	/* in the contract, not built: the sandbox is looked for first */
-	{ ANY,    SB "/networks",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
-	{ ANY,    SB "/networks/{*}",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
 	{ ANY,    SB "/disks",			AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_configured },
 	{ ANY,    SB "/disks/{*}",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_configured },
 	{ ANY,    SB "/tunnel/{*}",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
@@ -73,8 +78,6 @@ const struct route createos_routes[] = {
 	{ ANY,    SB "/access-token",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
 	{ ANY,    SB "/access-token/{*}",	AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
 	{ ANY,    SB "/computer/{*}",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
-	{ ANY,    "/v1/networks",		AUTH_USER,  BODY_NONE,   0,		 not_built },
-	{ ANY,    "/v1/networks/{*}",		AUTH_USER,  BODY_NONE,   0,		 not_built },
 	{ ANY,    "/v1/disks",			AUTH_USER,  BODY_NONE,   0,		 not_configured },
 	{ ANY,    "/v1/disks/{*}",		AUTH_USER,  BODY_NONE,   0,		 not_configured },
 	{ ANY,    "/v1/templates",		AUTH_USER,  BODY_NONE,   0,		 not_built },

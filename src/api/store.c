@@ -42,6 +42,16 @@ enum {
 	Q_VERSIONS,
 	Q_VERSIONS_COUNT,
 	Q_NOTE,
+	Q_NET_NUMBER,
+	Q_NET_ADD,
+	Q_NET_DROP,
+	Q_NET_ALL,
+	Q_NETS,
+	Q_NETS_COUNT,
+	Q_MEMBER_ADD,
+	Q_MEMBER_DROP,
+	Q_MEMBER_CLEAR,
+	Q_MEMBERS,
 	Q_SB_LIST, /* text depends on the filter: not kept */
 	QUERIES
 };
@@ -78,6 +88,18 @@ static const char *const query_text[QUERIES] = {
 		       "WHERE sandbox_id = $1 ORDER BY version DESC LIMIT $2 OFFSET $3",
 	[Q_VERSIONS_COUNT] = "SELECT COUNT(*) FROM policies WHERE sandbox_id = $1",
 	[Q_NOTE] = "INSERT INTO history (sandbox_id, at_ms, event, detail) VALUES ($1, $2, $3, $4)",
+	[Q_NET_NUMBER] = "UPDATE sequences SET next = next + 1 WHERE name = 'network' RETURNING next",
+	[Q_NET_ADD] = "INSERT INTO networks (id, user_id, name, number, created_ms) "
+		      "VALUES ($1, $2, $3, $4, $5)",
+	[Q_NET_DROP] = "DELETE FROM networks WHERE id = $1",
+	[Q_NET_ALL] = "SELECT id, user_id, name, number, created_ms FROM networks",
+	[Q_NETS] = "SELECT id, user_id, name, number, created_ms FROM networks WHERE user_id = $1 "
+		   "ORDER BY created_ms DESC, id DESC LIMIT $2 OFFSET $3",
+	[Q_NETS_COUNT] = "SELECT COUNT(*) FROM networks WHERE user_id = $1",
+	[Q_MEMBER_ADD] = "INSERT INTO members (network_id, sandbox_id, joined_ms) VALUES ($1, $2, $3)",
+	[Q_MEMBER_DROP] = "DELETE FROM members WHERE network_id = $1 AND sandbox_id = $2",
+	[Q_MEMBER_CLEAR] = "DELETE FROM members WHERE sandbox_id = $1",
+	[Q_MEMBERS] = "SELECT network_id, sandbox_id FROM members",
 };
 
 /* Applied in order; a database remembers how many it has had. Only ever append. */
@@ -116,6 +138,17 @@ static const char *const migrations[] = {
 	"INSERT INTO sequences (name, next) VALUES ('policy', 1)",
 	/* A list and its total cost what is asked for, not what was ever destroyed. */
 	"CREATE INDEX sandboxes_by_status ON sandboxes (user_id, status, created_ms, id)",
+
+	"CREATE TABLE networks ("
+	" id TEXT PRIMARY KEY, user_id TEXT NOT NULL REFERENCES users (id), name TEXT NOT NULL,"
+	" number BIGINT NOT NULL UNIQUE, created_ms BIGINT NOT NULL);"
+	"CREATE UNIQUE INDEX networks_name ON networks (user_id, name);"
+	"CREATE TABLE members ("
+	" network_id TEXT NOT NULL REFERENCES networks (id),"
+	" sandbox_id TEXT NOT NULL REFERENCES sandboxes (id), joined_ms BIGINT NOT NULL,"
+	" PRIMARY KEY (network_id, sandbox_id));"
+	"CREATE INDEX members_of_sandbox ON members (sandbox_id);"
+	"INSERT INTO sequences (name, next) VALUES ('network', 1)",
 };
 
 /* --- one row, described once --- */
@@ -667,8 +700,10 @@ int store_sandbox_save(struct store *s, const struct sandbox_row *row, struct er
 int store_sandbox_drop(struct store *s, const char *id, struct err *err)
 {
 	auto_rest sqlite3_stmt *st = NULL, *versions = NULL;
-	int r = query(s, Q_VERSION_TRIM, &versions, err);
+	int r = store_member_clear(s, id, err);
 
+	if (r == 0)
+		r = query(s, Q_VERSION_TRIM, &versions, err);
 	if (r == 0)
 		r = query(s, Q_SB_DROP, &st, err);
 	if (r < 0)
@@ -939,4 +974,132 @@ int store_note(struct store *s, const char *sandbox, const char *event, const ch
 	bind_c(st, 3, event);
 	bind_c(st, 4, detail);
 	return step_done(s, st, err, "history");
+}
+
+/* --- private networks --- */
+
+int store_network_number(struct store *s, uint32_t *ret, struct err *err)
+{
+	auto_rest sqlite3_stmt *st = NULL;
+	int r = query(s, Q_NET_NUMBER, &st, err);
+	sqlite3_int64 next;
+
+	if (r < 0)
+		return r;
+	if (sqlite3_step(st) != SQLITE_ROW)
+		return fail(s, sqlite3_extended_errcode(s->db), err, "network numbers");
+	next = sqlite3_column_int64(st, 0);
+	if (next > UINT32_MAX)
+		return err_set(err, -EOVERFLOW, ERR_INTERNAL, "network numbers are used up");
+	*ret = (uint32_t)next - 1;
+	return sqlite3_step(st) == SQLITE_DONE ? 0 :
+						 fail(s, SQLITE_ERROR, err, "network numbers");
+}
+
+int store_network_add(struct store *s, const struct network_row *n, struct err *err)
+{
+	auto_rest sqlite3_stmt *st = NULL;
+	int r = query(s, Q_NET_ADD, &st, err);
+
+	if (r < 0)
+		return r;
+	bind_c(st, 1, n->id);
+	bind_c(st, 2, n->user);
+	bind_c(st, 3, n->name);
+	sqlite3_bind_int64(st, 4, n->number);
+	sqlite3_bind_int64(st, 5, (sqlite3_int64)n->created_ms);
+	return step_done(s, st, err, "network");
+}
+
+/* Run a statement whose parameters are one or two texts. */
+static int run_texts(struct store *s, unsigned int q, const char *a, const char *b,
+	struct err *err, const char *what)
+{
+	auto_rest sqlite3_stmt *st = NULL;
+	int r = query(s, q, &st, err);
+
+	if (r < 0)
+		return r;
+	bind_c(st, 1, a);
+	if (b)
+		bind_c(st, 2, b);
+	return step_done(s, st, err, what);
+}
+
+int store_network_drop(struct store *s, const char *id, struct err *err)
+{
+	return run_texts(s, Q_NET_DROP, id, NULL, err, "network");
+}
+
+int store_networks(struct store *s, const char *user, uint32_t limit, uint32_t offset,
+	store_network_fn fn, void *arg, uint64_t *ret_total, struct err *err)
+{
+	auto_rest sqlite3_stmt *st = NULL;
+	int r = query(s, user ? Q_NETS : Q_NET_ALL, &st, err), rc;
+
+	if (r < 0)
+		return r;
+	if (user) {
+		bind_c(st, 1, user);
+		sqlite3_bind_int64(st, 2, limit);
+		sqlite3_bind_int64(st, 3, offset);
+	}
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		struct network_row n = { .number = (uint32_t)sqlite3_column_int64(st, 3),
+			.created_ms = (uint64_t)sqlite3_column_int64(st, 4) };
+
+		if (col_copy(st, 0, n.id, sizeof(n.id)) < 0 ||
+			col_copy(st, 1, n.user, sizeof(n.user)) < 0 ||
+			col_copy(st, 2, n.name, sizeof(n.name)) < 0)
+			return err_set(err, -EBADMSG, ERR_INTERNAL,
+				"store: a network does not read");
+		r = fn(&n, arg);
+		if (r < 0)
+			return r;
+	}
+	if (rc != SQLITE_DONE)
+		return fail(s, rc, err, "networks");
+	return user ? count_of(s, Q_NETS_COUNT, user, ret_total, err) : 0;
+}
+
+int store_member_add(struct store *s, const char *network, const char *sandbox, struct err *err)
+{
+	auto_rest sqlite3_stmt *st = NULL;
+	int r = query(s, Q_MEMBER_ADD, &st, err);
+
+	if (r < 0)
+		return r;
+	bind_c(st, 1, network);
+	bind_c(st, 2, sandbox);
+	sqlite3_bind_int64(st, 3, (sqlite3_int64)now_ms());
+	return step_done(s, st, err, "member");
+}
+
+int store_member_drop(struct store *s, const char *network, const char *sandbox, struct err *err)
+{
+	return run_texts(s, Q_MEMBER_DROP, network, sandbox, err, "member");
+}
+
+int store_member_clear(struct store *s, const char *sandbox, struct err *err)
+{
+	return run_texts(s, Q_MEMBER_CLEAR, sandbox, NULL, err, "members");
+}
+
+int store_members(struct store *s, store_member_fn fn, void *arg, struct err *err)
+{
+	auto_rest sqlite3_stmt *st = NULL;
+	int r = query(s, Q_MEMBERS, &st, err), rc;
+
+	while (r == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		char network[IPC_ID_LEN], sandbox[IPC_ID_LEN];
+
+		if (col_copy(st, 0, network, sizeof(network)) < 0 ||
+			col_copy(st, 1, sandbox, sizeof(sandbox)) < 0)
+			return err_set(err, -EBADMSG, ERR_INTERNAL,
+				"store: a member does not read");
+		r = fn(network, sandbox, arg);
+		if (r < 0)
+			return r;
+	}
+	return r < 0 || rc == SQLITE_DONE ? r : fail(s, rc, err, "members");
 }

@@ -1,5 +1,5 @@
 /*
- * What survives a restart: users, keys, sandboxes, versions of policies and a history. SQLite
+ * What survives a restart: users, keys, sandboxes, networks, versions of policies, a history. SQLite
  * behind a small interface; the only module that knows SQL, and its statements keep to what
  * PostgreSQL also understands ($1 parameters, BIGINT and TEXT, partial unique indexes).
  *
@@ -111,3 +111,23 @@ int store_versions(struct store *s, const char *sandbox, uint32_t limit, uint32_
 /* --- history: what happened to a sandbox and why --- */
 int store_note(struct store *s, const char *sandbox, const char *event, const char *detail,
 	struct err *err);
+
+/* --- private networks --- */
+struct network_row {
+	char id[IPC_ID_LEN], user[IPC_ID_LEN], name[IPC_NAME_LEN];
+	uint32_t number; /* what the kernel knows it by */
+	uint64_t created_ms;
+};
+/* A number no network has had. Within the transaction that adds it. */
+int store_network_number(struct store *s, uint32_t *ret, struct err *err);
+int store_network_add(struct store *s, const struct network_row *n, struct err *err);
+int store_network_drop(struct store *s, const char *id, struct err *err); /* without members */
+typedef int (*store_network_fn)(const struct network_row *n, void *arg); /* negative: stop */
+/* user NULL: everybody's, all of them, in no order; else newest first. */
+int store_networks(struct store *s, const char *user, uint32_t limit, uint32_t offset,
+	store_network_fn fn, void *arg, uint64_t *ret_total, struct err *err);
+int store_member_add(struct store *s, const char *network, const char *sandbox, struct err *err);
+int store_member_drop(struct store *s, const char *network, const char *sandbox, struct err *err);
+int store_member_clear(struct store *s, const char *sandbox, struct err *err); /* in none */
+typedef int (*store_member_fn)(const char *network, const char *sandbox, void *arg);
+int store_members(struct store *s, store_member_fn fn, void *arg, struct err *err);

@@ -7,8 +7,10 @@
 #include "api/createos/catalogue.h"
 #include "api/createos/create.h"
 #include "api/createos/egress.h"
+#include "api/createos/networks.h"
 #include "api/createos/view.h"
 #include "api/ident.h"
+#include "api/nets.h"
 #include "api/shape.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -66,8 +68,6 @@ int create_decode(const json_t *body, struct create_ask *ret, struct err *err)
 	if (ret->disks && !json_is_array(ret->disks))
 		return err_field(err, -EINVAL, ERR_INVALID, "disks", "expected an array");
 	/* Never accepted and ignored. */
-	if (json_array_size(ret->networks))
-		return field_not_built("networks", "private networks are", err);
 	if (json_array_size(ret->disks))
 		return field_not_built("disks", "S3 disks are", err);
 	if (ret->ingress)
@@ -188,35 +188,40 @@ static int fill_row(struct creation *c, struct sandbox_row *row, struct err *err
 	return api_policy_id(c->q->api, &row->policy, err);
 }
 
-static int insert_row(struct api *a, struct sandbox_row *row, struct err *err)
+static int insert_row(struct box *b, struct err *err)
 {
+	struct sandbox_row *row = &b->row;
+	struct store *store = b->api->store;
 	struct version_row v = { .version = 1, .policy = row->policy, .dialect = row->dialect,
 		.json = str_c(row->policy_json), .at_ms = row->created_ms };
-	int r = store_begin(a->store, err);
+	int r = store_begin(store, err);
 
 	snprintf(v.sandbox, sizeof(v.sandbox), "%s", row->id);
 	if (r == 0)
-		r = store_sandbox_add(a->store, row, err);
+		r = store_sandbox_add(store, row, err);
 	if (r == 0)
-		r = store_version_add(a->store, &v, err);
+		r = store_version_add(store, &v, err);
 	if (r == 0)
-		r = store_commit(a->store, err);
-	store_rollback(a->store);
+		r = box_save_nets(b, err);
+	if (r == 0)
+		r = store_commit(store, err);
+	store_rollback(store);
 	return r;
 }
 
 /* The name is the only thing that can be taken. */
-static int name_and_insert(struct creation *c, struct sandbox_row *row, struct err *err)
+static int name_and_insert(struct creation *c, struct err *err)
 {
+	struct sandbox_row *row = &c->box->row;
 	int r = -EEXIST;
 
 	if (c->ask.name.n) {
 		str_copy(row->name, sizeof(row->name), c->ask.name);
-		r = insert_row(c->q->api, row, err);
+		r = insert_row(c->box, err);
 	}
 	for (unsigned int i = 0; !c->ask.name.n && r == -EEXIST && i < NAME_ATTEMPTS; i++) {
 		sandbox_name_new(i, row->name);
-		r = insert_row(c->q->api, row, err);
+		r = insert_row(c->box, err);
 	}
 	if (r == -EEXIST)
 		err_field(err, r, ERR_CONFLICT, "name", "a sandbox named %s exists", row->name);
@@ -237,7 +242,9 @@ static int make_box(struct creation *c, struct err *err)
 	if (r == 0)
 		r = egress_from_json(a, c->ask.egress, &c->box->policy, &c->box->row.policy_json, err);
 	if (r == 0)
-		r = name_and_insert(c, &c->box->row, err);
+		r = networks_join(c->box, c->ask.networks, err);
+	if (r == 0)
+		r = name_and_insert(c, err);
 	if (r < 0) {
 		box_forget(c->box);
 		c->box = NULL;

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include "api/box.h"
 #include "api/native/native.h"
+#include "api/nets.h"
 #include "api/peers.h"
 #include "policy/explain.h"
 
@@ -89,27 +90,64 @@ static void add_learned(struct explain *x, struct str lines)
 	x->ask.names = x->names;
 }
 
-static void answer(struct explain *x)
+/* In the overlay no rule decides, but whether both ends share a network. */
+static bool answer_overlay(const struct explain *x, struct jw *w)
 {
-	struct req *q = x->q;
+	const struct api *a = x->q->api;
+	const struct prefix range = a->config.net_overlay4;
+	const struct network *shared = NULL;
+	const struct box *peer = NULL;
+	char text[256];
+	uint32_t slot;
+
+	if (!prefix_has(range, x->ask.addr))
+		return false;
+	slot = ip_v4_u32(x->ask.addr) - ip_v4_u32(range.ip);
+	if (slot <= WEIR_SLOTS_MAX && x->ask.port != WEIR_AGENT_PORT)
+		peer = a->by_slot[slot];
+	for (uint32_t i = 0; peer && i < x->q->box->n_nets && !shared; i++)
+		if (box_in(peer, x->q->box->nets[i]))
+			shared = x->q->box->nets[i];
+	if (shared)
+		snprintf(text, sizeof(text), "both are members of the private network %s",
+			shared->row.name);
+	else
+		snprintf(text, sizeof(text), "%s", policy_reason_text(WEIR_R_OVERLAY, 0));
+	jw_c(w, "verdict", shared ? "allow" : "deny");
+	jw_c(w, "reason", policy_reason_name(WEIR_R_OVERLAY));
+	jw_c(w, "text", text);
+	return true;
+}
+
+static void answer_policy(const struct explain *x, struct jw *w)
+{
+	const struct req *q = x->q;
 	const struct policy_knobs knobs = { .smtp = q->api->config.egress_smtp,
 		.other_protocols = q->api->config.egress_other_protocols,
 		.reject = q->api->config.egress_reject };
 	auto_buf struct buf rule = BUF_MAX(1u << 20);
 	struct policy_answer verdict;
-	struct answer a;
 
 	policy_explain(q->box->policy, &knobs, &q->api->floor, &x->ask, &verdict);
-	answer_begin(&a, 2u << 20);
-	jw_obj(&a.w, "data");
-	jw_c(&a.w, "verdict", verdict.verdict == WEIR_ALLOW ? "allow" : "deny");
-	jw_c(&a.w, "reason", policy_reason_name(verdict.reason));
+	jw_c(w, "verdict", verdict.verdict == WEIR_ALLOW ? "allow" : "deny");
+	jw_c(w, "reason", policy_reason_name(verdict.reason));
 	if (verdict.rule != WEIR_RULE_NONE) {
 		if (policy_rule_text(q->box->policy, verdict.rule, &rule) >= 0)
-			jw_str(&a.w, "rule", buf_str(&rule));
-		jw_u64(&a.w, "rule_index", verdict.rule);
+			jw_str(w, "rule", buf_str(&rule));
+		jw_u64(w, "rule_index", verdict.rule);
 	}
-	jw_c(&a.w, "text", verdict.text);
+	jw_c(w, "text", verdict.text);
+}
+
+static void answer(struct explain *x)
+{
+	struct req *q = x->q;
+	struct answer a;
+
+	answer_begin(&a, 2u << 20);
+	jw_obj(&a.w, "data");
+	if (!answer_overlay(x, &a.w))
+		answer_policy(x, &a.w);
 	jw_end(&a.w);
 	free(x);
 	reply_send(q, 200, &a);

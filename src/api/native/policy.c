@@ -22,6 +22,10 @@ void native_counters(struct req *q)
 	jw_u64(&a.w, "out_packets", n.out_packets);
 	jw_u64(&a.w, "in_packets", n.in_packets);
 	jw_u64(&a.w, "dns_packets", n.dns_packets);
+	jw_u64(&a.w, "overlay_out_bytes", n.overlay_out_bytes);
+	jw_u64(&a.w, "overlay_in_bytes", n.overlay_in_bytes);
+	jw_u64(&a.w, "overlay_out_packets", n.overlay_out_packets);
+	jw_u64(&a.w, "overlay_in_packets", n.overlay_in_packets);
 	jw_obj(&a.w, "denied");
 	for (unsigned int r = WEIR_R_NONE + 1; r < WEIR_R_MAX; r++)
 		if (n.denied[r])

@@ -14,6 +14,7 @@
  *	release
  *	died ID		its first process ended
  *	forget		the machine restarted: no sandbox is left
+ *	nets ID [N…]	the kernel has it in these networks
  *	denied SLOT NAME  the edge refused a name
  *	edge		a new edge worker replaces the old one
  *	shutdown	ask the role to end; it is started again
@@ -65,7 +66,7 @@ static const struct {
 	{ "DESTROY", IPC_HOST_DESTROY }, { "GROW", IPC_HOST_GROW }, { "IMAGES", IPC_HOST_IMAGES },
 	{ "INFO", IPC_HOST_INFO }, { "BUILD", IPC_HOST_BUILD }, { "SET", IPC_EDGE_SET },
 	{ "RETIRE", IPC_EDGE_RETIRE }, { "DEL", IPC_EDGE_DEL }, { "SYNCED", IPC_EDGE_SYNCED },
-	{ "LEARNED", IPC_EDGE_LEARNED } };
+	{ "LEARNED", IPC_EDGE_LEARNED }, { "NETS", IPC_HOST_NETS } };
 
 static const char *name_of(uint16_t type)
 {
@@ -136,6 +137,13 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 	} else if (type == IPC_HOST_COMMIT && b) {
 		b->policy = FIELD(p.p, struct ipc_commit, policy);
 		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
+	} else if (type == IPC_HOST_NETS && b) {
+		struct ipc_nets nets;
+
+		memcpy(&nets, p.p, sizeof(nets));
+		b->n_nets = nets.n;
+		memcpy(b->nets, nets.nets, sizeof(b->nets));
+		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
 	} else if ((type == IPC_HOST_FREEZE || type == IPC_HOST_THAW) && b) {
 		b->state = type == IPC_HOST_FREEZE ? IPC_RUN_FROZEN : IPC_RUN_RUNNING;
 		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
@@ -169,7 +177,7 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 		struct str lines = STR("93.184.216.34 example.com 60\n");
 
 		chan_reply(c, serial, 0, lines.p, lines.n, NULL, 0);
-	} else if ((type == IPC_HOST_COMMIT || type == IPC_HOST_FREEZE || type == IPC_HOST_THAW) && !b) {
+	} else if ((type == IPC_HOST_COMMIT || type == IPC_HOST_NETS || type == IPC_HOST_FREEZE || type == IPC_HOST_THAW) && !b) {
 		err_set(&err, -ENOENT, ERR_NOT_FOUND, "no such sandbox");
 		chan_reply_err(c, serial, &err);
 	} else {
@@ -192,6 +200,8 @@ static void on_msg(struct chan *c, struct chan_msg *m, void *arg)
 		n = FIELD(m->payload.p, struct ipc_edge_retire, policy);
 	else if (m->type == IPC_HOST_SPAWN)
 		n = FIELD(m->payload.p, struct ipc_spawn, revive);
+	else if (m->type == IPC_HOST_NETS)
+		n = FIELD(m->payload.p, struct ipc_nets, n);
 	else if (m->type == IPC_HOST_DESTROY)
 		n = FIELD(m->payload.p, struct ipc_destroy, keep_disk);
 	buf_fmt(&journal, "%s %.31s %u\n", name_of(m->type), id, n);
@@ -325,6 +335,12 @@ static void command(char *line)
 			if (box(args))
 				box(args)->state = IPC_RUN_DEAD;
 			chan_send(api, IPC_EVENT_EXITED, &e, sizeof(e), NULL, 0);
+		} else if (!strcmp(line, "nets") && args) {
+			char *rest = args, *id = strsep(&rest, " "), *n;
+			struct ipc_sandbox *b = box(id);
+
+			for (b->n_nets = 0; (n = strsep(&rest, " "));)
+				b->nets[b->n_nets++] = (uint32_t)strtoul(n, NULL, 10);
 		} else if (!strcmp(line, "forget")) {
 			memset(boxes, 0, sizeof(boxes));
 		} else if (!strcmp(line, "denied") && args) {

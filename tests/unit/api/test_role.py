@@ -213,11 +213,10 @@ def test_what_other_dialects_lack_is_refused_in_their_form(role):
 
 def test_what_is_not_built_looks_for_the_sandbox_first(role):
     sb = role.create()["id"]
-    for path in ("networks", "processes", "shell", "tunnel/80", "metrics", "computer/screen"):
+    for path in ("processes", "shell", "tunnel/80", "metrics", "computer/screen"):
         assert "not built" in role.post(f"/v1/sandboxes/{sb}/{path}").fails(501)
         role.post(f"/v1/sandboxes/sb-{'0' * 26}/{path}").fails(404, "id")
     assert "configured" in role.get("/v1/disks").fails(503)
-    assert "not built" in role.get("/v1/networks").fails(501)
     assert "not built" in role.get("/v1/templates/x/logs").fails(501)
 
 
@@ -287,7 +286,10 @@ def test_create_in_order(role):
     ({"runtime": "vm"}, 501, None),
     ({"node_selector": {"runtime": "vm"}}, 501, None),
     ({"node_selector": {"gpu": "yes"}}, 503, None),
-    ({"networks": [{"id": "x"}]}, 501, None),
+    ({"networks": [{"id": "x"}]}, 404, "id"),
+    ({"networks": {"id": "x"}}, 400, "networks"),
+    ({"networks": ["x"]}, 400, "networks"),
+    ({"networks": [{"id": 7}]}, 400, "networks"),
     ({"disks": [{"disk_id": "x"}]}, 501, None),
     ({"ingress_enabled": True}, 501, None),
 ])
