@@ -26,6 +26,13 @@ _weir()
 		" pause") path=" pause"; break ;;
 		" resume") path=" resume"; break ;;
 		" rm") path=" rm"; break ;;
+		" net") path=" net"; continue ;;
+		" net create") path=" net create"; break ;;
+		" net ls") path=" net ls"; break ;;
+		" net show") path=" net show"; break ;;
+		" net rm") path=" net rm"; break ;;
+		" net attach") path=" net attach"; break ;;
+		" net detach") path=" net detach"; break ;;
 		" rootfs") path=" rootfs"; continue ;;
 		" rootfs ls") path=" rootfs ls"; break ;;
 		" rootfs build") path=" rootfs build"; break ;;
@@ -42,12 +49,12 @@ _weir()
 	done
 
 	case $path in
-	'') operands="create ls show exec run cp egress denials pause resume rm rootfs shapes key doctor version completion sandbox sb help" ;;
-	' create') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause" ;;
+	'') operands="create ls show exec run cp egress denials pause resume rm net rootfs shapes key doctor version completion sandbox sb help" ;;
+	' create') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net" ;;
 	' ls') options="--quiet --all" ;;
 	' show') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' exec') options="--env --interactive" operands=$(weir ls --quiet 2>/dev/null) ;;
-	' run') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --interactive --keep --quiet" ;;
+	' run') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net --interactive --keep --quiet" ;;
 	' cp') options="--quiet" operands=$(weir ls --quiet 2>/dev/null | sed 's|$|:/|') ;;
 	' egress') operands="get set add rm explain" ;;
 	' egress get') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
@@ -59,6 +66,13 @@ _weir()
 	' pause') options="--no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' resume') options="--no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' rm') options="--quiet --no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' net') operands="create ls show rm attach detach" ;;
+	' net create') options="" ;;
+	' net ls') options="" ;;
+	' net show') options="" ;;
+	' net rm') options="" ;;
+	' net attach') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' net detach') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' rootfs') operands="ls build" ;;
 	' rootfs ls') options="" ;;
 	' rootfs build') options="" ;;

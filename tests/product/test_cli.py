@@ -598,3 +598,32 @@ def test_a_closed_pipe_is_no_drama(weir, box):
     done = subprocess.run(f"weir exec {box} -- seq 1 2000000 | head -n 1", shell=True, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=weir.with_env(None))
     assert done.stdout == "1\n" and "Traceback" not in done.stderr
+
+
+# --- private networks -----------------------------------------------------------------------------
+
+def test_networks(weir, box):
+    name = "cli-" + uuid.uuid4().hex[:8]
+    ident = weir("net", "create", name).stdout.strip()
+    assert re.fullmatch(r"net-[0-9a-z]{26}", ident)
+    other = weir("create", "--net", name, "--egress", "192.0.2.1").stdout.strip()
+    try:
+        assert weir.json("net", "show", name)["member_count"] == 1
+        weir("net", "attach", box, ident)
+        members = {m["sandbox_id"]: m for m in weir.json("net", "show", ident)["members"]}
+        shown = table(weir("net", "show", name).stdout)
+        assert {r["NAME"] for r in shown} == {m["name"] for m in members.values()} and len(shown) == 2
+        assert {r["ADDRESS"] for r in shown} == {m["ip"] for m in members.values()}
+        assert weir("exec", box, "--", "getent", "hosts", members[other]["name"]).stdout.split()[0] == \
+            members[other]["ip"]
+        assert weir("egress", "explain", box, members[other]["ip"] + ":80").returncode == 0
+        row = next(r for r in table(weir("net", "ls").stdout) if r["NAME"] == name)
+        assert row["MEMBERS"] == "2" and row["ID"] == ident
+        assert "active members" in weir("net", "rm", name, code=1).stderr
+        weir("net", "detach", box, name)
+        weir("net", "detach", box, name, code=5)
+        weir("egress", "explain", box, members[other]["ip"] + ":80", code=6)
+    finally:
+        weir("rm", other, code=None)
+    assert weir("net", "rm", name).stdout == ""
+    weir("net", "show", name, code=5)

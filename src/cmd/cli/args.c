@@ -29,6 +29,8 @@ const struct cli_option cli_options[OPT_COUNT] = {
 		.help = "a file of public keys to let in; repeatable" },
 	[OPT_AUTO_PAUSE] = { "auto-pause", 0, CLI_NUMBER, AT(auto_pause), "SECONDS", 60, 86400,
 		.help = "pause by itself after so long without use (60 to 86400)" },
+	[OPT_NET] = { "net", 0, CLI_LIST, AT(net), "NETWORK",
+		.help = "a private network to be in; repeatable" },
 	[OPT_INTERACTIVE] = { "interactive", 'i', CLI_FLAG, AT(interactive),
 		.help = "pass standard input on, read to its end first" },
 	[OPT_KEEP] = { "keep", 0, CLI_FLAG, AT(keep), .help = "do not destroy the sandbox at the end" },

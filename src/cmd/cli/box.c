@@ -143,6 +143,15 @@ int box_create_body(struct cli *c, const char *name, struct buf *out)
 		jw_c(&w, "rootfs", o->rootfs);
 	if (o->egress.n)
 		put_list(&w, "egress", &o->egress);
+	if (o->net.n) {
+		jw_arr(&w, "networks");
+		for (unsigned int i = 0; i < o->net.n; i++) {
+			jw_obj(&w, NULL);
+			jw_c(&w, "id", o->net.v[i]);
+			jw_end(&w);
+		}
+		jw_arr_end(&w);
+	}
 	if (o->disk)
 		jw_u64(&w, "disk_mib", o->disk);
 	if (o->auto_pause)

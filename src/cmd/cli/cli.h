@@ -41,7 +41,7 @@ struct cli_list {
 
 enum cli_opt { /* rows of cli_options */
 	OPT_HELP, OPT_JSON, OPT_URL, /* every command has these */
-	OPT_SHAPE, OPT_NAME, OPT_ROOTFS, OPT_EGRESS, OPT_ENV, OPT_DISK, OPT_SSH_KEY, OPT_AUTO_PAUSE,
+	OPT_SHAPE, OPT_NAME, OPT_ROOTFS, OPT_EGRESS, OPT_ENV, OPT_DISK, OPT_SSH_KEY, OPT_AUTO_PAUSE, OPT_NET,
 	OPT_INTERACTIVE, OPT_KEEP, OPT_QUIET, OPT_ALL, OPT_FOLLOW, OPT_LIMIT, OPT_ADMIN, OPT_NO_WAIT,
 	OPT_COUNT
 };
@@ -50,7 +50,7 @@ struct cli_opts { /* where their values go */
 	bool help, json, interactive, keep, quiet, all, follow, admin, no_wait;
 	const char *url, *shape, *name, *rootfs;
 	uint32_t disk, auto_pause, limit;
-	struct cli_list egress, env, ssh_key;
+	struct cli_list egress, env, ssh_key, net;
 };
 
 enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_LIST, CLI_NUMBER };
@@ -227,6 +227,12 @@ int cmd_denials(struct cli *c);
 int cmd_pause(struct cli *c);
 int cmd_resume(struct cli *c);
 int cmd_rm(struct cli *c);
+int cmd_net_create(struct cli *c);
+int cmd_net_ls(struct cli *c);
+int cmd_net_show(struct cli *c);
+int cmd_net_rm(struct cli *c);
+int cmd_net_attach(struct cli *c);
+int cmd_net_detach(struct cli *c);
 int cmd_rootfs_ls(struct cli *c);
 int cmd_rootfs_build(struct cli *c);
 int cmd_shapes(struct cli *c);

@@ -3,7 +3,8 @@
 
 #define O(x) (1u << OPT_##x)
 #define MAKING                                                                                     \
-	(O(SHAPE) | O(NAME) | O(ROOTFS) | O(EGRESS) | O(ENV) | O(DISK) | O(SSH_KEY) | O(AUTO_PAUSE))
+	(O(SHAPE) | O(NAME) | O(ROOTFS) | O(EGRESS) | O(ENV) | O(DISK) | O(SSH_KEY) | O(AUTO_PAUSE) | \
+		O(NET))
 #define MANY 256
 
 const struct cli_command cli_commands[] = {
@@ -55,6 +56,21 @@ const struct cli_command cli_commands[] = {
 		.complete = "s", .run = cmd_resume },
 	{ "rm", "delete", "SANDBOX ...", "destroy sandboxes", O(QUIET) | O(NO_WAIT), 1, MANY, .complete = "s",
 		.run = cmd_rm },
+	{ "net create", NULL, "NAME", "make a private network, print its id", 0, 1, 1,
+		.run = cmd_net_create,
+		.more = "Members reach each other on every port, by name, whatever their rules say:\n\n"
+			"  weir net create backend\n"
+			"  weir create --name db --net backend\n"
+			"  weir run --net backend -- curl http://db:8080\n" },
+	{ "net ls", "net list", "", "list private networks", 0, 0, 0, .run = cmd_net_ls },
+	{ "net show", "net get", "NETWORK", "who is in a private network, at which address", 0, 1, 1,
+		.run = cmd_net_show },
+	{ "net rm", "net delete", "NETWORK ...", "remove private networks without members", 0, 1, MANY,
+		.run = cmd_net_rm },
+	{ "net attach", NULL, "SANDBOX NETWORK", "let a sandbox into a private network", 0, 2, 2,
+		.complete = "s", .run = cmd_net_attach },
+	{ "net detach", NULL, "SANDBOX NETWORK", "take a sandbox out of a private network", 0, 2, 2,
+		.complete = "s", .run = cmd_net_detach },
 	{ "rootfs ls", "rootfs list", "", "list root file systems", 0, 0, 0, .run = cmd_rootfs_ls },
 	{ "rootfs build", NULL, "NAME", "build a root file system and follow the log", 0, 1, 1,
 		.run = cmd_rootfs_build },
