@@ -51,7 +51,7 @@ describe(`errors, ${variant}`, { concurrency: 4 }, () => {
   it("501: what is not built is not pretended", async () => {
     await withSandbox({}, async (box) => {
       await assert.rejects(box.resize(1 << 20, { retry: false }).then(() =>
-        client.networks.create({ name: "n" }, { retry: false })), (e) =>
+        box.fork({ retry: false })), (e) =>
         e instanceof sdk.CreateosSandboxApiError && e.statusCode >= 400);
     });
   });

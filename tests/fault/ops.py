@@ -5,10 +5,12 @@ saw, the API and the sandbox itself are asked for the rest. Both ends of an oper
 as long as the client was not told otherwise.
 """
 
+import ipaddress
 import os
 import threading
 
 from kit.api import Box, Refused
+from kit.maps import Maps
 from kit.strays import agents
 from world import ALIVE, FINAL_S, REACH_S, TIGHT, agent_pid, until
 
@@ -101,10 +103,12 @@ class Create(Op):
     def prepare(self, world):
         self.asked = new_name()
         self.box = None
+        self.network = network(world)
         return None
 
     def act(self, world, _):
-        self.box = world.api.create(name=self.asked, egress=self.egress)
+        self.box = world.api.create(name=self.asked, egress=self.egress,
+                                    networks=[{"id": self.network}])
         return self.box
 
     def find(self, world):
@@ -129,6 +133,7 @@ class Create(Op):
         if view["status"] == "running":
             if view["egress"] != self.egress:
                 trial.wrong(f"its policy is {view['egress']}")
+            check_member(world, trial, box, True)
             works(world, trial, box)
         elif outcome.acked and trial.kill != "agent":
             trial.wrong(f"it was answered with success and is {view['status']}: {reason(view)}")
@@ -141,7 +146,8 @@ class Miss(Create):
     sizes = iter(range(2049, 4096))
 
     def act(self, world, _):
-        self.box = world.api.create(name=self.asked, egress=self.egress, disk_mib=next(self.sizes))
+        self.box = world.api.create(name=self.asked, egress=self.egress, disk_mib=next(self.sizes),
+                                    networks=[{"id": self.network}])
         return self.box
 
 
@@ -252,6 +258,54 @@ class Loosen(Policy):
     egress, after = NARROW, WIDE
 
 
+NETWORK = "fellows"
+
+
+def network(world):
+    try:
+        return world.api.ok("GET", f"/v1/networks/{NETWORK}")["id"]
+    except Refused:
+        return world.api.ok("POST", "/v1/networks", {"name": NETWORK})["id"]
+
+
+def check_member(world, trial, box, wanted=None):
+    """Books and kernel say the same, and what the client was told."""
+    booked = any(m["sandbox_id"] == box.id
+                 for m in world.api.ok("GET", f"/v1/networks/{NETWORK}")["members"])
+    first = ipaddress.ip_network(world.daemon.settings["net.range4"]).network_address
+    slot = int(ipaddress.ip_address(box.ip)) - int(first)
+    if wanted is not None and booked != wanted:
+        trial.wrong(f"answered with success, and it is {'a' if booked else 'no'} member")
+    try:
+        until(lambda: (slot in Maps(world.daemon.name).members()) == booked, REACH_S,
+              f"{'a' if booked else 'no'} member in the books, and another thing in the kernel")
+    except AssertionError as e:
+        trial.wrong(str(e))
+
+
+class Join(Op):
+    joins = True
+
+    def prepare(self, world):
+        network(world)
+        return world.api.create(name=new_name(), egress=self.egress,
+                                networks=[] if self.joins else [{"id": NETWORK}])
+
+    def act(self, world, box):
+        return world.api.ok("POST", f"{box.path}/networks", {"id": NETWORK})
+
+    def check(self, world, trial, box, outcome):
+        super().check(world, trial, box, outcome)
+        check_member(world, trial, box, self.joins if outcome.acked else None)
+
+
+class Leave(Join):
+    joins = False
+
+    def act(self, world, box):
+        return world.api.ok("DELETE", f"{box.path}/networks/{NETWORK}")
+
+
 class Turn(Op):
     """A change of state, answered before it is done."""
     def act(self, world, box):
@@ -315,6 +369,6 @@ class Name(Op):
             trial.wrong(str(e))
 
 
-OPS = [Create(), Miss(), Exec(), Stream(), Upload(), Download(), Tighten(), Loosen(), Pause(),
-       Resume(), Destroy(), Name()]
+OPS = [Create(), Miss(), Exec(), Stream(), Upload(), Download(), Tighten(), Loosen(), Join(),
+       Leave(), Pause(), Resume(), Destroy(), Name()]
 BY_NAME = {op.name: op for op in OPS}

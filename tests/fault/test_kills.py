@@ -12,11 +12,12 @@ from world import World
 BINARIES = {"host": "src/cmd/weird", "api": "src/cmd/weir-api", "edge": "src/cmd/weir-edge",
             "agent": "src/agent/weir-agent"}
 # Passed only when something fails.
-BY_FAILURE = {"api.create.undo", "api.policy.undo"}
+BY_FAILURE = {"api.create.undo", "api.policy.undo", "api.nets.undo"}
 # What kills what: the operation in which each point is tried.
 FIRST = {"host.record": "create", "host.spawn": "create", "host.commit": "tighten",
          "host.policy": "loosen", "host.freeze": "pause", "host.thaw": "resume",
          "host.destroy": "destroy", "host.starter": "miss", "host.inside": "miss",
+         "host.nets": "join", "api.nets": "leave",
          "api.create": "create", "api.policy": "tighten", "api.pause": "pause",
          "api.resume": "resume", "api.delete": "destroy", "api.exec": "exec", "api.put": "upload",
          "api.get": "download", "edge.set": "loosen", "edge.retire": "tighten",

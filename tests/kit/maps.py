@@ -22,7 +22,8 @@ SLOT = struct.Struct("<IIII16sQQHHI")  # struct weir_slot
 DECISION = struct.Struct("<BBHHH")     # struct weir_decision; a table's number is two of these
 PORTS_NONE, PORTS_TABLE = 0, 1         # others: bits of enum weir_ports
 LAYOUT = {"weir_links": (4, 4), "weir_policies": (4, 16), "weir_prefixes": (24, 8),
-          "weir_pins": (20, 16), "weir_ports": (16, 4), "weir_flows": (28, 32)}
+          "weir_pins": (20, 16), "weir_ports": (16, 4), "weir_flows": (28, 32),
+          "weir_members": (4, 36)}
 EDGE = 0x80000000  # port tables of the edge role
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -123,6 +124,18 @@ class Maps:
                             (table, proto, int.from_bytes(port, "big"), bits - 80)] = \
                             struct.unpack("<BBH", value)
             m.close()
+        return found
+
+    def members(self):
+        """{slot: numbers of its private networks} of slots that are in any."""
+        m, found = self._open("weir_members"), {}
+        for key in list(m.keys()):
+            try:
+                n, *numbers = struct.unpack("<9I", m.get(key))
+            except FileNotFoundError:  # it went meanwhile
+                continue
+            found[struct.unpack("<I", key)[0]] = numbers[:n]
+        m.close()
         return found
 
     def count(self):

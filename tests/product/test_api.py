@@ -241,7 +241,7 @@ def test_ids_are_forgiving(api, make_box):
 
 def test_what_is_not_built_says_so(api, make_box):
     box = make_box()
-    for method, path, body in (("POST", f"{box.path}/fork", {}), ("POST", "/v1/networks", {"name": "n"}),
+    for method, path, body in (("POST", f"{box.path}/fork", {}),
                                ("POST", "/v1/templates", {"name": "t", "dockerfile": "FROM x"}),
                                ("POST", "/v1/disks", {"name": "d"})):
         r = api.request(method, path, body)
@@ -249,7 +249,7 @@ def test_what_is_not_built_says_so(api, make_box):
         assert r.status in (501, 503) or (r.status == 409 and "runtime" in r.says), (path, r.body)
         fail(r, r.status)
         assert len(r.says) > 10
-    for field in ({"networks": [{"id": "n"}]}, {"disks": [{"disk_id": "d", "mount_path": "/m"}]},
+    for field in ({"disks": [{"disk_id": "d", "mount_path": "/m"}]},
                   {"ingress_enabled": True}):
         r = post(api, {"shape": SHAPE, **field})
         assert r.status in (501, 503, 404), (field, r.status, r.body)

@@ -66,7 +66,7 @@ def test_ports_prefixes_and_the_floor(make_box):
     box = make_box(egress=["10.0.0.0/8:8080", "2001:db8:5::/48"])
     assert connect(box, "10.9.9.9", 8080) == "allow"
     assert connect(box, "2001:db8:5::9", 80) == "allow"
-    for address, reason in (("10.42.0.5", "floor"), ("203.0.113.20", "default"),
+    for address, reason in (("10.42.0.5", "overlay"), ("203.0.113.20", "default"),
                             ("169.254.169.254", "floor")):
         assert connect(box, address, 8080) == "refused"
         box.denied(reason, address=address)
@@ -90,3 +90,24 @@ def test_pause_and_resume(make_box):
     assert r.status == 409
     box.resume()
     assert box.sh("pgrep -f beat || pidof sleep || ls /proc | grep -c '^[0-9]'").code == 0
+
+
+SERVER = ("use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 8080, Listen => 5, "
+          "ReuseAddr => 1) or die; $SIG{PIPE} = q(IGNORE); "
+          "while (my $c = $s->accept) { <$c>; print $c qq(HTTP/1.0 200 OK\\r\\n\\r\\n); "
+          "close $c }")
+
+
+def test_a_private_network(api, make_box):
+    """From link to link, which is the kernel's own doing (bpf_redirect_peer)."""
+    net = api.ok("POST", "/v1/networks", {"name": f"smoke{os.getpid()}"})
+    box, peer = (make_box(networks=[{"id": net["id"]}], egress=["203.0.113.10"]) for _ in range(2))
+    peer.sh(f"setsid perl -e '{SERVER}' >/dev/null 2>&1 </dev/null &")
+    peer.sh("timeout 60 bash -c 'until : </dev/tcp/127.0.0.1/8080; do sleep 0.1; done' 2>/dev/null")
+    members = api.ok("GET", f"/v1/networks/{net['id']}")["members"]
+    address = next(m["ip"] for m in members if m["sandbox_id"] == peer.id)
+    assert connect(box, address, 8080) == connect(box, peer.name, 8080) == "allow"
+    api.ok("DELETE", f"{peer.path}/networks/{net['id']}")
+    assert connect(box, address, 8080) == "refused"
+    box.denied("overlay", address=address)
+    assert resolve(box, f"{peer.name}.fc.local") is None
