@@ -95,6 +95,7 @@ struct network *nets_find(struct api *a, const char *user, struct str word)
 static int name_check(struct str name, struct err *err)
 {
 	bool ok = name.n >= 1 && name.n <= NAME_MAX_BYTES && name.p[0] != '-';
+	char id[IPC_ID_LEN];
 
 	for (size_t i = 0; i < name.n; i++)
 		ok = ok && ((name.p[i] >= 'a' && name.p[i] <= 'z') ||
@@ -102,8 +103,8 @@ static int name_check(struct str name, struct err *err)
 	if (!ok)
 		return err_field(err, -EINVAL, ERR_INVALID, "name",
 			"must match ^[a-z0-9][a-z0-9-]{0,62}$");
-	if (str_starts(name, STR("net-")))
-		return err_field(err, -EINVAL, ERR_INVALID, "name", "must not begin like an id");
+	if (id_from(name, id) == 0)
+		return err_field(err, -EINVAL, ERR_INVALID, "name", "must not read as an id");
 	return 0;
 }
 
