@@ -68,7 +68,9 @@ static __always_inline int is_usual(const struct packet *p, __u32 policy_id)
 {
 	struct weir_policy *policy;
 
-	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP || p->proto == IPPROTO_ICMP)
+	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP)
+		return 1;
+	if (p->proto == IPPROTO_ICMP && p->icmp != ICMP_OTHER) /* redirects are among the others */
 		return 1;
 	policy = bpf_map_lookup_elem(&weir_policies, &policy_id);
 	return policy && policy->other_protocols;
@@ -95,15 +97,29 @@ __noinline int overlay_peer(__u32 from, __u32 policy, const struct packet *p)
 	return is_usual(p, policy) ? (int)to : -1;
 }
 
+/* An ICMP error speaks of what its receiver sent to its sender, and of nothing else: a member has no
+ * say in its fellow's conversations with others. */
+static __noinline int overlay_quoted(struct __sk_buff *skb, const struct packet *p)
+{
+	struct packet q = { 0 };
+
+	return quoted_read(skb, p, &q, 1) == 0 && addr_eq(&q.local, &p->local) &&
+		addr_eq(&q.remote, &p->remote);
+}
+
 /* The slot that the packet may go to, or 0 with the refusal. */
-static __always_inline __u32 overlay_judge(const struct where *w, const struct packet *p,
-	struct verdict *v)
+static __always_inline __u32 overlay_judge(struct __sk_buff *skb, const struct where *w,
+	const struct packet *p, struct verdict *v)
 {
 	int to = overlay_peer(w->slot, w->policy, p);
 
 	refuse(v, to < 0 ? WEIR_R_PROTOCOL : WEIR_R_OVERLAY, 0);
 	if (to <= 0)
 		return 0;
+	if (p->icmp == ICMP_ERROR && !overlay_quoted(skb, p)) {
+		refuse(v, WEIR_R_UNSOLICITED, 0);
+		return 0;
+	}
 	v->allow = WEIR_ALLOW;
 	v->reason = WEIR_R_NONE;
 	return to;

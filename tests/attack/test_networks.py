@@ -148,6 +148,26 @@ def test_N12_forged_overlay_sources(victim, make_box):
         assert not heard_of(frames, two.ip) and not heard_of(frames, overlay(stranger))
 
 
+def test_N21_member_speaks_for_others(victim):
+    """ICMP errors about conversations in which the sender has no part, and redirects."""
+    net, one, two = victim
+    ip, me = net.ip(one), net.ip(two)
+
+    def error(quoted, kind=3, code=4):
+        return raw.eth(raw.ip(me, ip, 1, raw.icmp_error(kind, code, quoted, mtu=600)))
+
+    abroad = raw.ip(one.ip, "203.0.113.9", 6, raw.tcp(one.ip, "203.0.113.9", 4444, 443))
+    ours = raw.ip(ip, me, 6, raw.tcp(ip, me, 4445, 80))
+    with raw.Listen(one, 1.0) as heard:
+        raw.send(two, error(abroad), error(raw.ip(me, ip, 6, raw.tcp(me, ip, 4446, 80))))
+        two.denied("unsolicited", address=ip)
+        raw.send(two, error(abroad, 5, 1))
+        two.denied("protocol", address=ip)
+        raw.send(two, error(ours))  # the control
+        errors = [f for f in heard_of(heard.frames(), me) if f[23] == 1]
+        assert len(errors) == 1 and ours[:28] in errors[0]
+
+
 def test_N12_N13_arp_and_broadcast_of_the_overlay(victim, make_box):
     net, one, two = victim
     ip = net.ip(one)

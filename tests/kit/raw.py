@@ -73,6 +73,13 @@ def icmp_echo(payload=b"", ident=7):
     return struct.pack(">BBHHH", 8, 0, checksum(head + payload), ident, 1) + payload
 
 
+def icmp_error(kind, code, quoted, mtu=0):
+    """An ICMP error about `quoted`, an IPv4 packet."""
+    body = struct.pack(">HH", 0, mtu) + quoted
+    c = checksum(struct.pack(">BBH", kind, code, 0) + body)
+    return struct.pack(">BBH", kind, code, c) + body
+
+
 def icmp6(src, dst, kind, body):
     head = struct.pack(">BBH", kind, 0, 0) + body
     c = checksum(pseudo(src, dst, 58, len(head)) + head)
