@@ -135,6 +135,7 @@ void proc_start(struct conn *c, const union frame_body *m);
 void attach_start(struct conn *c, const union frame_body *m);
 void procs_start(struct conn *c, const union frame_body *m);
 void control_start(struct conn *c, const union frame_body *m);
+void tree_start(struct conn *c, const union frame_body *m);
 
 /* --- spawn.c: a new process --- */
 

@@ -195,14 +195,12 @@ static void put_memory(struct talk *t)
 static const struct talk_ops put_talk = { .frame = put_frame, .sent = put_sent, .end = put_end,
 	.free = put_memory };
 
-int agent_put_start(uv_loop_t *loop, const struct agent_link *link, struct str path,
-	unsigned int mode, const struct agent_put_ops *ops, void *arg, struct agent_put **ret,
-	struct err *err)
+static int put_message(uv_loop_t *loop, const struct agent_link *link, const union frame_body *m,
+	const struct agent_put_ops *ops, void *arg, struct agent_put **ret, struct err *err)
 {
-	union frame_body m = { .put = { .path = path, .mode = mode } };
 	struct buf first = BUF_MAX(2 * FRAME_PATH_MAX);
 	struct agent_put *x;
-	int r = frame_encode(&first, FRAME_PUT, &m);
+	int r = frame_encode(&first, FRAME_PUT, m);
 
 	if (r == -EINVAL) {
 		buf_done(&first);
@@ -219,6 +217,25 @@ int agent_put_start(uv_loop_t *loop, const struct agent_link *link, struct str p
 	if (r == 0)
 		*ret = x;
 	return r;
+}
+
+int agent_put_start(uv_loop_t *loop, const struct agent_link *link, struct str path,
+	unsigned int mode, const struct agent_put_ops *ops, void *arg, struct agent_put **ret,
+	struct err *err)
+{
+	union frame_body m = { .put = { .path = path, .mode = mode } };
+
+	return put_message(loop, link, &m, ops, arg, ret, err);
+}
+
+int agent_put_as(uv_loop_t *loop, const struct agent_link *link, struct str path,
+	const struct agent_put_mark *mark, const struct agent_put_ops *ops, void *arg,
+	struct agent_put **ret, struct err *err)
+{
+	union frame_body m = { .put = { .path = path, .mode = mark->mode, .owner = mark->owner,
+		.group = mark->group, .exact = mark->mode != 0 } };
+
+	return put_message(loop, link, &m, ops, arg, ret, err);
 }
 
 int agent_put_write(struct agent_put *x, struct str data)
@@ -260,7 +277,7 @@ struct agent_get {
 	struct talk talk;
 	const struct agent_get_ops *ops;
 	void *arg;
-	uint64_t left;
+	uint64_t left, size;
 	bool open;
 };
 
@@ -272,6 +289,7 @@ static void get_frame(struct talk *t, const struct frame *f)
 	if (!x->open && f->type == FRAME_OK && frame_decode(FRAME_OK, f->body, &m) == 0) {
 		x->open = true;
 		x->left = m.ok.bytes;
+		x->size = m.ok.size;
 		x->ops->on_open(x, m.ok.bytes, x->arg);
 	} else if (x->open && f->type == FRAME_DATA && f->body.n <= x->left) {
 		x->left -= f->body.n;
@@ -298,10 +316,11 @@ static void get_memory(struct talk *t)
 
 static const struct talk_ops get_talk = { .frame = get_frame, .end = get_end, .free = get_memory };
 
-int agent_get_start(uv_loop_t *loop, const struct agent_link *link, struct str path,
-	const struct agent_get_ops *ops, void *arg, struct agent_get **ret, struct err *err)
+int agent_get_part(uv_loop_t *loop, const struct agent_link *link, struct str path, uint64_t offset,
+	uint64_t length, const struct agent_get_ops *ops, void *arg, struct agent_get **ret,
+	struct err *err)
 {
-	union frame_body m = { .get = { .path = path } };
+	union frame_body m = { .get = { .path = path, .offset = offset, .length = length } };
 	struct buf first = BUF_MAX(2 * FRAME_PATH_MAX);
 	struct agent_get *x;
 	int r = frame_encode(&first, FRAME_GET, &m);
@@ -320,6 +339,17 @@ int agent_get_start(uv_loop_t *loop, const struct agent_link *link, struct str p
 	if (r == 0)
 		*ret = x;
 	return r;
+}
+
+int agent_get_start(uv_loop_t *loop, const struct agent_link *link, struct str path,
+	const struct agent_get_ops *ops, void *arg, struct agent_get **ret, struct err *err)
+{
+	return agent_get_part(loop, link, path, 0, 0, ops, arg, ret, err);
+}
+
+uint64_t agent_get_size(const struct agent_get *x)
+{
+	return x->size;
 }
 
 void agent_get_pause(struct agent_get *x, bool paused)

@@ -62,6 +62,15 @@ struct agent_put_ops {
 };
 int agent_put_start(uv_loop_t *loop, const struct agent_link *link, struct str path, unsigned int mode,
 	const struct agent_put_ops *ops, void *arg, struct agent_put **ret, struct err *err);
+/* … with a mode that counts for a file which is there, too, and an owner (names or numbers; empty: as
+ * it is). */
+struct agent_put_mark {
+	unsigned int mode; /* 0: 0644, or as it is */
+	struct str owner, group;
+};
+int agent_put_as(uv_loop_t *loop, const struct agent_link *link, struct str path,
+	const struct agent_put_mark *mark, const struct agent_put_ops *ops, void *arg,
+	struct agent_put **ret, struct err *err);
 /* 1: go on; 0: taken, but wait for on_drain; negative: failed (on_end follows). */
 int agent_put_write(struct agent_put *x, struct str data);
 int agent_put_finish(struct agent_put *x);
@@ -69,12 +78,18 @@ void agent_put_free(struct agent_put *x); /* before on_end: the upload leaves no
 
 struct agent_get;
 struct agent_get_ops {
-	void (*on_open)(struct agent_get *x, uint64_t size, void *arg); /* the file is there */
+	/* The file is there, and so many bytes of it follow. */
+	void (*on_open)(struct agent_get *x, uint64_t size, void *arg);
 	void (*on_data)(struct agent_get *x, struct str data, void *arg);
 	void (*on_end)(struct agent_get *x, const struct err *err, void *arg); /* ERR_NOT_FOUND, … */
 };
 int agent_get_start(uv_loop_t *loop, const struct agent_link *link, struct str path,
 	const struct agent_get_ops *ops, void *arg, struct agent_get **ret, struct err *err);
+/* … a part of it; length 0: to its end. ERR_INVALID: it is shorter than offset. */
+int agent_get_part(uv_loop_t *loop, const struct agent_link *link, struct str path, uint64_t offset,
+	uint64_t length, const struct agent_get_ops *ops, void *arg, struct agent_get **ret,
+	struct err *err);
+uint64_t agent_get_size(const struct agent_get *x); /* of the whole file, from on_open on */
 void agent_get_pause(struct agent_get *x, bool paused);
 void agent_get_free(struct agent_get *x);
 

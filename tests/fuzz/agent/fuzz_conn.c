@@ -95,6 +95,13 @@ void control_start(struct conn *c, const union frame_body *m)
 	started++;
 }
 
+void tree_start(struct conn *c, const union frame_body *m)
+{
+	CHECK(m->tree.op && m->tree.path.n && m->tree.path.p[0] == '/');
+	conn_finish(c);
+	started++;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str bytes = str_n(data, size);

@@ -259,6 +259,14 @@ int agent_put_start(uv_loop_t *loop, const struct agent_link *link, struct str p
 	return 0;
 }
 
+/* Files here have no owner. */
+int agent_put_as(uv_loop_t *loop, const struct agent_link *link, struct str path,
+	const struct agent_put_mark *mark, const struct agent_put_ops *ops, void *arg,
+	struct agent_put **ret, struct err *err)
+{
+	return agent_put_start(loop, link, path, mark->mode, ops, arg, ret, err);
+}
+
 int agent_put_write(struct agent_put *p, struct str data)
 {
 	buf_add_str(&p->content, data);
@@ -330,6 +338,19 @@ int agent_get_start(uv_loop_t *loop, const struct agent_link *link, struct str p
 	g->file = file_at(path, false);
 	g->tick = tick_new(loop, 0, 0, get_turn, g);
 	*ret = g;
+	return 0;
+}
+
+/* No test asks for a part. */
+int agent_get_part(uv_loop_t *loop, const struct agent_link *link, struct str path, uint64_t offset,
+	uint64_t length, const struct agent_get_ops *ops, void *arg, struct agent_get **ret,
+	struct err *err)
+{
+	return err_set(err, -ENOSYS, ERR_UNSUPPORTED, "the played agent has no parts of files");
+}
+
+uint64_t agent_get_size(const struct agent_get *g)
+{
 	return 0;
 }
 
