@@ -13,7 +13,7 @@
  *	destroying     destroyed                        destroyed
  *	none, ended    destroyed                        –
  */
-#include "api/createos/egress.h"
+#include "api/dialect.h"
 #include "api/flow.h"
 #include "api/nets.h"
 #include "api/peers.h"
@@ -32,6 +32,7 @@ struct adoption {
 static void adoption_done(struct adoption *d, const struct err *err)
 {
 	struct api *a = d->a;
+	struct box *b, *tmp;
 
 	free(d->list);
 	free(d);
@@ -42,6 +43,8 @@ static void adoption_done(struct adoption *d, const struct err *err)
 		return;
 	}
 	a->ready = true;
+	HASH_ITER (hh, a->boxes, b, tmp)
+		box_expiry(b);
 	edges_sync(a);
 	log_event(LOG_INFO, "api.ready", "sandboxes=%u", HASH_COUNT(a->boxes));
 }
@@ -62,7 +65,7 @@ static int load_row(struct sandbox_row *row, void *arg)
 		ip_from(str_c(b->row.ip4), &b->ip4);
 	if (b->row.ip6[0])
 		ip_from(str_c(b->row.ip6), &b->ip6);
-	if (egress_policy(a, str_c(b->row.policy_json), &b->policy, &err) == 0)
+	if (dialect_policy(a, b->row.dialect, str_c(b->row.policy_json), &b->policy, &err) == 0)
 		return 0;
 	/* What was accepted once and no longer reads (the operator's floor grew) must not open:
 	 * default deny, and say so. */

@@ -38,6 +38,7 @@ struct box *box_unref(struct box *b)
 		return NULL;
 	box_asleep(b);
 	tick_free(b->grace);
+	tick_free(b->expiry);
 	denials_done(&b->denials);
 	policy_free(b->policy);
 	policy_free(b->policy_before);
@@ -57,6 +58,7 @@ struct box *box_find(struct api *a, const char *id)
 void box_forget(struct box *b)
 {
 	box_unplace(b);
+	b->expiry = tick_free(b->expiry);
 	box_leave_all(b);
 	HASH_DEL(b->api->boxes, b);
 	denials_done(&b->denials);
@@ -222,6 +224,45 @@ void box_edge_set(const struct box *b, struct ipc_edge_set *ret)
 		ret->nets[i].number = b->nets[i]->row.number;
 		snprintf(ret->nets[i].name, sizeof(ret->nets[i].name), "%s", b->nets[i]->row.name);
 	}
+}
+
+/* --- expiry --- */
+
+#define EXPIRY_LOOK_MS UINT64_C(600000) /* the wall clock may be set: look again from time to time */
+#define EXPIRY_AGAIN_MS 1000u
+
+static void on_expiry(void *arg)
+{
+	struct box *b = arg;
+	struct err err;
+
+	if (!b->row.expires_ms || b->row.state == LIFE_DESTROYING || life_terminal(b->row.state))
+		return;
+	if (api_now_ms() < b->row.expires_ms) {
+		box_expiry(b);
+		return;
+	}
+	box_ref(b);
+	if (flow_delete(b, "expired", 0, &err) < 0) { /* the store is full: again */
+		log_event(LOG_ERROR, "sandbox.expiry", "sandbox=%s text=%s", b->row.id,
+			log_q(str_c(err.text)));
+		tick_again(b->expiry, EXPIRY_AGAIN_MS);
+	}
+	box_unref(b);
+}
+
+void box_expiry(struct box *b)
+{
+	uint64_t now = api_now_ms(), at = b->row.expires_ms, in;
+
+	b->expiry = tick_free(b->expiry);
+	if (!at)
+		return;
+	in = MIN(at > now ? at - now : 0, EXPIRY_LOOK_MS);
+	b->expiry = tick_new(b->api->loop, in, 0, on_expiry, b);
+	if (!b->expiry)
+		log_event(LOG_ERROR, "sandbox.expiry", "sandbox=%s text=out\\x20of\\x20memory",
+			b->row.id);
 }
 
 /* --- usage --- */

@@ -74,6 +74,7 @@ struct box {
 	LIST_HEAD(, orphan) orphans;
 	struct agent_watch *watch;
 	struct tick *idle;  /* auto-pause */
+	struct tick *expiry;
 	struct tick *grace; /* of a pausing or destroying operation */
 	TAILQ_HEAD(, hold) holds;
 	struct denials denials;
@@ -123,6 +124,10 @@ void box_when_quiet(struct box *b, uint64_t ms, tick_fn fn, void *arg);
 /* Running: watch the agent for self-signals, start the idle timer. And the reverse. */
 void box_awake(struct box *b);
 void box_asleep(struct box *b);
+
+/* The row's expires_ms has been set or read: from now on the timer is about it. When the time comes
+ * the sandbox is deleted, whatever it is doing. */
+void box_expiry(struct box *b);
 
 /* Bring the row's usage up to the kernel's counters. */
 void box_count(struct box *b);

@@ -61,6 +61,15 @@ const struct dialect *dialect_of(const struct api *a, const struct http *h)
 	return by_request(h);
 }
 
+int dialect_policy(struct api *a, uint32_t dialect, struct str json, struct policy **ret,
+	struct err *err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(dialects); i++)
+		if (dialects[i]->stores == dialect && dialects[i]->policy)
+			return dialects[i]->policy(a, json, ret, err);
+	return err_set(err, -EBADMSG, ERR_INTERNAL, "no dialect stores policies under %u", dialect);
+}
+
 const char *dialect_text(const struct err *err)
 {
 	return err->kind == ERR_INTERNAL ? "internal error" : err->text;

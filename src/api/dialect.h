@@ -10,6 +10,7 @@
  */
 #pragma once
 #include "api/req.h"
+#include "policy/policy.h"
 
 struct dialect {
 	const char *name; /* as in api.listen, and in logs */
@@ -19,10 +20,17 @@ struct dialect {
 	/* The whole body of an error, and its status. q->code names the error where its kind does
 	 * not say enough; NULL: by its kind. */
 	int (*error)(const struct req *q, const struct err *err, struct buf *out);
+	/* Policies are stored as they were given, under this number; and such a text read again. */
+	enum policy_dialect stores;
+	int (*policy)(struct api *a, struct str json, struct policy **ret, struct err *err);
 };
 extern const struct dialect dialect_createos, dialect_opensandbox, dialect_sandbox0;
 
 const struct dialect *dialect_of(const struct api *a, const struct http *h);
+
+/* A stored policy, read by the dialect that stored it. */
+int dialect_policy(struct api *a, uint32_t dialect, struct str json, struct policy **ret,
+	struct err *err);
 
 /* The text of an error as a client may see it: what is ours is logged, not told. */
 const char *dialect_text(const struct err *err);

@@ -171,11 +171,24 @@ void hold_settled(struct box *b)
 	box_unref(b);
 }
 
+void req_when_settled(struct req *q, void (*fn)(struct req *q))
+{
+	q->settled = fn;
+	run_or_hold(q);
+}
+
 static void run_or_hold(struct req *q)
 {
 	enum life_state state = q->row ? q->row->state : LIFE_NONE;
 	struct err err;
 
+	if (q->settled) {
+		if (q->box && life_transitional(state))
+			hold_start(q);
+		else
+			q->settled(q);
+		return;
+	}
 	q->may = q->row ? life_may(state, q->route->op) : LIFE_ALLOW;
 	switch (q->may) {
 	case LIFE_ALLOW:

@@ -3,6 +3,7 @@
  * {"status":"fail","data":{"<field>":"<sentence>"}}; ours is {"status":"error","message":…,
  * "code":…}. Internal errors are logged with their text and answered without it.
  */
+#include "api/createos/egress.h"
 #include "api/dialect.h"
 #include "api/routes.h"
 #include "base/log.h"
@@ -84,7 +85,9 @@ const struct dialect dialect_createos = { .name = "createos",
 	.routes = createos_routes,
 	.n_routes = &createos_routes_n,
 	.credential = credential,
-	.error = error };
+	.error = error,
+	.stores = POLICY_CREATEOS,
+	.policy = egress_policy };
 
 void reply_err(struct req *q, const struct err *err)
 {

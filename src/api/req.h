@@ -34,8 +34,13 @@ struct req {
 	struct hold hold;
 	uint64_t start_ns;
 	void (*on_gone)(struct req *q);
+	void (*settled)(struct req *q); /* instead of the handler: see req_when_settled() */
 	void *state; /* the handler's */
 };
+
+/* The sandbox is between two states: fn(q) once it has settled, or the 409 of a state that does not
+ * settle in time. on_gone must be NULL: there is nothing to stop. */
+void req_when_settled(struct req *q, void (*fn)(struct req *q));
 
 /* The decoded segment that stands for {name}. */
 struct str req_param(const struct req *q, const char *name);

@@ -149,6 +149,11 @@ static const char *const migrations[] = {
 	" PRIMARY KEY (network_id, sandbox_id));"
 	"CREATE INDEX members_of_sandbox ON members (sandbox_id);"
 	"INSERT INTO sequences (name, next) VALUES ('network', 1)",
+
+	"ALTER TABLE sandboxes ADD COLUMN image TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE sandboxes ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';"
+	"ALTER TABLE sandboxes ADD COLUMN entrypoint TEXT NOT NULL DEFAULT '[]';"
+	"ALTER TABLE sandboxes ADD COLUMN expires_ms BIGINT NOT NULL DEFAULT 0",
 };
 
 /* --- one row, described once --- */
@@ -184,12 +189,16 @@ static const struct col cols[] = {
 	COL(C_OWNED, envs, "envs"),
 	COL(C_OWNED, ssh_keys, "ssh_keys"),
 	COL(C_OWNED, reason, "reason"),
+	COL(C_OWNED, image, "image"),
+	COL(C_OWNED, metadata, "metadata"),
+	COL(C_OWNED, entrypoint, "entrypoint"),
 	COL(C_U32, auto_pause_s, "auto_pause_s"),
 	COL(C_U64, created_ms, "created_ms"),
 	COL(C_U64, running_ms, "running_ms"),
 	COL(C_U64, paused_ms, "paused_ms"),
 	COL(C_U64, resumed_ms, "resumed_ms"),
 	COL(C_U64, destroyed_ms, "destroyed_ms"),
+	COL(C_U64, expires_ms, "expires_ms"),
 	COL(C_U64, spawn_us, "spawn_us"),
 	COL(C_U64, out_used, "out_used"),
 	COL(C_U64, in_used, "in_used"),

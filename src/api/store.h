@@ -37,8 +37,12 @@ struct sandbox_row {
 	char *envs;		 /* JSON object */
 	char *ssh_keys;		 /* JSON array */
 	char *reason;		 /* why it is in error or failed, or who paused it; "" */
+	char *image;		 /* as the asker named it, where rootfs is our name for it; "" */
+	char *metadata;		 /* JSON object of texts: the user's own, for finding it again */
+	char *entrypoint;	 /* JSON array: its main command; [] for none */
 	uint32_t auto_pause_s;	 /* 0: off */
 	uint64_t created_ms, running_ms, paused_ms, resumed_ms, destroyed_ms;
+	uint64_t expires_ms;	 /* deleted then, whatever it does; 0: never */
 	uint64_t spawn_us;
 	/* Usage: what was counted up to the last change, and what to add to the kernel's counters
 	 * (negative: a slot's former tenant). */
