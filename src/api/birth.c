@@ -103,6 +103,7 @@ static int fill_row(struct birth *c, struct sandbox_row *row, struct err *err)
 	row->state = LIFE_CREATING;
 	row->created_ms = api_now_ms();
 	row->policy_version = 1;
+	row->generation = 1;
 	r = c->spec.fill(c->box, c->spec.arg, err);
 	if (r < 0)
 		return r;

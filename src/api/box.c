@@ -72,8 +72,11 @@ static void stamp(struct sandbox_row *row, enum life_event event, uint64_t now)
 	switch (row->state) {
 	case LIFE_RUNNING:
 		row->running_ms = now;
-		if (event == LIFE_THAWED)
+		if (event == LIFE_THAWED) {
 			row->resumed_ms = now;
+			row->generation++;
+			row_sleep_again(row, now);
+		}
 		break;
 	case LIFE_PAUSED:
 		row->paused_ms = now;
@@ -130,6 +133,7 @@ int box_event(struct box *b, enum life_event event, const char *detail, struct e
 	log_event(LOG_INFO, "sandbox.state", "sandbox=%s from=%s to=%s event=%s reason=%s",
 		b->row.id, life_state_name(before.state), life_state_name(to),
 		life_event_name(event), log_q(str_c(reason)));
+	box_expiry(b);
 	if (!life_transitional(to))
 		hold_settled(b);
 	return 0;
@@ -231,19 +235,38 @@ void box_edge_set(const struct box *b, struct ipc_edge_set *ret)
 #define EXPIRY_LOOK_MS UINT64_C(600000) /* the wall clock may be set: look again from time to time */
 #define EXPIRY_AGAIN_MS 1000u
 
+void row_sleep_again(struct sandbox_row *row, uint64_t now_ms)
+{
+	row->sleeps_ms = row->sleep_s ? now_ms + row->sleep_s * UINT64_C(1000) : 0;
+}
+
+/* The nearer moment that means something in this state; 0: none. */
+static uint64_t next_moment(const struct sandbox_row *row)
+{
+	uint64_t sleep = row->state == LIFE_RUNNING ? row->sleeps_ms : 0;
+	bool ending = life_terminal(row->state) || row->state == LIFE_DESTROYING;
+	uint64_t end = ending ? 0 : row->expires_ms;
+
+	return sleep && (!end || sleep < end) ? sleep : end;
+}
+
 static void on_expiry(void *arg)
 {
 	struct box *b = arg;
+	uint64_t now = api_now_ms(), at = next_moment(&b->row);
 	struct err err;
+	int r;
 
-	if (!b->row.expires_ms || b->row.state == LIFE_DESTROYING || life_terminal(b->row.state))
-		return;
-	if (api_now_ms() < b->row.expires_ms) {
+	if (!at || at > now) {
 		box_expiry(b);
 		return;
 	}
 	box_ref(b);
-	if (flow_delete(b, "expired", 0, &err) < 0) { /* the store is full: again */
+	if (b->row.expires_ms && b->row.expires_ms <= now)
+		r = flow_delete(b, "expired", 0, &err);
+	else
+		r = flow_pause(b, "its time to live is over", 0, &err);
+	if (r < 0) { /* the store is full: again */
 		log_event(LOG_ERROR, "sandbox.expiry", "sandbox=%s text=%s", b->row.id,
 			log_q(str_c(err.text)));
 		tick_again(b->expiry, EXPIRY_AGAIN_MS);
@@ -253,7 +276,7 @@ static void on_expiry(void *arg)
 
 void box_expiry(struct box *b)
 {
-	uint64_t now = api_now_ms(), at = b->row.expires_ms, in;
+	uint64_t now = api_now_ms(), at = next_moment(&b->row), in;
 
 	b->expiry = tick_free(b->expiry);
 	if (!at)

@@ -125,9 +125,12 @@ void box_when_quiet(struct box *b, uint64_t ms, tick_fn fn, void *arg);
 void box_awake(struct box *b);
 void box_asleep(struct box *b);
 
-/* The row's expires_ms has been set or read: from now on the timer is about it. When the time comes
- * the sandbox is deleted, whatever it is doing. */
+/* The row's expires_ms and sleeps_ms have been set or read: from now on the timer is about the nearer
+ * one. At the first the sandbox is deleted, whatever it is doing; at the second it is paused, if it
+ * runs. Moments of the wall clock: what passed while the daemon was down is made up for. */
 void box_expiry(struct box *b);
+/* Count sleep_s anew, as every resume does. The row is the caller's to save. */
+void row_sleep_again(struct sandbox_row *row, uint64_t now_ms);
 
 /* Bring the row's usage up to the kernel's counters. */
 void box_count(struct box *b);

@@ -70,6 +70,14 @@ int dialect_policy(struct api *a, uint32_t dialect, struct str json, struct poli
 	return err_set(err, -EBADMSG, ERR_INTERNAL, "no dialect stores policies under %u", dialect);
 }
 
+const char *dialect_stored_by(uint32_t dialect)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(dialects); i++)
+		if (dialects[i]->stores == dialect)
+			return dialects[i]->name;
+	return "native";
+}
+
 const char *dialect_text(const struct err *err)
 {
 	return err->kind == ERR_INTERNAL ? "internal error" : err->text;

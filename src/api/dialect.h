@@ -3,7 +3,8 @@
  *
  * It is its routes, the place where its credential stands and the form of its errors; its handlers
  * (a directory of their own beside this file) translate. It holds no state and no policy logic,
- * and the core asks nothing of it. Native additions live among CreateOS's routes.
+ * and the core asks nothing of it but to read again the policies that came through it. Native
+ * additions live among CreateOS's routes.
  *
  * Which dialect a request speaks is told by the listener, the path and the headers alone, before a
  * credential is looked at: dialect_of() is the table.
@@ -20,6 +21,7 @@ struct dialect {
 	/* The whole body of an error, and its status. q->code names the error where its kind does
 	 * not say enough; NULL: by its kind. */
 	int (*error)(const struct req *q, const struct err *err, struct buf *out);
+	bool forgets; /* a destroyed sandbox is 404 here */
 	/* Policies are stored as they were given, under this number; and such a text read again. */
 	enum policy_dialect stores;
 	int (*policy)(struct api *a, struct str json, struct policy **ret, struct err *err);
@@ -31,6 +33,9 @@ const struct dialect *dialect_of(const struct api *a, const struct http *h);
 /* A stored policy, read by the dialect that stored it. */
 int dialect_policy(struct api *a, uint32_t dialect, struct str json, struct policy **ret,
 	struct err *err);
+
+/* That dialect's name, for people. */
+const char *dialect_stored_by(uint32_t dialect);
 
 /* The text of an error as a client may see it: what is ours is logged, not told. */
 const char *dialect_text(const struct err *err);

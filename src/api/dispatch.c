@@ -177,6 +177,20 @@ void req_when_settled(struct req *q, void (*fn)(struct req *q))
 	run_or_hold(q);
 }
 
+/* What needs the sandbox running wakes it, where its owner wants that. */
+static bool wake_and_hold(struct req *q)
+{
+	enum life_state state = q->row->state;
+	struct err err;
+
+	if (!q->box || !q->row->auto_resume || q->route->op != LIFE_OP_DATA)
+		return false;
+	if (state != LIFE_PAUSING && (state != LIFE_PAUSED || flow_resume(q->box, &err) < 0))
+		return false;
+	hold_start(q);
+	return true;
+}
+
 static void run_or_hold(struct req *q)
 {
 	enum life_state state = q->row ? q->row->state : LIFE_NONE;
@@ -203,6 +217,8 @@ static void run_or_hold(struct req *q)
 		reply_err(q, &err);
 		return;
 	case LIFE_REFUSE:
+		if (wake_and_hold(q))
+			return;
 		err_field(&err, -EBUSY, ERR_CONFLICT, "status", "sandbox is %s; cannot %s",
 			life_state_name(state), life_op_name(q->route->op));
 		reply_err(q, &err);
@@ -253,7 +269,8 @@ static int find_row(struct req *q, const char *id, struct err *err)
 			return r;
 		q->row = &q->stored;
 	}
-	if (!str_eq_c(str_c(q->row->user), q->who.user))
+	if (!str_eq_c(str_c(q->row->user), q->who.user) ||
+		(q->dialect->forgets && q->row->state == LIFE_DESTROYED))
 		return err_field(err, -ENOENT, ERR_NOT_FOUND, "id", "sandbox not found");
 	return 0;
 }
@@ -298,7 +315,13 @@ static int no_route(struct req *q, const struct route_hit *hit, struct err *err)
 
 static int decode_segs(struct req *q, struct err *err)
 {
-	int r = route_split(http_path(q->h), &q->segs);
+	struct str path = http_path(q->h);
+	int r;
+
+	/* A client whose base URL ends in a slash */
+	if (str_starts(path, STR("//")))
+		path = str_skip(path, 1);
+	r = route_split(path, &q->segs);
 
 	for (unsigned int i = 0; r == 0 && i < q->segs.n; i++)
 		r = http_decode(q->h, q->segs.seg[i], false, &q->segs.seg[i]);

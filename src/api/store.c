@@ -154,6 +154,12 @@ static const char *const migrations[] = {
 	"ALTER TABLE sandboxes ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';"
 	"ALTER TABLE sandboxes ADD COLUMN entrypoint TEXT NOT NULL DEFAULT '[]';"
 	"ALTER TABLE sandboxes ADD COLUMN expires_ms BIGINT NOT NULL DEFAULT 0",
+
+	"ALTER TABLE sandboxes ADD COLUMN sleeps_ms BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN ttl_s BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN sleep_s BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN auto_resume BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN generation BIGINT NOT NULL DEFAULT 1",
 };
 
 /* --- one row, described once --- */
@@ -199,6 +205,11 @@ static const struct col cols[] = {
 	COL(C_U64, resumed_ms, "resumed_ms"),
 	COL(C_U64, destroyed_ms, "destroyed_ms"),
 	COL(C_U64, expires_ms, "expires_ms"),
+	COL(C_U64, sleeps_ms, "sleeps_ms"),
+	COL(C_U32, ttl_s, "ttl_s"),
+	COL(C_U32, sleep_s, "sleep_s"),
+	COL(C_U32, auto_resume, "auto_resume"),
+	COL(C_U32, generation, "generation"),
 	COL(C_U64, spawn_us, "spawn_us"),
 	COL(C_U64, out_used, "out_used"),
 	COL(C_U64, in_used, "in_used"),

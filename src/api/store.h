@@ -43,6 +43,10 @@ struct sandbox_row {
 	uint32_t auto_pause_s;	 /* 0: off */
 	uint64_t created_ms, running_ms, paused_ms, resumed_ms, destroyed_ms;
 	uint64_t expires_ms;	 /* deleted then, whatever it does; 0: never */
+	uint64_t sleeps_ms;	 /* paused then, if it runs; 0: never */
+	uint32_t ttl_s, sleep_s; /* what the two above were set from, to set them anew; 0: nothing */
+	uint32_t auto_resume;	 /* a request that needs it running wakes it from a pause */
+	uint32_t generation;	 /* 1, and one more at each resume */
 	uint64_t spawn_us;
 	/* Usage: what was counted up to the last change, and what to add to the kernel's counters
 	 * (negative: a slot's former tenant). */

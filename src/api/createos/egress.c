@@ -1,6 +1,7 @@
 /* Egress lists and bandwidth: see the header. Rules are echoed as they were given. */
 #include "api/box.h"
 #include "api/createos/egress.h"
+#include "api/dialect.h"
 #include "api/req.h"
 #include "policy/createos.h"
 
@@ -45,14 +46,75 @@ int egress_policy(struct api *a, struct str json, struct policy **ret, struct er
 	return r < 0 ? r : egress_from_json(a, rules, ret, NULL, err);
 }
 
+/* Only allowances, each of hosts or of networks, on every port, and all else closed. */
+static bool is_list(const struct policy *p)
+{
+	if (p->fallback == WEIR_ALLOW)
+		return !p->n_rules;
+	for (uint32_t i = 0; i < p->n_rules; i++) {
+		const struct policy_rule *r = &p->rules[i];
+
+		if (r->action != WEIR_ALLOW || r->ports || (r->names != 0) == (r->prefixes != 0))
+			return false;
+	}
+	return p->n_rules > 0; /* none at all would read "everything" */
+}
+
+static void put_list(struct jw *w, const struct policy *p)
+{
+	char text[NAME_MAX_LEN + 3];
+
+	for (uint32_t i = 0; i < p->n_names; i++) {
+		const struct name_pattern *n = &p->names[i];
+
+		if (n->scope == NAME_BELOW_AND_APEX)
+			jw_c(w, NULL, n->name.s);
+		snprintf(text, sizeof(text), "%s%s", n->scope == NAME_EXACT ? "" : "*.", n->name.s);
+		jw_c(w, NULL, text);
+	}
+	for (uint32_t i = 0; i < p->n_prefixes; i++)
+		jw_c(w, NULL, prefix_text(p->prefixes[i]).s);
+}
+
+static void put_rules(struct jw *w, const struct policy *p)
+{
+	for (uint32_t i = 0; i < p->n_rules; i++) {
+		auto_buf struct buf text = BUF_MAX(4u << 20);
+
+		if (policy_rule_text(p, i, &text) >= 0)
+			jw_str(w, NULL, buf_str(&text));
+	}
+	jw_c(w, NULL, p->fallback == WEIR_ALLOW ? "allow everything else" : "deny everything else");
+}
+
+void egress_put(struct jw *w, struct api *a, const struct sandbox_row *row)
+{
+	auto_policy struct policy *p = NULL;
+	struct err err;
+
+	if (row->dialect == POLICY_CREATEOS) {
+		jw_raw(w, "egress",
+			str_c(row->policy_json && *row->policy_json ? row->policy_json : "[]"));
+		return;
+	}
+	jw_arr(w, "egress");
+	if (dialect_policy(a, row->dialect, str_c(row->policy_json), &p, &err) < 0)
+		jw_c(w, NULL, "deny everything else"); /* as adoption has it */
+	else if (is_list(p))
+		put_list(w, p);
+	else
+		put_rules(w, p);
+	jw_arr_end(w);
+}
+
 static void reply_egress(struct req *q)
 {
 	struct answer a;
 
-	answer_begin(&a, 1u << 20);
+	answer_begin(&a, 8u << 20);
 	jw_obj(&a.w, "data");
 	jw_c(&a.w, "id", q->row->id);
-	jw_raw(&a.w, "egress", str_c(q->row->policy_json));
+	egress_put(&a.w, q->api, q->row);
 	jw_end(&a.w);
 	reply_send(q, 200, &a);
 }

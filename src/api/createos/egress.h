@@ -10,6 +10,9 @@ int egress_from_json(struct api *a, const json_t *rules, struct policy **ret, ch
 	struct err *err);
 /* The stored text again. */
 int egress_policy(struct api *a, struct str json, struct policy **ret, struct err *err);
+/* A row's list, as it was given. A policy that came through another dialect is told as a list if a
+ * list can say it, else as its rules read: nobody takes "deny denied.test" for a host. */
+void egress_put(struct jw *w, struct api *a, const struct sandbox_row *row);
 void createos_egress_get(struct req *q);
 void createos_egress_put(struct req *q);
 void createos_bandwidth_get(struct req *q);

@@ -10,6 +10,7 @@
 
 struct listing {
 	struct answer a;
+	struct api *api;
 	uint64_t count;
 };
 
@@ -17,7 +18,7 @@ static int list_one(struct sandbox_row *row, void *arg)
 {
 	struct listing *l = arg;
 
-	view_write(&l->a.w, NULL, row);
+	view_write(&l->a.w, NULL, l->api, row);
 	l->count++;
 	return 0;
 }
@@ -46,7 +47,7 @@ static int status_filter(struct req *q, uint32_t *ret, struct err *err)
 void createos_list(struct req *q)
 {
 	uint32_t limit, offset, states;
-	struct listing l = { 0 };
+	struct listing l = { .api = q->api };
 	uint64_t total;
 	struct err err;
 	int r = req_page(q, &limit, &offset, &err);

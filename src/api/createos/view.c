@@ -1,4 +1,5 @@
 /* The sandbox view: see the header. Optional members are left out, never null. */
+#include "api/createos/egress.h"
 #include "api/createos/view.h"
 #include "api/shape.h"
 #include "base/clock.h"
@@ -39,7 +40,7 @@ static void put_size(struct jw *w, const struct sandbox_row *row)
 	jw_u64(w, "disk_mib", row->disk_mib);
 }
 
-void view_write(struct jw *w, const char *name, const struct sandbox_row *row)
+void view_write(struct jw *w, const char *name, struct api *a, const struct sandbox_row *row)
 {
 	jw_obj(w, name);
 	jw_c(w, "id", row->id);
@@ -58,7 +59,7 @@ void view_write(struct jw *w, const char *name, const struct sandbox_row *row)
 	put_time(w, "destroyed_at", row->destroyed_ms);
 	if (row->spawn_us)
 		jw_ms(w, "spawn_ms", row->spawn_us * 1000);
-	jw_raw(w, "egress", str_c(row->policy_json && *row->policy_json ? row->policy_json : "[]"));
+	egress_put(w, a, row);
 	put_env_names(w, row->envs);
 	if (row->ssh_keys && *row->ssh_keys && !str_eq_c(str_c(row->ssh_keys), "[]"))
 		jw_raw(w, "ssh_pubkeys", str_c(row->ssh_keys));
@@ -77,6 +78,6 @@ void reply_view(struct req *q, int status, const struct sandbox_row *row)
 	struct answer a;
 
 	answer_begin(&a, VIEW_MAX);
-	view_write(&a.w, "data", row);
+	view_write(&a.w, "data", q->api, row);
 	reply_send(q, status, &a);
 }

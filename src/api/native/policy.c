@@ -1,5 +1,6 @@
 /* GET …/counters and …/egress/versions: what the kernel counted, and which policies there were. */
 #include "api/box.h"
+#include "api/dialect.h"
 #include "api/native/native.h"
 #include "base/clock.h"
 
@@ -52,6 +53,7 @@ static int write_version(const struct version_row *v, void *arg)
 	jw_u64(w, "policy_id", v->policy);
 	jw_bool(w, "current", v->version == all->row->policy_version);
 	jw_c(w, "at", rfc3339_from(v->at_ms * NS_PER_MS).s);
+	jw_c(w, "dialect", dialect_stored_by(v->dialect));
 	jw_raw(w, "egress", v->json);
 	jw_end(w);
 	all->count++;

@@ -1,9 +1,31 @@
 /* sandbox0's routes: see api/route.h for the columns. */
-#include "api/sandbox0/sandbox0.h"
+#include "api/sandbox0/claim.h"
+#include "api/sandbox0/network.h"
+#include "api/sandbox0/sandboxes.h"
+
+#define GET    HTTP_M_GET
+#define POST   HTTP_M_POST
+#define PUT    HTTP_M_PUT
+#define DELETE HTTP_M_DELETE
+#define ANY    HTTP_M_OTHER
+#define V1     "/api/v1"
+#define SB     V1 "/sandboxes/{sandbox}"
 
 /* clang-format off */
 const struct route sandbox0_routes[] = {
-	{ HTTP_M_OTHER, "/{*}",			AUTH_USER,  BODY_NONE,   0,		 not_built },
+	{ GET,    V1 "/templates",		AUTH_USER,  BODY_NONE,   0,		 sandbox0_templates },
+	{ GET,    V1 "/templates/{template}",	AUTH_USER,  BODY_NONE,   0,		 sandbox0_template },
+	{ GET,    V1 "/sandboxes",		AUTH_USER,  BODY_NONE,   0,		 sandbox0_list },
+	{ POST,   V1 "/sandboxes",		AUTH_USER,  BODY_JSON,   0,		 sandbox0_claim },
+	{ GET,    SB,				AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 sandbox0_get },
+	{ PUT,    SB,				AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, sandbox0_update },
+	{ DELETE, SB,				AUTH_USER,  BODY_NONE,   LIFE_OP_DELETE, sandbox0_delete },
+	{ GET,    SB "/status",			AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 sandbox0_status },
+	{ POST,   SB "/pause",			AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 sandbox0_pause },
+	{ POST,   SB "/resume",			AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 sandbox0_resume },
+	{ POST,   SB "/refresh",		AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, sandbox0_refresh },
+	{ GET,    SB "/network",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 sandbox0_network_get },
+	{ PUT,    SB "/network",		AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, sandbox0_network_put },
 };
 /* clang-format on */
 const size_t sandbox0_routes_n = ARRAY_SIZE(sandbox0_routes);

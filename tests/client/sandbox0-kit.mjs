@@ -1,0 +1,35 @@
+// What the sandbox0 tests share: a client from the environment, sandboxes that end with their test.
+import { APIError, Client } from "sandbox0";
+
+export const client = new Client({
+  token: process.env.SANDBOX0_TOKEN,
+  baseUrl: process.env.SANDBOX0_BASE_URL,
+});
+export const lab = process.env.WEIR_LAB ? false : "no lab";
+
+// withSandbox({network: {mode: "block-all"}}, async (box) => …)
+export async function withSandbox(config, use) {
+  const box = await client.sandboxes.claim("default", { hardTtl: 600, ...config });
+  try {
+    return await use(box);
+  } finally {
+    await client.sandboxes.delete(box.id).catch(() => {});
+  }
+}
+
+// A refusal of that status, code and text: for assert.rejects().
+export const refused = (status, code, text) => (e) => {
+  if (!(e instanceof APIError)) throw e;
+  if (e.statusCode === status && e.code === code && (!text || e.message.includes(text))) return true;
+  throw new Error(`${e.statusCode} ${e.code}: ${e.message}`);
+};
+
+export async function until(what, check, seconds = 20) {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const value = await check();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`waited ${seconds} s for ${what}`);
+    await new Promise((r) => setTimeout(r, 50));
+  }
+}
