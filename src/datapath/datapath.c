@@ -155,13 +155,17 @@ int datapath_counters(const struct datapath *dp, uint32_t slot, struct weir_coun
 	return 0;
 }
 
-int datapath_collect(struct datapath *dp, struct weir_collect *ret)
+void datapath_purge(struct datapath *dp)
+{
+	dp_policies_purge(dp, false);
+}
+
+int datapath_collect(const struct datapath *dp, struct weir_collect *ret)
 {
 	struct weir_collect result = { 0 };
 	DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &result,
 		.ctx_size_in = sizeof(result));
 
-	dp_policies_purge(dp, false);
 	if (bpf_prog_test_run_opts(datapath_fd(dp, "weir_collect"), &opts) < 0)
 		return -errno;
 	if (ret)

@@ -87,8 +87,11 @@ int datapath_sweep(struct datapath *dp);
 int datapath_floor_set(struct datapath *dp, const struct policy_floor *floor, struct err *err);
 
 int datapath_counters(const struct datapath *dp, uint32_t slot, struct weir_counters *ret);
-/* Remove flows that are idle, or forgotten by the host; ret may be NULL. Every few seconds. */
-int datapath_collect(struct datapath *dp, struct weir_collect *ret);
+/* Every few seconds: delete what policies of the past have left, ... */
+void datapath_purge(struct datapath *dp);
+/* ... and remove flows that are idle, or forgotten by the host; ret may be NULL. The kernel walks a
+ * million buckets for it, 20 ms and more. It may run in a thread beside anything but the end of dp. */
+int datapath_collect(const struct datapath *dp, struct weir_collect *ret);
 
 /* The DNS proxy's sockets of one worker (proto IPPROTO_TCP: listening; IPPROTO_UDP: bound). The
  * caller keeps them open: a closed socket leaves the map. */

@@ -123,6 +123,18 @@ static __always_inline void ports_set(struct packet *p, __u16 source, __u16 dest
 	p->remote_port = outbound ? dest : source;
 }
 
+/* n bytes, n a constant. Headers nearly always lie in the packet's linear part, where reading them
+ * costs a comparison; the helper finds them anywhere. */
+static __always_inline long load(struct __sk_buff *skb, __u32 at, void *to, __u32 n)
+{
+	void *from = (void *)(long)skb->data + at, *end = (void *)(long)skb->data_end;
+
+	if (from + n > end)
+		return bpf_skb_load_bytes(skb, at, to, n);
+	__builtin_memcpy(to, from, n);
+	return 0;
+}
+
 /* The transport header of an unfragmented packet or a first fragment. */
 static __always_inline enum weir_reason read_l4(struct __sk_buff *skb, struct packet *p,
 	int outbound)
@@ -131,7 +143,7 @@ static __always_inline enum weir_reason read_l4(struct __sk_buff *skb, struct pa
 		struct tcphdr tcp;
 
 		if (p->l4 + sizeof(tcp) > p->end ||
-			bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)) < 0 || tcp.doff < 5)
+			load(skb, p->l4, &tcp, sizeof(tcp)) < 0 || tcp.doff < 5)
 			return WEIR_R_MALFORMED;
 		ports_set(p, tcp.source, tcp.dest, outbound);
 		p->tcp_flags = ((__u8 *)&tcp)[13];
@@ -139,14 +151,14 @@ static __always_inline enum weir_reason read_l4(struct __sk_buff *skb, struct pa
 		struct udphdr udp;
 
 		if (p->l4 + sizeof(udp) > p->end ||
-			bpf_skb_load_bytes(skb, p->l4, &udp, sizeof(udp)) < 0)
+			load(skb, p->l4, &udp, sizeof(udp)) < 0)
 			return WEIR_R_MALFORMED;
 		ports_set(p, udp.source, udp.dest, outbound);
 	} else if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6) {
 		struct icmp_head icmp;
 
 		if (p->l4 + sizeof(icmp) > p->end ||
-			bpf_skb_load_bytes(skb, p->l4, &icmp, sizeof(icmp)) < 0)
+			load(skb, p->l4, &icmp, sizeof(icmp)) < 0)
 			return WEIR_R_MALFORMED;
 		if ((p->proto == IPPROTO_ICMP) != (p->family == 4))
 			return WEIR_R_PROTOCOL;
@@ -164,7 +176,7 @@ static __always_inline enum weir_reason read_ip4(struct __sk_buff *skb, struct p
 	struct iphdr ip;
 	__u16 off;
 
-	if (bpf_skb_load_bytes(skb, L3, &ip, sizeof(ip)) < 0 || ip.version != 4 || ip.ihl < 5)
+	if (load(skb, L3, &ip, sizeof(ip)) < 0 || ip.version != 4 || ip.ihl < 5)
 		return WEIR_R_MALFORMED;
 	p->family = 4;
 	p->proto = ip.protocol;
@@ -193,7 +205,7 @@ static __always_inline enum weir_reason read_ip6(struct __sk_buff *skb, struct p
 	__u32 at = L3 + sizeof(ip);
 	__u8 next;
 
-	if (bpf_skb_load_bytes(skb, L3, &ip, sizeof(ip)) < 0 || ip.version != 6)
+	if (load(skb, L3, &ip, sizeof(ip)) < 0 || ip.version != 6)
 		return WEIR_R_MALFORMED;
 	p->family = 6;
 	__builtin_memcpy(&p->local, outbound ? &ip.saddr : &ip.daddr, 16);
@@ -207,7 +219,7 @@ static __always_inline enum weir_reason read_ip6(struct __sk_buff *skb, struct p
 
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT)
 			break;
-		if (at + sizeof(ext) > p->end || bpf_skb_load_bytes(skb, at, ext, sizeof(ext)) < 0)
+		if (at + sizeof(ext) > p->end || load(skb, at, ext, sizeof(ext)) < 0)
 			return WEIR_R_MALFORMED;
 		if (next != IPPROTO_FRAGMENT) {
 			next = ext[0];

@@ -82,7 +82,7 @@ static __always_inline int where_find(struct __sk_buff *skb, struct where *w)
 	if (!w->s || w->s->ifindex != ifindex)
 		return -1;
 	w->policy = *(volatile __u32 *)&w->s->policy;
-	w->now = bpf_ktime_get_ns();
+	w->now = bpf_ktime_get_coarse_ns(); /* flows and rates live by seconds; a tick is exact enough */
 	return 0;
 }
 
@@ -155,7 +155,7 @@ static __noinline enum course classify(struct __sk_buff *skb, const struct where
 	int overlay;
 
 	refuse(v, WEIR_R_MALFORMED, 0);
-	if (!w->s || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) < 0)
+	if (!w->s || load(skb, 0, &eth, sizeof(eth)) < 0)
 		return COURSE_REFUSE;
 	refuse(v, WEIR_R_SPOOF, 0);
 	if (!mac_eq(eth.h_source, sandbox) || skb->vlan_present)

@@ -52,6 +52,8 @@ struct daemon {
 	struct floorkeeper *floor;
 	struct datapath *dp;
 	uv_timer_t collect;
+	uv_work_t collecting; /* data NULL: nobody is */
+	int collected;
 
 	const struct runtime_ops *rt_ops;
 	struct runtime *rt;

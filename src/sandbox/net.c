@@ -177,13 +177,31 @@ static int dns_sockets(struct daemon *d, uint32_t worker, struct err *err)
 	return datapath_dns_socket(d->dp, worker, IPPROTO_TCP, 6, s->tcp6, err);
 }
 
+static void collect_in_thread(uv_work_t *w)
+{
+	struct daemon *d = container_of(w, struct daemon, collecting);
+
+	d->collected = datapath_collect(d->dp, NULL);
+}
+
+static void collected(uv_work_t *w, int status)
+{
+	struct daemon *d = container_of(w, struct daemon, collecting);
+
+	d->collecting.data = NULL;
+	if (status == 0 && d->collected < 0)
+		log_event(LOG_WARN, "flows.collect", "error=\"%s\"", strerror(-d->collected));
+}
+
+/* One at a time: a turn that finds the last one at work is over. */
 static void collect(uv_timer_t *t)
 {
 	struct daemon *d = t->data;
-	int r = datapath_collect(d->dp, NULL);
 
-	if (r < 0)
-		log_event(LOG_WARN, "flows.collect", "error=\"%s\"", strerror(-r));
+	datapath_purge(d->dp);
+	if (!d->collecting.data &&
+		uv_queue_work(&d->loop, &d->collecting, collect_in_thread, collected) == 0)
+		d->collecting.data = d;
 }
 
 /* All flows are masqueraded, and the host's connection tracking is not ours alone. */
@@ -271,6 +289,8 @@ void net_close(struct daemon *d)
 	d->floor = NULL;
 	if (d->collect.data)
 		uv_close((uv_handle_t *)&d->collect, NULL);
+	while (d->collecting.data) /* it works with d->dp */
+		uv_run(&d->loop, UV_RUN_ONCE);
 	if (d->dp)
 		for (unsigned int i = 0; i < DAEMON_WORKERS_MAX; i++)
 			steer_close(&d->steer[i]);

@@ -293,6 +293,7 @@ static void command(char **word, size_t n)
 		answer("ok [" STR_FMT "]", STR_ARG(buf_str(&events)));
 		buf_reset(&events);
 	} else if (!strcmp(verb, "collect")) {
+		datapath_purge(dp);
 		r = datapath_collect(dp, &result);
 		answer(r < 0 ? "error %d %u %u" : "ok %d %u %u", r, result.live, result.removed);
 	} else if (!strcmp(verb, "sweep")) {
