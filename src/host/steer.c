@@ -68,11 +68,10 @@ static int make(int family, int type, const struct opt *opts, size_t n)
 int steer_open(bool ipv6, struct steer_sockets *ret, struct err *err)
 {
 	static const struct opt udp4[] = { { SOL_IP, IP_TRANSPARENT, 1 },
-		{ SOL_SOCKET, SO_REUSEADDR, 1 }, { SOL_IP, IP_RECVORIGDSTADDR, 1 },
-		{ SOL_IP, IP_PKTINFO, 1 } };
+		{ SOL_SOCKET, SO_REUSEADDR, 1 }, { SOL_IP, IP_PKTINFO, 1 } };
 	static const struct opt udp6[] = { { SOL_IPV6, IPV6_V6ONLY, 1 },
 		{ SOL_IPV6, IPV6_TRANSPARENT, 1 }, { SOL_SOCKET, SO_REUSEADDR, 1 },
-		{ SOL_IPV6, IPV6_RECVORIGDSTADDR, 1 }, { SOL_IPV6, IPV6_RECVPKTINFO, 1 } };
+		{ SOL_IPV6, IPV6_RECVPKTINFO, 1 } };
 	static const struct opt tcp4[] = { { SOL_IP, IP_TRANSPARENT, 1 } };
 	static const struct opt tcp6[] = { { SOL_IPV6, IPV6_V6ONLY, 1 },
 		{ SOL_IPV6, IPV6_TRANSPARENT, 1 } };
