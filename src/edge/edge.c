@@ -13,6 +13,7 @@
  *
  * SIGUSR1 logs the counters.
  */
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -24,6 +25,7 @@
 #include "base/ulid.h"
 #include "edge/edge.h"
 #include "edge/hash.h"
+#include "edge/inbound.h"
 #include "edge/net.h"
 #include "edge/keeper_kernel.h"
 #include "edge/pinner_kernel.h"
@@ -62,6 +64,7 @@ struct edge {
 	struct net_udp *udp[UDP_SOCKETS];
 	struct net_tcp *tcp;
 	struct net_upstream *upstream;
+	struct inbound *inbound;
 	struct chan *host, *api;
 	uint32_t worker;
 };
@@ -203,6 +206,8 @@ static int edge_retire(struct edge *e, struct chan_msg *m, struct err *err)
 		resolver_retire(e->resolver, req.slot, req.policy);
 	else
 		resolver_del(e->resolver, req.slot);
+	if (m->type == IPC_EDGE_DEL)
+		inbound_del(e->inbound, req.slot);
 	FAULT("edge.retire.done");
 	return 0;
 }
@@ -237,6 +242,7 @@ static void on_api(struct chan *c, struct chan_msg *m, void *arg)
 	case IPC_EDGE_SYNCED:
 		resolver_synced(e->resolver);
 		keeper_kernel_synced(e->keeper);
+		inbound_synced(e->inbound);
 		e->synced = true;
 		r = 0;
 		break;
@@ -244,8 +250,9 @@ static void on_api(struct chan *c, struct chan_msg *m, void *arg)
 		r = edge_learned(e, m, &out, &err);
 		break;
 	default:
-		r = err_set(&err, -ENOSYS, ERR_INTERNAL, "the edge role knows no request %u",
-			m->type);
+		r = inbound_told(e->inbound, m, &err);
+		if (r == -ENOSYS)
+			err_set(&err, r, ERR_INTERNAL, "the edge role knows no request %u", m->type);
 	}
 	if (r < 0)
 		log_event(LOG_WARN, "edge.request", "type=%u error=\"%s\"", m->type, err.text);
@@ -262,6 +269,7 @@ static void on_api_gone(struct chan *c, int err, void *arg)
 
 	log_event(LOG_INFO, "edge.api_gone", "error=%d", err);
 	e->api = NULL;
+	inbound_api(e->inbound, NULL);
 	chan_free(c);
 }
 
@@ -275,6 +283,7 @@ static void api_connect(struct edge *e, int fd)
 	r = chan_open(&e->loop, fd, "api", on_api, on_api_gone, e, &e->api);
 	if (r < 0)
 		log_event(LOG_ERROR, "edge.api", "error=\"%s\"", strerror(-r));
+	inbound_api(e->inbound, e->api);
 }
 
 /* --- from the host role --- */
@@ -283,6 +292,15 @@ static void edge_stop(struct edge *e, int why)
 {
 	e->end = why;
 	uv_stop(&e->loop);
+}
+
+/* A descriptor after boot. */
+static void given(struct edge *e, const char *name, int fd)
+{
+	if (strcmp(name, "peer.api") == 0)
+		api_connect(e, fd);
+	else if (!inbound_given(e->inbound, name, &fd))
+		fd_close(fd);
 }
 
 static void on_host(struct chan *c, struct chan_msg *m, void *arg)
@@ -294,8 +312,8 @@ static void on_host(struct chan *c, struct chan_msg *m, void *arg)
 		edge_stop(e, 0);
 	} else if (m->type == IPC_BOOT_FD && m->payload.n == sizeof(boot) && m->n_fds == 1) {
 		memcpy(&boot, m->payload.p, sizeof(boot));
-		if (ipc_text_ok(boot.name, sizeof(boot.name)) && strcmp(boot.name, "peer.api") == 0)
-			api_connect(e, chan_take_fd(m, 0));
+		if (ipc_text_ok(boot.name, sizeof(boot.name)))
+			given(e, boot.name, chan_take_fd(m, 0));
 	}
 	if (m->serial)
 		chan_reply(c, m->serial, 0, NULL, 0, NULL, 0);
@@ -350,6 +368,10 @@ static void on_usr1(uv_signal_t *signal, int number)
 
 	if (resolver_dump(e->resolver, &text) == 0 && buf_cstr(&text))
 		log_event(LOG_INFO, "edge.counters", "%s", text.p);
+	buf_reset(&text);
+	inbound_dump(e->inbound, &text);
+	if (buf_cstr(&text))
+		log_event(LOG_INFO, "edge.ingress", "%s", text.p);
 	buf_done(&text);
 }
 
@@ -514,6 +536,8 @@ static int build(struct edge *e, struct role *role, struct err *err)
 		(r = net_upstream_new(&e->loop, e->resolver, do_want, e, &e->upstream)) < 0)
 		return err_sys(err, r, "build the DNS proxy");
 	r = open_listeners(e, role, err);
+	if (r == 0)
+		r = inbound_new(&e->loop, role, &e->config, &e->inbound, err);
 	if (r < 0)
 		return r;
 	for (unsigned int i = 0; i < HOST_SOCKS_MAX; i++) {
@@ -540,8 +564,9 @@ static int build(struct edge *e, struct role *role, struct err *err)
 	return 0;
 }
 
-/* Sockets towards resolvers, and bpf() for lookups and updates on descriptors we hold. */
-static const char *const syscalls[] = { "socket", "connect", "bpf", NULL };
+/* Sockets towards resolvers and sandboxes, pairs of them for the api role, and bpf() for lookups and
+ * updates on descriptors we hold. */
+static const char *const syscalls[] = { "socket", "socketpair", "bind", "connect", "bpf", NULL };
 
 int edge_run(struct role *role, struct err *err)
 {
@@ -558,6 +583,7 @@ int edge_run(struct role *role, struct err *err)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
+	signal(SIGPIPE, SIG_IGN); /* TLS writes as files are written */
 	e->worker = role_info(role)->worker;
 	r = build(e, role, err);
 	role_boot_done(role);

@@ -66,6 +66,19 @@ static int check_request_line(struct str line, struct err *err)
 	return 0;
 }
 
+/* "HTTP/1.1 200 reason"; the reason and the space before it may be missing. */
+static int check_status_line(struct str line, struct err *err)
+{
+	struct str version = str_n(line.p, MIN(line.n, 9u)), rest = str_skip(line, 9);
+
+	if (!str_eq_c(version, "HTTP/1.1 ") && !str_eq_c(version, "HTTP/1.0 "))
+		return refuse(err, 505, "the status line does not begin with \"HTTP/1.1 \"");
+	if (rest.n < 3 || rest.p[0] < '1' || rest.p[0] > '9' || !is_digit(rest.p[1]) ||
+		!is_digit(rest.p[2]) || (rest.n > 3 && rest.p[3] != ' '))
+		return refuse(err, 400, "the status is no number of three digits");
+	return 0;
+}
+
 /* A line has ended at the LF at s->at. 1: it was the last one. */
 static int end_line(struct head_scan *s, struct str in, struct err *err)
 {
@@ -73,12 +86,12 @@ static int end_line(struct head_scan *s, struct str in, struct err *err)
 
 	s->line = s->at + 1;
 	if (s->lines == 0) {
-		if (!line.n && s->start == 0) {
+		if (!line.n && s->start == 0 && !s->answer) {
 			s->start = s->line;
 			return 0;
 		}
 		s->lines = 1;
-		return check_request_line(line, err);
+		return s->answer ? check_status_line(line, err) : check_request_line(line, err);
 	}
 	if (!line.n)
 		return 1;
@@ -89,13 +102,15 @@ static int end_line(struct head_scan *s, struct str in, struct err *err)
 
 int head_scan(struct head_scan *s, struct str in, struct err *err)
 {
+	size_t max = s->max ? s->max : HTTPD_HEAD_MAX;
+
 	for (; s->at < in.n; s->at++) {
 		unsigned char c = (unsigned char)in.p[s->at];
 		int r;
 
-		if (s->at >= HTTPD_HEAD_MAX)
-			return s->lines ? refuse(err, 431, "the headers are longer than 32 KiB")
-					: refuse(err, 414, "the request line is too long");
+		if (s->at >= max)
+			return s->lines || s->answer ? refuse(err, 431, "the headers are too long") :
+						       refuse(err, 414, "the request line is too long");
 		if (c == '\n') {
 			if (!s->cr)
 				return refuse(err, 400, "a line ends with LF alone");
@@ -134,6 +149,12 @@ static int on_url(llhttp_t *p, const char *at, size_t n)
 	return 0;
 }
 
+static int on_status(llhttp_t *p, const char *at, size_t n)
+{
+	((struct reader *)p->data)->head->reason = str_n(at, n);
+	return 0;
+}
+
 /* A text comes in one piece, because the head does; two calls would mean it does not. */
 static int on_field(llhttp_t *p, const char *at, size_t n)
 {
@@ -168,6 +189,7 @@ static int on_end(llhttp_t *p)
 
 static const llhttp_settings_t settings = {
 	.on_url = on_url,
+	.on_status = on_status,
 	.on_header_field = on_field,
 	.on_header_value = on_value,
 	.on_header_value_complete = on_value_end,
@@ -219,8 +241,7 @@ static bool host_ok(struct str v)
 	return true;
 }
 
-/* Connection: a list of words, in any case. */
-static bool list_has(struct str list, struct str word)
+bool head_list_has(struct str list, struct str word)
 {
 	while (list.p)
 		if (str_caseeq(str_trim(str_cut(&list, ',')), word))
@@ -228,7 +249,7 @@ static bool list_has(struct str list, struct str word)
 	return false;
 }
 
-static int check_fields(struct http_head *h, struct err *err)
+static int check_fields(struct http_head *h, bool answer, struct err *err)
 {
 	unsigned int hosts = 0, lengths = 0, codings = 0;
 
@@ -238,7 +259,7 @@ static int check_fields(struct http_head *h, struct err *err)
 
 		if (!name.n)
 			return refuse(err, 400, "a header without a name");
-		if (str_caseeq(name, STR("host"))) {
+		if (str_caseeq(name, STR("host")) && !answer) {
 			if (hosts++)
 				return refuse(err, 400, "more than one Host header");
 			if (!host_ok(v))
@@ -256,33 +277,31 @@ static int check_fields(struct http_head *h, struct err *err)
 				return refuse(err, 501, "unknown transfer coding: only chunked is known");
 			h->chunked = true;
 		} else if (str_caseeq(name, STR("connection"))) {
-			h->close |= list_has(v, STR("close"));
-		} else if (str_caseeq(name, STR("expect"))) {
+			h->close |= head_list_has(v, STR("close"));
+			h->keep |= head_list_has(v, STR("keep-alive"));
+		} else if (str_caseeq(name, STR("expect")) && !answer) {
 			if (!str_caseeq(v, STR("100-continue")))
 				return refuse(err, 417, "unknown expectation: only 100-continue is known");
 			h->expect = !h->http10;
 		}
 	}
-	if (!hosts && !h->http10)
+	if (!hosts && !h->http10 && !answer)
 		return refuse(err, 400, "no Host header");
 	if (h->chunked && h->length >= 0)
 		return refuse(err, 400, "both Content-Length and Transfer-Encoding");
 	if (h->chunked && h->http10)
-		return refuse(err, 400, "Transfer-Encoding in an HTTP/1.0 request");
+		return refuse(err, 400, "Transfer-Encoding in HTTP/1.0");
 	return 0;
 }
 
-int head_read(struct str head, struct http_field *fields, size_t n, struct http_head *ret,
-	struct err *err)
+static int read_with(llhttp_type_t type, struct str head, struct http_field *fields, size_t n,
+	struct http_head *ret, struct err *err)
 {
 	struct reader rd = { .head = ret, .room = n };
-	struct str rest = head;
 	llhttp_errno_t e;
 
 	*ret = (struct http_head){ .fields = fields, .length = -1 };
-	ret->method = str_cut(&rest, ' ');
-	ret->m = method_from(ret->method);
-	llhttp_init(&rd.parser, HTTP_REQUEST, &settings);
+	llhttp_init(&rd.parser, type, &settings);
 	rd.parser.data = &rd;
 	e = llhttp_execute(&rd.parser, head.p, head.n);
 	if (!rd.complete) {
@@ -290,11 +309,29 @@ int head_read(struct str head, struct http_field *fields, size_t n, struct http_
 
 		if (e == HPE_INVALID_METHOD)
 			return refuse(err, 501, "unknown method");
-		snprintf(text, sizeof(text), "malformed request head: %s",
+		snprintf(text, sizeof(text), "malformed head: %s",
 			e == HPE_OK ? "incomplete" : llhttp_get_error_reason(&rd.parser));
 		return refuse(err, 400, text);
 	}
 	ret->http10 = rd.parser.http_minor == 0;
 	ret->close = ret->http10;
-	return check_fields(ret, err);
+	ret->status = rd.parser.status_code;
+	return check_fields(ret, type == HTTP_RESPONSE, err);
+}
+
+int head_read(struct str head, struct http_field *fields, size_t n, struct http_head *ret,
+	struct err *err)
+{
+	struct str rest = head;
+	int r = read_with(HTTP_REQUEST, head, fields, n, ret, err);
+
+	ret->method = str_cut(&rest, ' ');
+	ret->m = method_from(ret->method);
+	return r;
+}
+
+int head_read_answer(struct str head, struct http_field *fields, size_t n, struct http_head *ret,
+	struct err *err)
+{
+	return read_with(HTTP_RESPONSE, head, fields, n, ret, err);
 }

@@ -1,0 +1,170 @@
+/* Access: see the header. */
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include "edge/ingress/access.h"
+#include "edge/ingress/ingress.h"
+
+static int refuse(struct err *err, int status, const char *text)
+{
+	err_set(err, -EACCES, status == 401 ? ERR_UNAUTHORIZED : ERR_CAPACITY, "%s", text);
+	return status;
+}
+
+/* --- what is shown --- */
+
+/* The value of name=… in a list with this separator; STR_NONE if it is not there. */
+static struct str pick(struct str list, char separator, struct str name)
+{
+	while (list.p) {
+		struct str value = str_trim(str_cut(&list, separator)), key = str_cut(&value, '=');
+
+		if (str_eq(str_trim(key), name) && value.p)
+			return str_trim(value);
+	}
+	return STR_NONE;
+}
+
+void access_read(const struct http_head *h, struct str path, struct access_shown *ret)
+{
+	*ret = (struct access_shown){ 0 };
+	for (size_t i = 0; i < h->n_fields; i++) {
+		struct str name = h->fields[i].name, value = h->fields[i].value;
+
+		if (!ret->secure.p && str_caseeq(name, STR("opensandbox-secure-access")))
+			ret->secure = value.p ? value : STR("");
+		else if (!ret->header.p && str_caseeq(name, STR(INGRESS_TOKEN_HEADER)))
+			ret->header = value;
+		else if (!ret->cookie.p && str_caseeq(name, STR("cookie")))
+			ret->cookie = pick(value, ';', STR(INGRESS_TOKEN_COOKIE));
+	}
+	str_cut(&path, '?');
+	ret->query = pick(path, '&', STR(INGRESS_TOKEN_QUERY));
+}
+
+/* --- tokens --- */
+
+static bool token_opens(const struct access_rule *rule, struct str text, uint16_t port, uint64_t now)
+{
+	unsigned int n = 0, found = 0;
+	uint8_t digest[32];
+
+	if (!text.n || text.n > ACCESS_TOKEN_TEXT_MAX ||
+		EVP_Digest(text.p, text.n, digest, &n, EVP_sha256(), NULL) != 1)
+		return false;
+	for (size_t i = 0; i < rule->n_tokens; i++) {
+		const struct ipc_ingress_token *t = &rule->tokens[i];
+		unsigned int fits = CRYPTO_memcmp(t->digest, digest, sizeof(digest)) == 0;
+
+		found |= fits & (t->port == port) & (!t->expires || now <= t->expires);
+	}
+	return found;
+}
+
+/* --- signed routes --- */
+
+static bool base36(struct str s, uint64_t *ret)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < s.n; i++) {
+		uint64_t digit = (uint64_t)(s.p[i] <= '9' ? s.p[i] - '0' : s.p[i] - 'a' + 10);
+
+		if (__builtin_mul_overflow(n, 36, &n) || __builtin_add_overflow(n, digit, &n))
+			return false;
+	}
+	*ret = n;
+	return s.n > 0;
+}
+
+static void put32(uint8_t p[4], size_t n)
+{
+	for (int i = 0; i < 4; i++)
+		p[i] = (uint8_t)(n >> (24 - 8 * i));
+}
+
+int access_sign(const struct ipc_ingress_key *key, struct str id, uint16_t port, struct str expires,
+	char ret[static 10])
+{
+	uint8_t length[4], digest[32];
+	char text[128];
+	int n = snprintf(text, sizeof(text), "v1\nshort\n" STR_FMT "\n%u\n" STR_FMT "\n",
+		STR_ARG(id), port, STR_ARG(expires));
+	EVP_MD_CTX *md;
+	int r;
+
+	if (n < 0 || (size_t)n >= sizeof(text) || key->len > sizeof(key->secret))
+		return -EINVAL;
+	md = EVP_MD_CTX_new();
+	if (!md)
+		return -ENOMEM;
+	put32(length, key->len);
+	r = EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && EVP_DigestUpdate(md, length, 4) == 1 &&
+		EVP_DigestUpdate(md, key->secret, key->len) == 1;
+	put32(length, (size_t)n);
+	r = r && EVP_DigestUpdate(md, length, 4) == 1 && EVP_DigestUpdate(md, text, (size_t)n) == 1 &&
+		EVP_DigestFinal_ex(md, digest, NULL) == 1;
+	EVP_MD_CTX_free(md);
+	if (!r)
+		return -EIO;
+	snprintf(ret, 10, "%02x%02x%02x%02x%c", digest[0], digest[1], digest[2], digest[3], key->id);
+	return 0;
+}
+
+static int check_signed(const struct access_rule *rule, const struct target *t, uint64_t now,
+	struct err *err)
+{
+	const struct ipc_ingress_key *key = NULL;
+	uint64_t expires;
+	char sig[10];
+
+	if (!rule->keys->n)
+		return refuse(err, 503, "no key to verify signed routes with is configured");
+	for (size_t i = 0; i < rule->keys->n && i < IPC_INGRESS_KEYS_MAX; i++)
+		if (rule->keys->key[i].id == t->sig.p[t->sig.n - 1])
+			key = &rule->keys->key[i];
+	if (!key || !base36(t->expires, &expires) ||
+		access_sign(key, str_c(rule->id), t->port, t->expires, sig) < 0 ||
+		!str_eq_const_time(str_n(sig, 9), t->sig))
+		return refuse(err, 401, "the route's signature is not valid");
+	if (now > expires)
+		return refuse(err, 401, "the signed route has expired");
+	return 0;
+}
+
+/* --- all together --- */
+
+static int check_token(const struct access_rule *rule, const struct access_shown *shown,
+	const struct target *t, uint64_t now, bool *ret_by_query, struct err *err)
+{
+	/* The first way that is there counts, so that a stale cookie cannot hide behind a query. */
+	struct str text = shown->header.p ? shown->header :
+		shown->query.p		 ? shown->query :
+					   shown->cookie;
+
+	if (!text.p)
+		return refuse(err, 401, "a token for this port is needed: header "
+			INGRESS_TOKEN_HEADER ", cookie " INGRESS_TOKEN_COOKIE " or query "
+			INGRESS_TOKEN_QUERY);
+	if (!token_opens(rule, text, t->port, now))
+		return refuse(err, 401, "the token is not valid for this port, or has expired");
+	*ret_by_query = !shown->header.p && shown->query.p;
+	return 0;
+}
+
+int access_check(const struct access_rule *rule, const struct access_shown *shown,
+	const struct target *t, uint64_t now, bool *ret_by_query, struct err *err)
+{
+	*ret_by_query = false;
+	if (rule->secret.n) {
+		if (shown->secure.p)
+			return str_eq_const_time(shown->secure, rule->secret) ? 0 :
+				refuse(err, 401, "OpenSandbox-Secure-Access is not valid");
+		if (t->sig.p)
+			return check_signed(rule, t, now, err);
+		if (rule->access != IPC_INGRESS_TOKEN)
+			return refuse(err, 401, "OpenSandbox-Secure-Access or a signed route is needed");
+	}
+	if (rule->access != IPC_INGRESS_TOKEN)
+		return 0;
+	return check_token(rule, shown, t, now, ret_by_query, err);
+}
