@@ -1,8 +1,10 @@
 /* The api role as a whole: see the header. */
 #include "api/box.h"
 #include "api/kmaps.h"
+#include "api/opensandbox/always.h"
 #include "api/nets.h"
 #include "api/peers.h"
+#include "api/secret.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -156,6 +158,10 @@ int api_start(uv_loop_t *loop, struct api_spec *spec, struct api **ret, struct e
 	if (r == 0)
 		r = open_state(a, spec, err);
 	if (r == 0)
+		r = secret_open(spec->state_dir, &a->secret, err);
+	if (r == 0)
+		r = always_open(a, err);
+	if (r == 0)
 		r = peers_open(a, take_fd(spec->host), err);
 	for (unsigned int i = 0; r == 0 && i < spec->n_edges; i++)
 		if (spec->edges[i] >= 0 && edge_up(a, i, take_fd(spec->edges[i])) < 0)
@@ -229,6 +235,8 @@ void api_free(struct api *a)
 	tick_free(a->hold_timer);
 	tick_free(a->sweep_timer);
 	tick_free(a->stop_timer);
+	always_free(a->always);
+	secret_free(a->secret);
 	keyring_free(a->keys);
 	store_close(a->store);
 	counters_free(a->counters);

@@ -63,6 +63,8 @@ struct api {
 	uint64_t exec_bytes;		  /* output held for buffered commands */
 	uint64_t denied[WEIR_R_MAX];	  /* what the kernel counted for sandboxes it has no more */
 	struct builds *builds;
+	struct secret *secret;
+	struct always *always;		  /* the operator's lists: opensandbox/always.h */
 	bool ready;
 	char not_ready[200]; /* why */
 	void (*on_stop)(struct api *a, int code); /* the loop's owner: end the program */

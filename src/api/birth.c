@@ -182,6 +182,8 @@ static void left(struct req *q)
 	struct err err;
 
 	c->q = NULL;
+	if (c->spec.free)
+		c->spec.free(c->spec.arg);
 	if (c->waiting)
 		return; /* go() frees */
 	op_forget(c->op);
@@ -198,6 +200,8 @@ static void finish(struct birth *c, const struct sandbox_row *row, const struct 
 
 	q->on_gone = NULL;
 	free(c);
+	if (spec.free)
+		spec.free(spec.arg);
 	spec.done(q, row, err, spec.arg);
 }
 
@@ -237,6 +241,8 @@ void birth(struct req *q, const struct birth_spec *spec)
 
 	if (!c) {
 		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+		if (spec->free)
+			spec->free(spec->arg);
 		spec->done(q, NULL, &err, spec->arg);
 		return;
 	}

@@ -19,7 +19,8 @@ struct birth_spec {
 	int (*fill)(struct box *b, void *arg, struct err *err);
 	/* Answer. err: nothing was made, or what was made is failed. Not called for a client that left. */
 	void (*done)(struct req *q, const struct sandbox_row *row, const struct err *err, void *arg);
-	void *arg; /* lives as long as the request */
+	void (*free)(void *arg); /* in the end, whatever came of it; may be NULL */
+	void *arg;		 /* lives as long as the request */
 };
 /* Everything about the body has been checked. q->state and q->on_gone are birth()'s from here. */
 void birth(struct req *q, const struct birth_spec *spec);

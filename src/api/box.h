@@ -153,6 +153,12 @@ void flow_lost(struct box *b, const char *why);
 /* A new policy (taken): stored, made known to the edge, in force in the kernel, then done. */
 void flow_policy(struct box *b, struct policy *policy, struct str json, uint32_t dialect,
 	op_done_fn done, void *arg, struct op **slot);
+/* The same where the new policy depends on the present one: make() is called when its turn has come,
+ * unless the asker is gone by then. 1: nothing is to be changed, and done follows. */
+typedef int (*policy_make_fn)(struct box *b, void *arg, struct policy **ret, char **ret_json,
+	struct err *err);
+void flow_policy_made(struct box *b, uint32_t dialect, policy_make_fn make, op_done_fn done,
+	void *arg, struct op **slot);
 /* A private network. Joining one it is in is no error; leaving another is -ENOENT. */
 void flow_join(struct box *b, const struct network *n, op_done_fn done, void *arg,
 	struct op **slot);

@@ -61,13 +61,30 @@ const struct dialect *dialect_of(const struct api *a, const struct http *h)
 	return by_request(h);
 }
 
-int dialect_policy(struct api *a, uint32_t dialect, struct str json, struct policy **ret,
-	struct err *err)
+static const struct dialect *stores(uint32_t dialect)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(dialects); i++)
 		if (dialects[i]->stores == dialect && dialects[i]->policy)
-			return dialects[i]->policy(a, json, ret, err);
-	return err_set(err, -EBADMSG, ERR_INTERNAL, "no dialect stores policies under %u", dialect);
+			return dialects[i];
+	return NULL;
+}
+
+int dialect_policy(struct api *a, uint32_t dialect, struct str json, struct policy **ret,
+	struct err *err)
+{
+	const struct dialect *d = stores(dialect);
+
+	if (!d)
+		return err_set(err, -EBADMSG, ERR_INTERNAL, "no dialect stores policies under %u",
+			dialect);
+	return d->policy(a, json, ret, err);
+}
+
+json_t *dialect_policy_list(uint32_t dialect, struct str json)
+{
+	const struct dialect *d = stores(dialect);
+
+	return d && d->policy_list ? d->policy_list(json) : NULL;
 }
 
 const char *dialect_stored_by(uint32_t dialect)

@@ -21,10 +21,13 @@ struct dialect {
 	/* The whole body of an error, and its status. q->code names the error where its kind does
 	 * not say enough; NULL: by its kind. */
 	int (*error)(const struct req *q, const struct err *err, struct buf *out);
-	bool forgets; /* a destroyed sandbox is 404 here */
+	bool forgets;	/* a destroyed sandbox is 404 here */
+	bool echoes_id; /* answers carry the X-Request-Id that the request brought */
 	/* Policies are stored as they were given, under this number; and such a text read again. */
 	enum policy_dialect stores;
 	int (*policy)(struct api *a, struct str json, struct policy **ret, struct err *err);
+	/* The same as a list of texts for CreateOS's views; NULL: made of the policy. New reference. */
+	json_t *(*policy_list)(struct str json);
 };
 extern const struct dialect dialect_createos, dialect_opensandbox, dialect_sandbox0;
 
@@ -34,6 +37,8 @@ const struct dialect *dialect_of(const struct api *a, const struct http *h);
 int dialect_policy(struct api *a, uint32_t dialect, struct str json, struct policy **ret,
 	struct err *err);
 
+/* NULL: that dialect leaves it to the policy itself. */
+json_t *dialect_policy_list(uint32_t dialect, struct str json);
 /* That dialect's name, for people. */
 const char *dialect_stored_by(uint32_t dialect);
 

@@ -269,7 +269,8 @@ static int find_row(struct req *q, const char *id, struct err *err)
 			return r;
 		q->row = &q->stored;
 	}
-	if (!str_eq_c(str_c(q->row->user), q->who.user) ||
+	/* An open route's handler asks for the sandbox's own credential. */
+	if ((q->route->auth != AUTH_OPEN && !str_eq_c(str_c(q->row->user), q->who.user)) ||
 		(q->dialect->forgets && q->row->state == LIFE_DESTROYED))
 		return err_field(err, -ENOENT, ERR_NOT_FOUND, "id", "sandbox not found");
 	return 0;
@@ -350,7 +351,7 @@ static int resolve(struct req *q, struct err *err)
 		return no_route(q, &hit, err);
 	if (q->route->auth == AUTH_ADMIN && !q->who.admin)
 		return err_field(err, -EPERM, ERR_FORBIDDEN, "auth", "needs an admin key");
-	if (!q->api->ready && q->route->auth != AUTH_OPEN)
+	if (!q->api->ready && (q->route->auth != AUTH_OPEN || req_param(q, "sandbox").p))
 		return err_set(err, -EAGAIN, ERR_CAPACITY, "unavailable: %s", q->api->not_ready);
 	return find_sandbox(q, err);
 }
@@ -423,6 +424,8 @@ void api_on_request(struct http *h, void *arg)
 		.dialect = dialect_of(a, h),
 		.start_ns = clock_mono_ns() };
 	http_on_gone(h, on_gone, q);
+	if (q->dialect->echoes_id)
+		http_echo_id(h);
 	if (cors(q))
 		return;
 	if (http_method(h) == HTTP_M_OPTIONS) {

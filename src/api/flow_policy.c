@@ -17,6 +17,7 @@
 
 struct policy_op {
 	struct op op;
+	policy_make_fn make;   /* NULL: it is made already */
 	struct policy *policy; /* until it is the box's */
 	char *json;
 	uint32_t dialect;
@@ -204,14 +205,18 @@ static void policy_start(struct op *op)
 	struct box *b = op->box;
 	struct ipc_edge_set set;
 	struct err err;
+	int r;
 
 	if (life_may(b->row.state, LIFE_OP_CHANGE) != LIFE_ALLOW) {
 		box_refuse(b, LIFE_OP_CHANGE, &err);
 		op_finish(op, &err);
 		return;
 	}
-	if (swap_in(p, &err) < 0) {
-		op_finish(op, &err);
+	r = p->make && op->done ? p->make(b, op->arg, &p->policy, &p->json, &err) : !!p->make;
+	if (r == 0)
+		r = swap_in(p, &err);
+	if (r != 0) {
+		op_finish(op, r < 0 ? &err : NULL);
 		return;
 	}
 	FAULT("api.policy.stored");
@@ -245,6 +250,23 @@ void flow_policy(struct box *b, struct policy *policy, struct str json, uint32_t
 		.done = fn, .arg = arg, .slot = slot };
 	p->policy = policy;
 	p->json = copy;
+	p->dialect = dialect;
+	p->fd = -EBADF;
+	op_queue(b, &p->op);
+}
+
+void flow_policy_made(struct box *b, uint32_t dialect, policy_make_fn make, op_done_fn fn,
+	void *arg, struct op **slot)
+{
+	struct policy_op *p = calloc(1, sizeof(*p));
+
+	if (!p) {
+		op_refuse(b, fn, arg);
+		return;
+	}
+	p->op = (struct op){ .name = "policy", .start = policy_start, .clean = policy_clean,
+		.done = fn, .arg = arg, .slot = slot };
+	p->make = make;
 	p->dialect = dialect;
 	p->fd = -EBADF;
 	op_queue(b, &p->op);

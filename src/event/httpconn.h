@@ -116,6 +116,7 @@ struct http {
 	struct arena_chunk *arena;
 	size_t arena_n;
 	char id[32];
+	struct str told_id; /* the client's own, which answers carry instead; or STR_NONE */
 	void (*on_gone)(struct http *h, void *arg);
 	void *gone_arg;
 	/* body */

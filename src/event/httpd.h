@@ -85,6 +85,8 @@ size_t http_headers(const struct http *h);
 void http_header_at(const struct http *h, size_t i, struct str *name, struct str *value);
 int http_tag(const struct http *h);
 const char *http_id(const struct http *h); /* the x-request-id of this request */
+/* Answer under the id that the client gave its request, if that is a word of at most 128 letters. */
+void http_echo_id(struct http *h);
 void *http_alloc(struct http *h, size_t n); /* zeroed, request's lifetime; NULL past the ceiling */
 struct str http_alloc_str(struct http *h, struct str s);
 

@@ -71,6 +71,17 @@ void http_new_id(char id[32])
 	snprintf(id, 32, "req-%s", u.s);
 }
 
+void http_echo_id(struct http *h)
+{
+	struct str id = http_header(h, "x-request-id");
+
+	for (size_t i = 0; i < id.n; i++)
+		if (id.p[i] <= ' ' || id.p[i] > '~')
+			return;
+	if (id.n && id.n <= 128)
+		h->told_id = id;
+}
+
 void http_on_gone(struct http *h, void (*on_gone)(struct http *h, void *arg), void *arg)
 {
 	h->on_gone = on_gone;

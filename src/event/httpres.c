@@ -143,12 +143,17 @@ static const char *date_now(struct httpd *d)
 	return d->date;
 }
 
+static struct str told_id(const struct http *h)
+{
+	return h->told_id.n ? h->told_id : str_c(h->id);
+}
+
 /* length: -1 for a response whose end is not a number of bytes; -2 for one that has no body. */
 static void put_head(struct buf *out, struct conn *c, int status, const char *type, int64_t length,
-	bool chunked, const char *id)
+	bool chunked, struct str id)
 {
-	buf_fmt(out, "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\n", status, reason(status),
-		date_now(c->d), id);
+	buf_fmt(out, "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: " STR_FMT "\r\n", status,
+		reason(status), date_now(c->d), STR_ARG(id));
 	if (type)
 		buf_fmt(out, "Content-Type: %s\r\n", type);
 	if (chunked)
@@ -176,7 +181,7 @@ void conn_answer_refusal(struct conn *c, int status, const struct err *err)
 		memcpy(id, c->h->id, sizeof(id));
 	else
 		http_new_id(id);
-	put_head(&head, c, status, type, (int64_t)body.n, false, id);
+	put_head(&head, c, status, type, (int64_t)body.n, false, str_c(id));
 	if (status == 503)
 		buf_add_c(&head, "Retry-After: 1\r\n");
 	buf_add_c(&head, "\r\n");
@@ -239,7 +244,7 @@ static int begin(struct http *h, int status, const char *type, int64_t length, s
 	if (!can_continue(h) || (length < 0 && h->head.http10))
 		c->close_after = true;
 	put_head(head, c, status, type, status == 204 || status == 304 ? -2 : length, h->chunked,
-		h->id);
+		told_id(h));
 	buf_add_str(head, buf_str(&h->extra));
 	buf_add(head, "\r\n", 2);
 	return buf_failed(head);
@@ -376,8 +381,8 @@ int http_upgrade(struct http *h, const char *protocol, struct str headers, uv_st
 
 	if (h->started || !c->body.done || h->mode != BODY_UNASKED || c->eof)
 		return -EINVAL;
-	buf_fmt(&head, "HTTP/1.1 101 Switching Protocols\r\nX-Request-Id: %s\r\n"
-		       "Connection: Upgrade\r\nUpgrade: %s\r\n", h->id, protocol);
+	buf_fmt(&head, "HTTP/1.1 101 Switching Protocols\r\nX-Request-Id: " STR_FMT "\r\n"
+		       "Connection: Upgrade\r\nUpgrade: %s\r\n", STR_ARG(told_id(h)), protocol);
 	buf_add_str(&head, headers);
 	buf_add(&head, "\r\n", 2);
 	if (buf_failed(&head))

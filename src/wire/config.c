@@ -93,6 +93,16 @@ static bool is_runtime(struct str s)
 	return str_eq_c(s, "auto") || str_eq_c(s, "container");
 }
 
+static bool is_word(struct str s)
+{
+	return text_is(s, LOWER UPPER DIGIT, LOWER UPPER DIGIT "._/:@-");
+}
+
+static bool is_secure_runtime(struct str s)
+{
+	return !s.n || str_eq_c(s, "gvisor") || str_eq_c(s, "kata") || str_eq_c(s, "firecracker");
+}
+
 static bool is_origins(struct str s)
 {
 	static const char host[] = LOWER UPPER DIGIT ".-:[]";
@@ -156,6 +166,10 @@ static const struct key keys[] = {
 	{ "sandboxes.per_user", U32, AT(sandboxes_per_user), "0", 0, 65000,
 		.help = "Sandboxes that one user may have at the same time. 0: no limit." },
 
+	{ "sandboxes.timeout_max", U32, AT(sandboxes_timeout_max_s), "0", 0, 31536000,
+		.help = "The longest life in seconds that a sandbox with an expiry may ask for; every "
+			"sandbox must then ask for one, where its API can. 0: no limit." },
+
 	{ "edge.workers", U32, AT(edge_workers), "1", 1, 64,
 		.help = "Edge processes; the kernel spreads sandboxes' flows over them." },
 	{ "net.range4", PREFIX, AT(net_range4), "10.60.0.0/16", 12, 24, 4,
@@ -198,6 +212,24 @@ static const struct key keys[] = {
 	{ "egress.rules_per_user", U32, AT(egress_rules_per_user), "131072", 16, 1048576,
 		.help = "Entries of the kernel's policy tables that the egress rules of all sandboxes "
 			"of a user may take together." },
+	{ "egress.deny_always", TEXT, AT(egress_deny_always), "/etc/weir/deny.always",
+		.ok = is_path_or_empty,
+		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "A file of targets, one per line, that OpenSandbox's policies deny whatever "
+			"their rules say. Read again when it changes; daemon.user must be able to read "
+			"it. No file: none." },
+	{ "egress.allow_always", TEXT, AT(egress_allow_always), "/etc/weir/allow.always",
+		.ok = is_path_or_empty,
+		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "The same for targets that they allow, after what is denied." },
+	{ "egress.image", TEXT, AT(egress_image), "built-in", .ok = is_word,
+		.allowed = "a name of an image, or empty",
+		.help = "OpenSandbox's [egress].image. Nothing is started from it; empty refuses every "
+			"create with a networkPolicy, as upstream does." },
+	{ "secure_runtime.type", TEXT, AT(secure_runtime_type), "", .ok = is_secure_runtime,
+		.allowed = "empty, gvisor, kata or firecracker",
+		.help = "OpenSandbox's [secure_runtime].type. gvisor refuses every create with a "
+			"networkPolicy, as upstream does." },
 	{ "floor.deny", PREFIXES, AT(floor_deny), "", .allowed = "up to 64 prefixes",
 		.help = "Prefixes that no rule of a user can open." },
 	{ "floor.allow", PREFIXES, AT(floor_allow), "", .allowed = "up to 64 prefixes",

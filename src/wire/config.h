@@ -45,6 +45,7 @@ struct config {
 	uint32_t api_connections_per_address; /* default 2048 */
 	char api_region[32];		/* default "local" */
 	uint32_t sandboxes_per_user;	/* 0: no limit */
+	uint32_t sandboxes_timeout_max_s; /* 0: no limit, and a sandbox may live for ever */
 	uint32_t edge_workers;		/* default 1 */
 	struct prefix net_range4;	/* 10.60.0.0/16: /12../24; its last /30 is the uplink */
 	struct prefix net_range6;	/* fd77:6569:7200::/64, a /64; its last /126 is the uplink */
@@ -61,6 +62,9 @@ struct config {
 	uint32_t egress_flows_per_sandbox; /* default 32768 */
 	uint32_t egress_flows_per_user;	   /* default 65536 */
 	uint32_t egress_rules_per_user;	   /* kernel entries of policies; default 131072 */
+	char egress_deny_always[200], egress_allow_always[200]; /* files; "": none */
+	char egress_image[200];		/* "": policies are refused where upstream would */
+	char secure_runtime_type[16];	/* "", gvisor, kata, firecracker */
 	struct config_prefixes floor_deny, floor_allow;
 	uint32_t pool_slots;		/* ready links; default 4 */
 	uint32_t uid_base;		/* first host uid of slot 1's range of 65536; default 1048576 */

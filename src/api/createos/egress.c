@@ -90,7 +90,10 @@ static void put_rules(struct jw *w, const struct policy *p)
 void egress_put(struct jw *w, struct api *a, const struct sandbox_row *row)
 {
 	auto_policy struct policy *p = NULL;
+	auto_json json_t *list = NULL;
 	struct err err;
+	json_t *v;
+	size_t i;
 
 	if (row->dialect == POLICY_CREATEOS) {
 		jw_raw(w, "egress",
@@ -98,7 +101,11 @@ void egress_put(struct jw *w, struct api *a, const struct sandbox_row *row)
 		return;
 	}
 	jw_arr(w, "egress");
-	if (dialect_policy(a, row->dialect, str_c(row->policy_json), &p, &err) < 0)
+	list = dialect_policy_list(row->dialect, str_c(row->policy_json));
+	if (list)
+		json_array_foreach (list, i, v)
+			jw_str(w, NULL, str_n(json_string_value(v), json_string_length(v)));
+	else if (dialect_policy(a, row->dialect, str_c(row->policy_json), &p, &err) < 0)
 		jw_c(w, NULL, "deny everything else"); /* as adoption has it */
 	else if (is_list(p))
 		put_list(w, p);

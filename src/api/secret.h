@@ -1,0 +1,19 @@
+/*
+ * Tokens that this daemon makes and recognises without storing them: HMAC-SHA-256, under a key that
+ * the first start writes to `token.key` in the state directory (mode 0600), of what the token is for
+ * and whose it is. Who has the key file can make every token; who loses it invalidates all.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/str.h"
+
+#define SECRET_TOKEN_LEN 43 /* 32 bytes in base64url */
+
+struct secret;
+int secret_open(int dir, struct secret **ret, struct err *err);
+void secret_free(struct secret *s); /* the key is erased; NULL is fine */
+/* purpose: "egress". */
+int secret_token(const struct secret *s, const char *purpose, const char *id,
+	char ret[static SECRET_TOKEN_LEN + 1]);
+/* In time that does not depend on where they differ. */
+bool secret_fits(const struct secret *s, const char *purpose, const char *id, struct str token);
