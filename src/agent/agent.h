@@ -13,6 +13,7 @@
  *	file.c	  put and get each in a child of its own, so that a stuck disk stops only itself
  *	tunnel.c  connections to loopback ports
  *	wake.c	  what a sandbox is told when it begins or goes on: name, environment, keys, clock
+ *	dns.c	  the resolver's other address, 127.0.0.1:15353
  *	self.c	  the self-signal endpoint and FIFO, and the watcher that hears them
  *
  * Everything has a bound, and what is over it is refused with a sentence. The output of an exec is
@@ -170,3 +171,6 @@ const char *env_get(char *const *env, const char *name);
 
 /* self.c */
 int self_open(void);
+
+/* dns.c */
+int dns_open(void);

@@ -71,5 +71,8 @@ int main(int argc, char **argv)
 	r = self_open();
 	if (r < 0) /* no loopback: everything else works */
 		say("self-signal endpoint", r);
+	r = dns_open();
+	if (r < 0)
+		say("127.0.0.1:15353", r);
 	loop_run();
 }

@@ -212,13 +212,13 @@ static const struct key keys[] = {
 	{ "egress.rules_per_user", U32, AT(egress_rules_per_user), "131072", 16, 1048576,
 		.help = "Entries of the kernel's policy tables that the egress rules of all sandboxes "
 			"of a user may take together." },
-	{ "egress.deny_always", TEXT, AT(egress_deny_always), "/etc/weir/deny.always",
+	{ "egress.deny_always", TEXT, AT(egress_deny_always), "",
 		.ok = is_path_or_empty,
 		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
 		.help = "A file of targets, one per line, that OpenSandbox's policies deny whatever "
 			"their rules say. Read again when it changes; daemon.user must be able to read "
-			"it. No file: none." },
-	{ "egress.allow_always", TEXT, AT(egress_allow_always), "/etc/weir/allow.always",
+			"it. Empty, or no file: none." },
+	{ "egress.allow_always", TEXT, AT(egress_allow_always), "",
 		.ok = is_path_or_empty,
 		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
 		.help = "The same for targets that they allow, after what is denied." },
