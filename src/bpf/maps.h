@@ -31,7 +31,17 @@
 #pragma once
 #include <linux/types.h>
 
-#define WEIR_MAPS_VERSION 4 /* raise when a layout below changes: older pins are not obeyed */
+#ifndef WEIR_LATER
+#define WEIR_LATER 0 /* 1: the build to come, as far as a test needs one (tests/later) */
+#endif
+/*
+ * Raise when a layout below changes, or what it means: older pins are not obeyed. The second is that of
+ * what belongs to the lives of sandboxes and nobody could make anew: weir_slots, weir_links,
+ * weir_flows, weir_shares, weir_names and both counters. While it stays the same, a build with
+ * another first takes these maps over: policies are written anew, and connections go on.
+ */
+#define WEIR_MAPS_VERSION  (4 + WEIR_LATER)
+#define WEIR_LIVES_VERSION 1
 
 #define WEIR_AGENT_PORT	  1028 /* TCP on 169.254.77.2 */
 #define WEIR_LINK_SANDBOX 0xa9fe4d02u /* 169.254.77.2 */
@@ -114,9 +124,14 @@ struct weir_decision {
 #define WEIR_PORTS_ALLOW 16 /* what the rule says of the range */
 #define WEIR_PORTS_ELSE	 32 /* what the default says of the rest */
 
+/* weir_version: array[1]. Who made the maps. The same in all builds: it is read before any other. */
+struct weir_version {
+	__u32 maps;  /* WEIR_MAPS_VERSION */
+	__u32 lives; /* WEIR_LIVES_VERSION */
+};
+
 /* weir_config: array[1]. */
 struct weir_config {
-	__u32 version;	   /* WEIR_MAPS_VERSION of who made the maps */
 	__u32 dns_workers; /* sockets in use in weir_dns_*; 0: port 53 is dropped */
 	__u32 floor;	   /* generation of weir_floor: flows judged under another are judged again */
 	__u32 flows_per_slot;

@@ -3,12 +3,12 @@
  * floor, counters.
  *
  * Everything lives pinned below <bpffs>/<daemon name>/, one file per map and program, so that
- * links keep working while no role runs and a restarted host role finds all of it again. Pins
- * made under another WEIR_MAPS_VERSION, or whose shape is not ours, are removed and made anew:
- * then every slot begins in quarantine, and links with another build's program are to be attached
- * anew at once, since until then it goes by its own maps, which nobody can change any more. The
- * programs are always this build's own, around the maps that were found: attach again to hand a
- * running link over to them.
+ * links keep working while no role runs and a restarted host role finds all of it again. Of pins
+ * made under another WEIR_MAPS_VERSION only what has our WEIR_LIVES_VERSION is taken over (load.c),
+ * of others nothing: then every slot begins in quarantine, and links with another build's program
+ * are to be attached anew at once, since until then it goes by its own maps, which nobody can change
+ * any more. The programs are always this build's own, around the maps that were found: attach again
+ * to hand a running link over to them.
  *
  * One thread. Calls about links work in the network namespace of the calling thread, which must
  * be the router's. datapath_commit() writes a policy's keys, then flips the slot in one store,
@@ -31,7 +31,7 @@ static inline void auto_datapath_done(struct datapath **dp)
 #define auto_datapath _cleanup_(auto_datapath_done)
 /* Remove the pins of that name, whoever made them. 0 also if there were none. */
 int datapath_unpin(const char *bpffs, const char *name, struct err *err);
-/* Were maps found and taken over (1), or made (0)? */
+/* Were policies found and taken over (1), or are they to be committed anew (0)? */
 bool datapath_adopted(const struct datapath *dp);
 
 /* A map's or program's descriptor by its name ("weir_pins", "weir_events", "weir_verdict_test"),

@@ -1,9 +1,16 @@
 /*
  * Loading, pinning and adopting: the life of the maps between two runs of the host role.
  *
- * Either every pinned map is ours (same WEIR_MAPS_VERSION in weir_config, same shapes as in this
- * build) and all are taken over, or none is, and the directory is emptied once ours are loaded: a
- * host that cannot load them keeps what it has. A mixture is never obeyed.
+ * What is pinned is one of four:
+ *
+ *	nothing
+ *	ours	the versions in weir_version and all shapes are this build's: all is taken over
+ *	lives	another build's policies, but sandboxes' lives are laid out as ours (bpf/maps.h): those
+ *		maps are taken over, each slot is quarantined, and the rest is made anew
+ *	stale	anything else: of an unknown build, of foreign shape, or not whole. None of it is used
+ *
+ * Nothing changes before our program is loaded: a host that cannot load it keeps what it has. Policies
+ * of another build are never obeyed, not even for the time until the stored ones are committed.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -91,45 +98,75 @@ static int map_find(const char *dir, const struct bpf_map *map)
 	return take_fd(fd);
 }
 
-static int version_check(int config_fd)
-{
-	struct weir_config config = { 0 };
-	uint32_t zero = 0;
-
-	if (bpf_map_lookup_elem(config_fd, &zero, &config) < 0)
-		return -errno;
-	return config.version == WEIR_MAPS_VERSION ? 0 : -ESTALE;
-}
-
 /* Constants of this build's program: made anew with it. */
 #define bpf_object__for_each_shared_map(map, obj)                                                  \
 	bpf_object__for_each_map(map, obj) if (!bpf_map__is_internal(map))
 
-/* Is every map pinned there, and of our version and shape? */
-static int maps_check(struct datapath *dp)
+enum found { FOUND_NOTHING, FOUND_OURS, FOUND_LIVES, FOUND_STALE };
+
+static bool is_of_lives(const struct bpf_map *map)
 {
-	struct bpf_map *map;
+	static const char *const names[] = { "weir_slots", "weir_links", "weir_flows", "weir_shares",
+		"weir_names", "weir_counters", "weir_dns_counters" };
 
-	bpf_object__for_each_shared_map(map, dp->skel->obj) {
-		auto_fd int fd = map_find(dp->dir, map);
-		int r = fd < 0 ? fd : 0;
-
-		if (r == 0 && map == dp->skel->maps.weir_config)
-			r = version_check(fd);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(bpf_map__name(map), names[i]) == 0)
+			return true;
+	return false;
 }
 
-static int maps_reuse(struct datapath *dp)
+static bool is_wanted(const struct bpf_map *map, enum found found)
+{
+	return found == FOUND_OURS || (found == FOUND_LIVES && is_of_lives(map));
+}
+
+/* -ENOENT and -ESTALE as map_find(). */
+static int version_read(struct datapath *dp, struct weir_version *ret)
+{
+	auto_fd int fd = map_find(dp->dir, dp->skel->maps.weir_version);
+	uint32_t zero = 0;
+
+	if (fd < 0)
+		return fd;
+	return bpf_map_lookup_elem(fd, &zero, ret) < 0 ? -errno : 0;
+}
+
+/* Which of the four is it? */
+static int maps_look(struct datapath *dp, enum found *ret)
+{
+	struct weir_version v = { 0 };
+	struct bpf_map *map;
+	int r = access(dp->dir, F_OK) < 0 ? -errno : 0;
+
+	*ret = r == -ENOENT ? FOUND_NOTHING : FOUND_STALE;
+	if (r == 0)
+		r = version_read(dp, &v);
+	if (r == 0 && v.lives == WEIR_LIVES_VERSION)
+		*ret = v.maps == WEIR_MAPS_VERSION ? FOUND_OURS : FOUND_LIVES;
+	bpf_object__for_each_shared_map(map, dp->skel->obj) {
+		auto_fd int fd = r == 0 && is_wanted(map, *ret) ? map_find(dp->dir, map) : -EBADF;
+
+		if (fd < 0 && fd != -EBADF)
+			r = fd;
+	}
+	if (r == -ENOENT || r == -ESTALE) {
+		*ret = *ret == FOUND_NOTHING ? FOUND_NOTHING : FOUND_STALE;
+		r = 0;
+	}
+	return r;
+}
+
+static int maps_reuse(struct datapath *dp, enum found found)
 {
 	struct bpf_map *map;
 
 	bpf_object__for_each_shared_map(map, dp->skel->obj) {
-		auto_fd int fd = map_find(dp->dir, map);
+		auto_fd int fd = -EBADF;
 		int r;
 
+		if (!is_wanted(map, found))
+			continue;
+		fd = map_find(dp->dir, map);
 		if (fd < 0)
 			return fd;
 		r = bpf_map__reuse_fd(map, fd); /* duplicates it */
@@ -141,12 +178,12 @@ static int maps_reuse(struct datapath *dp)
 
 static int maps_pin(struct datapath *dp)
 {
-	struct weir_config config = { .version = WEIR_MAPS_VERSION };
+	struct weir_version v = { .maps = WEIR_MAPS_VERSION, .lives = WEIR_LIVES_VERSION };
 	struct bpf_map *map;
 	uint32_t zero = 0;
 	char path[300];
 
-	if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.weir_config), &zero, &config, BPF_ANY) < 0)
+	if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.weir_version), &zero, &v, BPF_ANY) < 0)
 		return -errno;
 	bpf_object__for_each_shared_map(map, dp->skel->obj) {
 		int r = pin_path(dp->dir, bpf_map__name(map), path, sizeof(path));
@@ -211,49 +248,67 @@ static const struct datapath_limits limits_default = { .flows_per_slot = 32768,
 	.flows_per_share = 65536, .flows_all = WEIR_FLOWS_MAX };
 
 /* An empty directory of ours, whatever was there. */
-static int replace_dir(struct datapath *dp, bool stale, struct err *err)
+static int replace_dir(struct datapath *dp, struct err *err)
 {
-	int r;
+	int r = unpin_dir(dp->dir);
 
-	if (stale)
-		log_event(LOG_WARN, "datapath.stale", "dir=%s pins of another version are replaced",
-			dp->dir);
-	r = unpin_dir(dp->dir);
 	if (r < 0)
 		return err_sys(err, r, "remove stale pins in %s", dp->dir);
 	return mkdir(dp->dir, 0700) < 0 ? err_sys(err, -errno, "create %s", dp->dir) : 0;
 }
 
-static int load(struct datapath *dp, struct err *err)
+/* The links still run the program of the build before, by the slots that are ours as well from now on:
+ * with policy 0 it passes no more than ours will. */
+static void quarantine_all(struct datapath *dp)
 {
-	int r = maps_check(dp);
-	bool stale;
+	for (uint32_t slot = 1; slot <= WEIR_SLOTS_MAX; slot++)
+		if (dp->slots[slot].policy)
+			__atomic_store_n(&dp->slots[slot].policy, 0, __ATOMIC_RELEASE);
+}
 
-	if (r < 0 && r != -ENOENT && r != -ESTALE)
-		return err_sys(err, r, "look at the BPF maps in %s", dp->dir);
-	stale = r == -ESTALE;
-	if (r == 0) {
-		r = maps_reuse(dp);
-		if (r < 0)
-			return err_sys(err, r, "take over the maps in %s", dp->dir);
-		dp->adopted = true;
-	}
-	r = weir_bpf__load(dp->skel);
-	if (r < 0)
-		return err_sys(err, r, "load the BPF programs (Linux 6.1 or later is needed)");
-	if (!dp->adopted) {
-		r = replace_dir(dp, stale, err);
+/* The program is loaded around what was taken over; now it takes the place of what was there. */
+static int move_in(struct datapath *dp, enum found found, struct err *err)
+{
+	int r = 0;
+
+	if (found == FOUND_LIVES)
+		quarantine_all(dp);
+	if (found == FOUND_LIVES || found == FOUND_STALE)
+		log_event(found == FOUND_STALE ? LOG_WARN : LOG_INFO,
+			found == FOUND_STALE ? "datapath.stale" : "datapath.lives", "dir=%s text=\"%s\"",
+			dp->dir, found == FOUND_STALE ? "pins of another version are replaced" :
+			"another version's policies are replaced; flows stay");
+	if (found != FOUND_OURS) {
+		r = replace_dir(dp, err);
 		if (r < 0)
 			return r;
 		r = maps_pin(dp);
 	}
 	if (r == 0)
 		r = programs_pin(dp);
+	return r < 0 ? err_sys(err, r, "pin maps and programs in %s", dp->dir) : 0;
+}
+
+static int load(struct datapath *dp, struct err *err)
+{
+	enum found found;
+	int r = maps_look(dp, &found);
+
 	if (r < 0)
-		return err_sys(err, r, "pin maps and programs in %s", dp->dir);
+		return err_sys(err, r, "look at the BPF maps in %s", dp->dir);
+	r = maps_reuse(dp, found);
+	if (r < 0)
+		return err_sys(err, r, "take over the maps in %s", dp->dir);
+	dp->adopted = found == FOUND_OURS;
+	r = weir_bpf__load(dp->skel);
+	if (r < 0)
+		return err_sys(err, r, "load the BPF programs (Linux 6.1 or later is needed)");
 	r = maps_open(dp);
 	if (r < 0)
 		return err_sys(err, r, "map the slots into memory");
+	r = move_in(dp, found, err);
+	if (r < 0)
+		return r;
 	r = dp->adopted ? dp_policies_recover(dp) : 0;
 	if (r == 0 && dp->adopted)
 		r = dp_shares_recover(dp);

@@ -1,13 +1,11 @@
 """Another build takes over from the one before (L7), and a host that lacks something (L10)."""
 
-import ctypes
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 from kit import daemon as kit
@@ -15,28 +13,36 @@ from kit.api import Api
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from test_restart import ALLOWED, Talk, hammer, lifted, nothing_left, until  # noqa: E402
+from test_restart import (ALLOWED, DENIED, Talk, first_process, hammer, lifted,  # noqa: E402
+                          nothing_left, until)
 
 BPFFS = "/sys/fs/bpf"
 
 
-def other_build(where, mine, version):
-    """A copy of the build's programs that calls itself by another version: only the first figure
-    differs, since the linker lets shorter texts share the end of a longer one."""
-    source = os.path.join(kit.build_dir(), "src")
-    for room in ("cmd", "agent"):
-        os.makedirs(os.path.join(where, "src", room), exist_ok=True)
-    for name in ("cmd/weird", "cmd/weir-api", "cmd/weir-edge", "cmd/weir", "agent/weir-agent"):
-        shutil.copy2(os.path.join(source, name), os.path.join(where, "src", name))
-    assert mine[1:] == version[1:] and mine != version
-    for name in ("cmd/weird", "cmd/weir-api", "cmd/weir-edge"):
-        path = os.path.join(where, "src", name)
-        with open(path, "rb") as f:
-            text = f.read()
-        with open(path, "wb") as f:
-            f.write(re.sub(rb"(?<![\w.])%s\0" % re.escape(mine.encode()),
-                           version.encode() + b"\0", text))
-    os.chmod(where, 0o755)
+LATER = ("weird", "weir-api", "weir-edge")  # tests/later
+
+
+def later_build(where):
+    """A directory like the build's, with the programs of the build to come in it."""
+    build = kit.build_dir()
+    for name in (*(f"cmd/{name}" for name in LATER), "cmd/weir", "agent/weir-agent"):
+        to = f"{where}/src/{name}"
+        os.makedirs(os.path.dirname(to), exist_ok=True)
+        base = os.path.basename(name)
+        shutil.copy2(f"{build}/tests/later/{base}" if base in LATER else f"{build}/src/{name}", to)
+    for directory, _, _ in os.walk(where):
+        os.chmod(directory, 0o755)
+    return where
+
+
+def test_the_later_build_is_one():
+    """Whoever knows a version is compiled for it: another file would mix two builds in one program."""
+    knows = set(subprocess.run(["grep", "-lwrE", "WEIR_(MAPS|LIVES)_VERSION|IPC_VERSION", "src",
+                                "--include=*.c"], stdout=subprocess.PIPE, text=True, check=True,
+                               cwd=kit.ROOT).stdout.split())
+    with open(os.path.join(kit.ROOT, "tests/later/meson.build")) as f:
+        listed = {"src/" + name for name in re.findall(r"src/((?!cmd/)\w+/\w+\.c)'", f.read())}
+    assert knows == listed
 
 
 def from_build(daemon, monkeypatch, where):
@@ -88,28 +94,49 @@ def upgraded(other_daemon, lab, monkeypatch):
     monkeypatch.undo()
 
 
-def test_L7_a_newer_program_takes_over(upgraded, lab, tmp_path, monkeypatch):
-    """Forth, and back again: flows go on, nothing opens, links run the program of the new build."""
+def layouts(daemon):
+    """What the pins say of themselves: the version of all, and that of sandboxes' lives."""
+    words = subprocess.run(["bpftool", "-j", "map", "lookup", "pinned",
+                            f"{BPFFS}/{daemon.name}/weir_version", "key", "0", "0", "0", "0"],
+                           stdout=subprocess.PIPE, check=True, text=True).stdout
+    value = [int(x, 16) for x in json.loads(words)["value"]]
+    return [int.from_bytes(value[i:i + 4], "little") for i in (0, 4)]
+
+
+def layouts_write(daemon, maps, lives):
+    value = [*maps.to_bytes(4, "little"), *lives.to_bytes(4, "little")]
+    subprocess.run(["bpftool", "map", "update", "pinned", f"{BPFFS}/{daemon.name}/weir_version",
+                    "key", "0", "0", "0", "0", "value", *map(str, value)], check=True)
+
+
+def test_L7_a_later_build_takes_over(upgraded, lab, tmp_path, monkeypatch):
+    """Forth, and back again: layouts of maps and messages differ, sandboxes, flows and what names
+    had opened stay, nothing opens, and links run the program of the new build."""
     daemon, box, named, literal = upgraded
+    for kind in ("A", "AAAA"):
+        assert box.dns("allowed.test", kind)["addresses"]
     since = lab.now()
-    current = subprocess.run([kit.program("weird"), "--version"], stdout=subprocess.PIPE, text=True,
-                             check=True).stdout.split()[-1]
-    newer = "9" + current[1:]
-    other_build(str(tmp_path / "next"), current, newer)
-    os.chmod(tmp_path, 0o755)
-    for where, version in ((str(tmp_path / "next"), newer), (kit.build_dir(), current)):
-        before = programs_on_links(daemon)
+    here, later = kit.build_dir(), later_build(str(tmp_path))
+    first, (maps, lives) = first_process(box), layouts(daemon)
+    for where, now_maps in ((later, maps + 1), (here, maps)):
+        before, ours = programs_on_links(daemon), log_of(daemon).count("datapath.lives")
         daemon.terminate()
         named.goes_on()  # with no daemon at all
         from_build(daemon, monkeypatch, where)
-        assert f"version={version} sandboxes=1" in log_of(daemon)
+        assert layouts(daemon) == [now_maps, lives]
+        assert log_of(daemon).count("datapath.lives") == ours + 1
         for talk in (named, literal):
             talk.goes_on()
         now = programs_on_links(daemon)
         want = pinned_programs(daemon)
         shared = set(before) & set(now)
         assert shared and all(now[link] == want != before[link] for link in shared), (before, now)
-        box.set_egress(["allowed.test", "198.51.100.7", f"{version[0]}.wild.test"])
+        assert first_process(box.wait("running")) == first
+        # By addresses that were learned before: nobody asks for names anew.
+        until(lambda: box.tcp(ALLOWED[4], 443) == "allow", "a pin was lost")
+        assert box.tcp(ALLOWED[6], 443) == "allow" and box.tcp(DENIED[4], 443) == "refused"
+        assert lab.queries(since, name="allowed.test") == []
+        box.set_egress(["allowed.test", "198.51.100.7", f"{now_maps}.wild.test"])
         for talk in (named, literal):
             talk.goes_on()
         assert box.dns("denied.test")["rcode"] == 3
@@ -118,15 +145,19 @@ def test_L7_a_newer_program_takes_over(upgraded, lab, tmp_path, monkeypatch):
     lifted(box, lab, ["allowed.test"])
 
 
-def other_version(daemon):
-    """The pinned maps say that a later build made them."""
-    words = subprocess.run(["bpftool", "-j", "map", "lookup", "pinned",
-                            f"{BPFFS}/{daemon.name}/weir_config", "key", "0", "0", "0", "0"],
-                           stdout=subprocess.PIPE, check=True, text=True).stdout
-    value = [int(x, 16) for x in json.loads(words)["value"]]
-    value[0:4] = [99, 0, 0, 0]
-    subprocess.run(["bpftool", "map", "update", "pinned", f"{BPFFS}/{daemon.name}/weir_config",
-                    "key", "0", "0", "0", "0", "value", *map(str, value)], check=True)
+def unknown_version(daemon):
+    """Both layouts are of a build that we know nothing of."""
+    layouts_write(daemon, 99, 99)
+
+
+def older_version(daemon):
+    """Another layout of sandboxes' lives, under maps that call themselves ours."""
+    layouts_write(daemon, layouts(daemon)[0], 0)
+
+
+def before_versions(daemon):
+    """As builds left it that had no weir_version."""
+    os.unlink(f"{BPFFS}/{daemon.name}/weir_version")
 
 
 def other_shape(daemon):
@@ -137,36 +168,46 @@ def other_shape(daemon):
                     "entries", "8", "name", "weir_prefixes"], check=True)
 
 
+def other_lives(daemon):
+    """A later build's, whose flows are none of ours."""
+    layouts_write(daemon, layouts(daemon)[0] + 1, layouts(daemon)[1])
+    path = f"{BPFFS}/{daemon.name}/weir_flows"
+    os.unlink(path)
+    subprocess.run(["bpftool", "map", "create", path, "type", "hash", "key", "4", "value", "4",
+                    "entries", "8", "name", "weir_flows"], check=True)
+
+
 def a_hole(daemon):
     """A half-finished removal by hand."""
     os.unlink(f"{BPFFS}/{daemon.name}/weir_pins")
 
 
-@pytest.mark.parametrize("stale", [other_version, other_shape, a_hole])
-def test_L7_what_another_version_left(upgraded, lab, stale):
+def test_L7_what_another_version_left(upgraded, lab):
     """Not obeyed, not even for a moment: the links get the new program, which knows nobody, and
     each sandbox is quarantined until its stored policy is in force again. Connections do not
-    outlive it: the price of a new layout."""
-    daemon, box, named, literal = upgraded
-    before = programs_on_links(daemon)
-    daemon.terminate()
+    outlive it: the price of a layout that is not ours."""
+    daemon, box, _, literal = upgraded
     since = lab.now()
-    stale(daemon)
-    literal.goes_on()  # the program from before goes by what it has
-    daemon.start()
-    daemon.api.__init__(daemon.url, daemon.key)
-    assert ("datapath.stale" in log_of(daemon)) == (stale is not a_hole)
-    # Its state went with the maps: a segment in the middle of nothing is refused, whatever the
-    # policy says. A new connection is judged by what is stored, once that is in force.
-    literal.ended()
-    Talk(box, "198.51.100.7")
-    now = programs_on_links(daemon)
-    want = pinned_programs(daemon)
-    shared = set(before) & set(now)
-    assert shared and all(now[link] == want != before[link] for link in shared), (before, now, want)
-    until(lambda: box.dns("allowed.test", timeout=0.5).get("rcode") == 0, "no names")
-    assert box.tcp(ALLOWED[4], 443) == "allow"
-    assert box.dns("denied.test")["rcode"] == 3
+    for stale in (unknown_version, older_version, before_versions, other_shape, other_lives, a_hole):
+        before, said = programs_on_links(daemon), log_of(daemon).count("datapath.stale")
+        daemon.terminate()
+        stale(daemon)
+        literal.goes_on()  # the program from before goes by what it has
+        daemon.start()
+        daemon.api.__init__(daemon.url, daemon.key)
+        assert log_of(daemon).count("datapath.stale") == said + 1, stale
+        # Its state went with the maps: a segment in the middle of nothing is refused, whatever the
+        # policy says. A new connection is judged by what is stored, once that is in force.
+        literal.ended()
+        literal = Talk(box, "198.51.100.7")
+        now = programs_on_links(daemon)
+        want = pinned_programs(daemon)
+        shared = set(before) & set(now)
+        assert shared and all(now[link] == want != before[link] for link in shared), (stale, now)
+        until(lambda: box.dns("allowed.test", timeout=0.5).get("rcode") == 0, "no names")
+        assert box.tcp(ALLOWED[4], 443) == "allow"
+        assert box.dns("denied.test")["rcode"] == 3
+    assert "datapath.lives" not in log_of(daemon)
     assert nothing_left(lab, since)
     lifted(box, lab, ["allowed.test"])
 

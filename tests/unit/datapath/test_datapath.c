@@ -132,28 +132,88 @@ static void adoption(void **state)
 	assert_int_equal(count(dp, "weir_ports"), 0);
 }
 
-static void stale_pins_are_replaced(void **state)
+static void write_version(struct datapath *dp, uint32_t maps, uint32_t lives)
 {
-	struct datapath *dp = *state;
-	struct weir_config config = { .version = WEIR_MAPS_VERSION + 1 };
-	struct weir_slot slot;
+	struct weir_version v = { maps, lives };
 	uint32_t zero = 0;
 
-	set_slot(dp, 9, 19);
-	commit(dp, 9, 7, "10.9.0.0/16", NULL);
-	bpf_map_update_elem(datapath_fd(dp, "weir_config"), &zero, &config, BPF_ANY);
-	dp = *state = reopen(dp);
-	assert_false(datapath_adopted(dp));
-	assert_int_equal(datapath_slot_get(dp, 9, &slot), -ENOENT);
-	assert_int_equal(count(dp, "weir_prefixes"), 0);
-	dp = *state = reopen(dp);
-	assert_true(datapath_adopted(dp));
-	/* a missing map is as bad as another version */
+	assert_int_equal(bpf_map_update_elem(datapath_fd(dp, "weir_version"), &zero, &v, BPF_ANY), 0);
+}
+
+static struct weir_flow_key add_flow(struct datapath *dp, uint32_t slot, uint32_t policy)
+{
+	struct weir_flow_key key = { .slot = slot, .family = 4, .proto = 6 };
+	struct weir_flow flow = { .policy = policy };
+
+	assert_int_equal(bpf_map_update_elem(datapath_fd(dp, "weir_flows"), &key, &flow, BPF_ANY), 0);
+	return key;
+}
+
+static void stale_pins_are_replaced(void **state)
+{
+	static const uint32_t versions[][2] = { { WEIR_MAPS_VERSION + 1, WEIR_LIVES_VERSION + 1 },
+		{ WEIR_MAPS_VERSION, WEIR_LIVES_VERSION + 1 },
+		{ WEIR_MAPS_VERSION, WEIR_LIVES_VERSION - 1 }, { 0, 0 } };
+	struct datapath *dp = *state;
+	struct weir_slot slot;
 	char path[200];
+
+	for (size_t i = 0; i < ARRAY_SIZE(versions); i++) {
+		set_slot(dp, 9, 19);
+		commit(dp, 9, 7, "10.9.0.0/16", NULL);
+		add_flow(dp, 9, 7);
+		write_version(dp, versions[i][0], versions[i][1]);
+		dp = *state = reopen(dp);
+		assert_false(datapath_adopted(dp));
+		assert_int_equal(datapath_slot_get(dp, 9, &slot), -ENOENT);
+		assert_int_equal(count(dp, "weir_prefixes") + count(dp, "weir_flows"), 0);
+		dp = *state = reopen(dp);
+		assert_true(datapath_adopted(dp));
+	}
+	/* a missing map is as bad as another version */
+	add_flow(dp, 9, 7);
 	snprintf(path, sizeof(path), BPFFS "/%s/weir_ports", name);
 	assert_int_equal(unlink(path), 0);
 	dp = *state = reopen(dp);
 	assert_false(datapath_adopted(dp));
+	assert_int_equal(count(dp, "weir_flows"), 0);
+}
+
+static void lives_outlast_another_layout_of_policies(void **state)
+{
+	struct datapath *dp = *state;
+	struct weir_slot before, after;
+	struct weir_flow_key key;
+	struct weir_flow flow;
+	char path[200];
+
+	for (uint32_t version = WEIR_MAPS_VERSION - 1; version <= WEIR_MAPS_VERSION + 1; version += 2) {
+		set_slot(dp, 9, 19);
+		commit(dp, 9, 7, "10.9.0.0/16", NULL);
+		key = add_flow(dp, 9, 7);
+		datapath_slot_get(dp, 9, &before);
+		write_version(dp, version, WEIR_LIVES_VERSION);
+		dp = *state = reopen(dp);
+		assert_false(datapath_adopted(dp));
+		assert_int_equal(datapath_slot_get(dp, 9, &after), 0);
+		assert_int_equal(after.policy, 0); /* quarantined: the policy itself is not carried over */
+		assert_int_equal(after.epoch, before.epoch);
+		assert_int_equal(after.ifindex, 19);
+		assert_int_equal(count(dp, "weir_prefixes") + count(dp, "weir_policies"), 0);
+		assert_int_equal(bpf_map_lookup_elem(datapath_fd(dp, "weir_flows"), &key, &flow), 0);
+		commit(dp, 9, 8, "10.9.0.0/16", NULL);
+		dp = *state = reopen(dp);
+		assert_true(datapath_adopted(dp)); /* and what stands there now is ours */
+		datapath_slot_get(dp, 9, &after);
+		assert_int_equal(after.policy, 8);
+	}
+	/* the control: lives that are not whole are nobody's */
+	write_version(dp, WEIR_MAPS_VERSION + 1, WEIR_LIVES_VERSION);
+	snprintf(path, sizeof(path), BPFFS "/%s/weir_names", name);
+	assert_int_equal(unlink(path), 0);
+	dp = *state = reopen(dp);
+	assert_int_equal(datapath_slot_get(dp, 9, &after), -ENOENT);
+	assert_int_equal(count(dp, "weir_flows"), 0);
 }
 
 static void lives_of_a_slot(void **state)
@@ -261,7 +321,6 @@ static void floor_is_replaced(void **state)
 	assert_int_equal(count(dp, "weir_floor"), 5);
 	bpf_map_lookup_elem(datapath_fd(dp, "weir_config"), &zero, &config);
 	assert_int_equal(config.floor, generation + 1);
-	assert_int_equal(config.version, WEIR_MAPS_VERSION);
 }
 
 static void on_event(const struct weir_event *e, void *arg)
@@ -420,6 +479,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(commits_leave_nothing_behind, fresh, gone),
 		cmocka_unit_test_setup_teardown(adoption, fresh, gone),
 		cmocka_unit_test_setup_teardown(stale_pins_are_replaced, fresh, gone),
+		cmocka_unit_test_setup_teardown(lives_outlast_another_layout_of_policies, fresh, gone),
 		cmocka_unit_test_setup_teardown(lives_of_a_slot, fresh, gone),
 		cmocka_unit_test_setup_teardown(refused_commits_change_nothing, fresh, gone),
 		cmocka_unit_test_setup_teardown(pins_and_the_sweep, fresh, gone),
