@@ -1,10 +1,10 @@
 /* API keys: see the header. */
 #include <fcntl.h>
 #include <openssl/evp.h>
-#include <uthash.h>
 #include "api/auth.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/table.h"
 
 struct key {
 	struct key_row row;
@@ -24,21 +24,32 @@ static int sha256(struct str s, uint8_t out[32])
 	return EVP_Digest(s.p, s.n, out, &n, EVP_sha256(), NULL) == 1 && n == 32 ? 0 : -EIO;
 }
 
-static int hold(struct keyring *k, const struct key_row *row)
+static struct key *hold(struct keyring *k, const struct key_row *row)
 {
 	struct key *e = calloc(1, sizeof(*e));
 
 	if (!e)
-		return -ENOMEM;
+		return NULL;
 	e->row = *row;
 	HASH_ADD(hh, k->keys, row.hash, sizeof(e->row.hash), e);
+	if (!table_has(e)) {
+		free(e);
+		return NULL;
+	}
 	k->admins += row->admin;
-	return 0;
+	return e;
+}
+
+static void let_go(struct keyring *k, struct key *e)
+{
+	k->admins -= e->row.admin;
+	HASH_DEL(k->keys, e);
+	free(e);
 }
 
 static int load_one(const struct key_row *row, void *arg)
 {
-	return hold(arg, row);
+	return hold(arg, row) ? 0 : -ENOMEM;
 }
 
 static int first_key(struct keyring *k, int dir, struct err *err)
@@ -68,6 +79,7 @@ int keyring_open(struct store *store, int dir, struct keyring **ret, bool *ret_c
 	if (!k)
 		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	k->store = store;
+	err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory"); /* all that load_one() can mean */
 	r = store_keys(store, UINT32_MAX, 0, load_one, k, NULL, err);
 	*ret_created = r == 0 && k->admins == 0;
 	if (*ret_created)
@@ -156,6 +168,7 @@ int keyring_add(struct keyring *k, struct str name, const char *user, bool admin
 	struct key_row *ret, char text[static KEY_TEXT_LEN + 1], struct err *err)
 {
 	struct key_row row = { .admin = admin };
+	struct key *e;
 	uint8_t raw[32];
 	int r;
 
@@ -177,10 +190,13 @@ int keyring_add(struct keyring *k, struct str name, const char *user, bool admin
 		snprintf(row.user, sizeof(row.user), "%s", user);
 	else
 		snprintf(row.user, sizeof(row.user), "usr-%s", ulid_new(clock_wall_ns()).s);
+	e = hold(k, &row); /* before it is stored: a key that was refused must not be there tomorrow */
+	if (!e)
+		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	r = add_rows(k, &row, !*user, err);
-	if (r == 0 && hold(k, &row) < 0)
-		r = err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
-	if (r == 0)
+	if (r < 0)
+		let_go(k, e);
+	else
 		*ret = row;
 	return r;
 }
@@ -198,8 +214,6 @@ int keyring_revoke(struct keyring *k, const char *id, struct err *err)
 	r = store_key_delete(k->store, id, err);
 	if (r < 0)
 		return r;
-	k->admins -= found->row.admin;
-	HASH_DEL(k->keys, found);
-	free(found);
+	let_go(k, found);
 	return 0;
 }

@@ -23,6 +23,10 @@ struct box *box_new(struct api *a, const char *id)
 	TAILQ_INIT(&b->holds);
 	LIST_INIT(&b->denials.followers);
 	HASH_ADD_STR(a->boxes, row.id, b);
+	if (!table_has(b)) {
+		free(b);
+		return NULL;
+	}
 	return b;
 }
 

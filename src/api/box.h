@@ -11,11 +11,11 @@
  * Boxes are counted: the table of boxes, operations, uses and requests each hold a reference.
  */
 #pragma once
-#include <uthash.h>
 #include "api/agent.h"
 #include "api/api.h"
 #include "api/denials.h"
 #include "api/tick.h"
+#include "base/table.h"
 #include "policy/policy.h"
 
 struct op;

@@ -25,6 +25,10 @@ static struct network *keep(struct api *a, const struct network_row *row)
 		return NULL;
 	n->row = *row;
 	HASH_ADD_STR(a->nets, row.id, n);
+	if (!table_has(n)) {
+		free(n);
+		return NULL;
+	}
 	return n;
 }
 

@@ -9,7 +9,6 @@
  * The edge role's keys (pins, and tables with the top bit set) are its own to delete; only
  * datapath_sweep(), which runs when there is no edge role yet, takes everything.
  */
-#define HASH_NONFATAL_OOM 1 /* a failed insertion leaves hh.tbl NULL */
 #include <bpf/bpf.h>
 #include "base/clock.h"
 #include "base/fault.h"

@@ -1,6 +1,6 @@
 /* Inside the datapath room: the struct behind datapath.h, and the keys of each policy. */
 #pragma once
-#include <uthash.h>
+#include "base/table.h"
 #include "datapath/datapath.h"
 
 /* The keys that one policy version has in the maps. */

@@ -7,7 +7,6 @@
  * with a commit, stays in the slot, and is found there again after a restart. Entries of users
  * without flows and sandboxes go when there is no room for another.
  */
-#define HASH_NONFATAL_OOM 1 /* a failed insertion leaves hh.tbl NULL */
 #include <bpf/bpf.h>
 #include "datapath/dp.h"
 

@@ -20,10 +20,9 @@
  */
 #include <fcntl.h>
 #include <sys/socket.h>
-#define HASH_NONFATAL_OOM 1 /* a call that finds no memory fails alone */
-#include <uthash.h>
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/table.h"
 #include "event/chan.h"
 #include "event/chan_wire.h"
 

@@ -16,7 +16,7 @@
  *                                                 so that no reset overtakes the answer
  */
 #pragma once
-#include <uthash.h>
+#include "base/table.h"
 #include "event/httpbody.h"
 #include "event/httphead.h"
 

@@ -6,7 +6,6 @@
  * client that pipelines far ahead) it also asks the socket whether the peer has hung up,
  * because nothing else would tell.
  */
-#define HASH_NONFATAL_OOM 1 /* a failed insertion leaves hh.tbl NULL */
 #include <poll.h>
 #include "event/httpconn.h"
 

@@ -10,8 +10,7 @@
  *
  * A pin is the same with one address and the names known of it.
  */
-#define HASH_NONFATAL_OOM 1 /* a failed insertion leaves hh.tbl NULL */
-#include <uthash.h>
+#include "base/table.h"
 #include "policy/ports.h"
 
 /* Rules looked at plus ranges painted, over a whole policy: some 100 ms of the host role. */

@@ -1,6 +1,6 @@
 /* Adoption and sweeping: see the header. */
-#include <uthash.h>
 #include "base/log.h"
+#include "base/table.h"
 #include "host/link.h"
 #include "sandbox/adopt.h"
 #include "sandbox/box.h"
@@ -55,9 +55,19 @@ static int adopt_one(const char *id, void *arg)
 		a->adopted++;
 	else if (r == -ESRCH)
 		a->dead++;
+	else if (r == -ENOMEM)
+		return r; /* no reason to give a sandbox up: start again */
 	else
 		drop_record(a, id, err.text);
 	return 0;
+}
+
+static int noted(struct noted_link *l)
+{
+	if (table_has(l))
+		return 0;
+	free(l);
+	return -ENOMEM;
 }
 
 static int note_owned(struct box *x, void *arg)
@@ -75,7 +85,7 @@ static int note_owned(struct box *x, void *arg)
 	a->owned[s.slot] = true;
 	l->ifindex = s.ifindex;
 	HASH_ADD(hh, a->links, ifindex, sizeof(l->ifindex), l);
-	return 0;
+	return noted(l);
 }
 
 /* One of ours is "w" and digits; the uplink and lo are not. */
@@ -96,7 +106,7 @@ static int note_stray(const struct link_info *i, void *arg)
 		return -ENOMEM;
 	l->ifindex = i->ifindex;
 	HASH_ADD(hh, a->strays, ifindex, sizeof(l->ifindex), l);
-	return 0;
+	return noted(l);
 }
 
 /* One deletion for all: each would wait for RCU. */

@@ -1,9 +1,9 @@
 /* Sandboxes of the host role: see the header. */
-#include <uthash.h>
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/table.h"
 #include "sandbox/box.h"
 #include "sandbox/daemon.h"
 #include "sandbox/events.h"
@@ -137,6 +137,10 @@ static struct box *box_add(struct boxes *b, const char *id)
 	x->in = b;
 	snprintf(x->rec.id, sizeof(x->rec.id), "%s", id);
 	HASH_ADD_STR(b->by_id, rec.id, x);
+	if (!table_has(x)) {
+		free(x);
+		return NULL;
+	}
 	return x;
 }
 

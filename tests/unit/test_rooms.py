@@ -45,6 +45,13 @@ def test_arrows_point_up():
     assert not wrong, "\n".join(wrong)
 
 
+def test_tables_are_those_of_base():
+    """base/table.h says why: elsewhere no memory would end the role."""
+    found = subprocess.run(["grep", "-rlE", r"#\s*include\s+<uthash\.h>", "src"], cwd=ROOT, text=True,
+                           stdout=subprocess.PIPE).stdout.split()
+    assert found == ["src/base/table.h"]
+
+
 def test_there_is_something_to_watch():
     """The control: a tree without includes would pass everything."""
     assert sum(1 for _ in includes()) > 50

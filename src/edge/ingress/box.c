@@ -4,7 +4,6 @@
  * One call wakes a sandbox, however many requests wait; they are let go in turns of the loop of
  * their own, in the order they came.
  */
-#define HASH_NONFATAL_OOM 1
 #include "base/log.h"
 #include "edge/ingress/proxy.h"
 

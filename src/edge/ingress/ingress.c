@@ -6,7 +6,6 @@
  * instead. Time is one sweep over all connections; a second's unpunctuality is no matter at any of
  * the limits.
  */
-#define HASH_NONFATAL_OOM 1
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>

@@ -21,8 +21,8 @@
  */
 #pragma once
 #include <sys/queue.h>
-#include <uthash.h>
 #include "base/ip.h"
+#include "base/table.h"
 #include "edge/ingress/access.h"
 #include "edge/ingress/end.h"
 #include "edge/ingress/ingress.h"
