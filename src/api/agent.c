@@ -9,7 +9,10 @@
 #include "base/ulid.h"
 
 #define START_MS	   60000  /* from EXEC to STARTED or EXIT: the program may be on a slow disk */
-#define FILE_MS		   300000 /* put, get: without any progress */
+#ifndef FILE_MS /* as FRAME_MS in talk.c */
+#define FILE_MS		   30000  /* put, get: no byte for so long, and nobody waits for ours */
+#endif
+#define STORE_MS	   300000 /* from the end of what was put to OK: the disk may be slow */
 #define WATCH_MS	   10000  /* from WATCH to OK */
 #define WATCH_RETRY_MIN_MS 100
 #define WATCH_RETRY_MAX_MS 5000
@@ -259,8 +262,8 @@ int agent_put_finish(struct agent_put *x)
 
 	if (r == 0) {
 		x->finished = true;
-		x->talk.wait_ms = FILE_MS;
-		talk_limit(&x->talk, FILE_MS);
+		x->talk.wait_ms = STORE_MS;
+		talk_limit(&x->talk, STORE_MS);
 	}
 	return r;
 }

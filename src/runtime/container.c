@@ -627,23 +627,50 @@ static int container_drop_layer(struct runtime *rt, const char *id, struct err *
 	return layer_discard(rt->kit.layers, id, err);
 }
 
+struct owned { /* names of control groups, sorted */
+	struct cgroups *cgroups;
+	const char **name;
+	size_t n;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 static void sweep_group(const char *name, void *arg)
 {
-	struct runtime *rt = arg;
+	const struct owned *o = arg;
+
+	if (!bsearch(&name, o->name, o->n, sizeof(*o->name), by_name))
+		cgroup_remove(o->cgroups, name, NULL); /* ends what is in it */
+}
+
+static void sweep_groups(struct runtime *rt)
+{
+	struct owned o = { .cgroups = rt->kit.cgroups };
+	auto_free const char **names = NULL;
+	size_t n = 0;
 
 	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
-		if (!strcmp(box->cgroup, name))
-			return;
+		n++;
 	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
-		if (!strcmp(p->starter.cgroup, name))
-			return;
-	cgroup_remove(rt->kit.cgroups, name, NULL); /* ends what is in it */
+		n++;
+	names = o.name = calloc(n + 1, sizeof(*names));
+	if (!names)
+		return; /* what nobody owns waits for the next start */
+	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
+		names[o.n++] = box->cgroup;
+	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
+		names[o.n++] = p->starter.cgroup;
+	qsort(names, o.n, sizeof(*names), by_name);
+	cgroups_each(rt->kit.cgroups, sweep_group, &o);
 }
 
 /* Mounts and loop devices end with the processes; control groups and spare layers are named. */
 static void container_sweep(struct runtime *rt)
 {
-	cgroups_each(rt->kit.cgroups, sweep_group, rt);
+	sweep_groups(rt);
 	if (!rt->parked)
 		layers_sweep(rt->kit.layers);
 }

@@ -160,16 +160,13 @@ static int grow_unmounted(struct layers *ls, const char *name, uint32_t mib, str
 	return r < 0 ? err_wrap(err, r, "grow the writable layer of %s", name) : 0;
 }
 
-static int grow_mounted(struct layers *ls, int disk, const char *name, uint32_t mib,
-	struct err *err)
+static int grow_mounted(int disk, const char *name, uint32_t mib, struct err *err)
 {
 	uint64_t blocks = ((uint64_t)mib << 20) / 4096;
 	auto_fd int loop = -EBADF, mnt = -EBADF, root = -EBADF;
 	char dev[32];
 	int r;
 
-	if (ftruncate(disk, (off_t)mib << 20) < 0)
-		return err_sys(err, -errno, "extend the image of %s", name);
 	loop = loop_find(disk, dev);
 	if (loop < 0)
 		return err_sys(err, loop, "find the loop device of %s", name);
@@ -191,12 +188,40 @@ static int grow_mounted(struct layers *ls, int disk, const char *name, uint32_t 
 	return err_sys(err, -errno, "grow the file system of %s", name);
 }
 
+/* What the file system on an image, or on its loop device while it is mounted, takes up. */
+static uint64_t fs_bytes(int fd)
+{
+	uint8_t blocks[4]; /* s_blocks_count_lo of the superblock: 4096 bytes each, as layer_mkfs has it */
+
+	if (pread(fd, blocks, sizeof(blocks), 1024 + 4) != sizeof(blocks))
+		return UINT64_MAX;
+	return ((uint64_t)blocks[3] << 24 | (uint64_t)blocks[2] << 16 | (uint64_t)blocks[1] << 8 |
+		       blocks[0]) * 4096;
+}
+
+/* A growth that failed leaves the image as large as it was: the size of the image is what a disk is
+ * taken to have, and a longer one could not be revived with its old size. Only a file system that
+ * reaches beyond that already keeps what it needs. */
+static void ungrow(int disk, off_t before)
+{
+	char dev[32];
+	auto_fd int loop = loop_find(disk, dev);
+
+	if (loop < 0 && loop != -ENOENT)
+		return;
+	if (fs_bytes(loop < 0 ? disk : loop) > (uint64_t)before)
+		return;
+	if (ftruncate(disk, before) == 0 && loop >= 0)
+		loop_resized(loop);
+}
+
 static int loop_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted,
 	struct err *err)
 {
 	auto_fd int disk = openat(ls->fd, disk_name(name).s, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	struct stat st;
 	off_t want = (off_t)mib << 20;
+	int r;
 
 	if (disk < 0 || fstat(disk, &st) < 0)
 		return err_sys(err, -errno, "open the image of layer %s", name);
@@ -205,11 +230,12 @@ static int loop_grow(struct layers *ls, const char *name, uint32_t mib, bool mou
 	if (st.st_size > want)
 		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib",
 			"a disk cannot shrink: it has %" PRIu64 " MiB", (uint64_t)st.st_size >> 20);
-	if (mounted)
-		return grow_mounted(ls, disk, name, mib, err);
 	if (ftruncate(disk, want) < 0)
 		return err_sys(err, -errno, "extend the image of %s", name);
-	return grow_unmounted(ls, name, mib, err);
+	r = mounted ? grow_mounted(disk, name, mib, err) : grow_unmounted(ls, name, mib, err);
+	if (r < 0)
+		ungrow(disk, st.st_size);
+	return r;
 }
 
 static uint64_t loop_used(struct layers *ls, const char *name)

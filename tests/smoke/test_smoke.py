@@ -49,6 +49,23 @@ def test_limits_hold(make_box):
     assert box.sh("rm /root/fill; echo after").stdout == "after\n"
 
 
+def test_a_running_sandbox_s_disk_grows(make_box, api):
+    """At once with project quotas; an image may be refused its growth, and then is what it was."""
+    box = make_box(disk_mib=64)
+    fill = "dd if=/dev/zero of=/root/fill bs=1M count=90 2>/dev/null; stat -c %s /root/fill"
+    assert int(box.sh(fill).stdout) < 70 << 20
+    r = api.request("POST", f"{box.path}/resize", {"disk_mib": 128})
+    if r.status != 200 and not os.uname().release.startswith("6.1."):
+        assert b"CAP_SYS_RESOURCE" in r.body, r.body
+        assert box.refresh()["disk_mib"] == 64 and int(box.sh(fill).stdout) < 70 << 20
+        return
+    assert r.status == 200, r.body
+    assert box.refresh()["disk_mib"] == 128
+    assert int(box.sh(fill).stdout) == 90 << 20
+    r = box.sh("dd if=/dev/zero of=/root/fill bs=1M count=200 2>/dev/null; stat -c %s /root/fill")
+    assert 90 << 20 < int(r.stdout) <= 134 << 20, r  # and the new size is a limit as well
+
+
 @pytest.mark.parametrize("target, name", [("203.0.113.10", "allowed.test"),
                                           ("2001:db8:1::10", None)])
 def test_names_open_addresses(make_box, lab, target, name):

@@ -193,6 +193,8 @@ void table_print(const struct table *t, bool colour, struct buf *out);
 void table_free(struct table *t);
 /* Append text with control characters replaced by '?'. */
 void print_clean(struct buf *out, struct str text);
+/* Append JSON with the control characters it may hold raw, DEL and U+0080 to U+009F, as \uXXXX. */
+void print_escaped(struct buf *out, struct str json);
 /* The same in a colour, if there are colours. */
 void print_tone(struct buf *out, bool colour, enum tone tone, const char *text);
 enum tone tone_of_status(const char *status);

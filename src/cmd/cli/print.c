@@ -5,11 +5,18 @@
 
 #define CELLS_MAX 500000u
 
+/* U+0080 to U+009F: terminals take them for ESC and a letter. */
+static bool c1_at(struct str text, size_t i)
+{
+	return (unsigned char)text.p[i] == 0xc2 && i + 1 < text.n &&
+		(unsigned char)text.p[i + 1] < 0xa0;
+}
+
 void print_clean(struct buf *out, struct str text)
 {
 	for (size_t i = 0; i < text.n; i++) {
 		unsigned char c = (unsigned char)text.p[i];
-		bool c1 = c == 0xc2 && i + 1 < text.n && (unsigned char)text.p[i + 1] < 0xa0;
+		bool c1 = c1_at(text, i);
 
 		if (c < ' ' || c == 0x7f || c1) {
 			buf_add(out, "?", 1);
@@ -205,6 +212,20 @@ void print_flush(struct buf *out, int fd)
 	buf_reset(out);
 }
 
+void print_escaped(struct buf *out, struct str json)
+{
+	for (size_t i = 0; i < json.n; i++) {
+		unsigned char c = (unsigned char)json.p[i];
+
+		if (c == 0x7f)
+			buf_add_c(out, "\\u007f");
+		else if (c1_at(json, i))
+			buf_fmt(out, "\\u%04x", (unsigned char)json.p[++i]);
+		else
+			buf_u8(out, c);
+	}
+}
+
 int print_json(struct cli *c, const json_t *data)
 {
 	size_t flags = JSON_ENCODE_ANY | (isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
@@ -214,9 +235,11 @@ int print_json(struct cli *c, const json_t *data)
 		cli_say("out of memory");
 		return CLI_FAILED;
 	}
-	if (fd_write_all(STDOUT_FILENO, text, strlen(text)) < 0 ||
-		fd_write_all(STDOUT_FILENO, "\n", 1) < 0)
-		return CLI_FAILED;
+	auto_buf struct buf out = BUF_MAX(strlen(text) * strlen("\\u0000") + 1);
+
+	print_escaped(&out, str_c(text));
+	buf_add(&out, "\n", 1);
+	print_flush(&out, STDOUT_FILENO);
 	return CLI_OK;
 }
 

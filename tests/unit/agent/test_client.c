@@ -9,6 +9,8 @@
 #include "role.h"
 #include "wire/frame.h"
 
+#define DRIBBLE_MS 15
+
 static void turn(unsigned int times)
 {
 	while (times--)
@@ -230,7 +232,7 @@ static void on_accept(uv_stream_t *s, int status)
 	uv_accept(s, (uv_stream_t *)&k->tcp);
 	uv_read_start((uv_stream_t *)&k->tcp, client_alloc, client_read);
 	if (played.dribble)
-		uv_timer_start(&k->timer, on_dribble, 0, 20);
+		uv_timer_start(&k->timer, on_dribble, 0, DRIBBLE_MS);
 	else if (played.lines.n)
 		client_say(k);
 	else if (played.close)
@@ -332,7 +334,7 @@ static void dribbling(void **state)
 	play("\x22\x00\x00\x00\x00\x00\x10\x00", 8);
 	for (int i = 0; i < 4096; i++)
 		buf_add_c(&played.lines, "x");
-	played.dribble = true; /* it would take 80 s, never 1 s without a byte */
+	played.dribble = true; /* it would take 60 s, never 1 s without a byte */
 	assert_upstream();
 }
 
@@ -424,6 +426,24 @@ static void get_against_liars(void **state)
 		assert_false(h.ok);
 		assert_int_equal(h.error.kind, ERR_UPSTREAM);
 	}
+}
+
+/* A file may take as long as it likes while bytes come: here longer than may pass without any. */
+static void get_from_one_that_falls_silent(void **state)
+{
+	const union frame_body more = { .ok = { .bytes = 9, .mode = 0644 } };
+	auto_heard struct heard h = HEARD;
+
+	play("", 0);
+	line(FRAME_OK, &more);
+	for (int i = 0; i < 8; i++)
+		line_raw(FRAME_DATA, STR("x"));
+	played.dribble = true;
+	assert_true(played.lines.n * DRIBBLE_MS > FILE_MS);
+	get_hears(&h);
+	assert_true(str_eq(buf_str(&h.out), STR("xxxxxxxx")));
+	assert_false(h.ok);
+	assert_int_equal(h.error.code, -ETIMEDOUT);
 }
 
 static void put_against_liars(void **state)
@@ -742,6 +762,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(flooding_is_held_back),
 		cmocka_unit_test(freed_inside_callbacks),
 		cmocka_unit_test(get_against_liars),
+		cmocka_unit_test(get_from_one_that_falls_silent),
 		cmocka_unit_test(put_against_liars),
 		cmocka_unit_test(signals_in_floods),
 		cmocka_unit_test(wake_times_out),

@@ -63,6 +63,22 @@ static void no_control_bytes(void **state)
 	}
 }
 
+static void json_without_control_bytes(void **state)
+{
+	json_t *in = json_pack("{s:s}", "name", "\xc2\x9b\x33m \x7f \033 \xc3\x9b \xc2\xa0 \xe2\x82\x9b");
+	auto_free char *text = json_dumps(in, JSON_COMPACT);
+	auto_buf struct buf out = BUF_MAX(256);
+	json_t *again;
+
+	print_escaped(&out, str_c(text));
+	assert_string_equal(buf_cstr(&out), "{\"name\":\"\\u009b3m \\u007f \\u001B "
+					    "\xc3\x9b \xc2\xa0 \xe2\x82\x9b\"}");
+	again = json_loads(buf_cstr(&out), 0, NULL); /* and it says what it said before */
+	assert_true(json_equal(in, again));
+	json_decref(again);
+	json_decref(in);
+}
+
 static void small_texts(void **state)
 {
 	assert_string_equal(age_of("2026-01-05T09:30:00Z", 1767605400 + 45).s, "45s");
@@ -82,6 +98,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(aligned), cmocka_unit_test(coloured),
 		cmocka_unit_test(empty_table), cmocka_unit_test(no_control_bytes),
+		cmocka_unit_test(json_without_control_bytes),
 		cmocka_unit_test(small_texts) };
 
 	return cmocka_run_group_tests_name("cmd/print", tests, NULL, NULL);

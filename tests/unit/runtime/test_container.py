@@ -1,5 +1,6 @@
 """The container runtime's life: start, freeze, end, adopt, crash, sweep; by the driver."""
 
+import glob
 import os
 import subprocess
 import sys
@@ -233,6 +234,39 @@ def test_grow(driver):
     assert driver.run("sb-1", "dd if=/dev/zero of=/x bs=1M count=90")[1] == 0
     with pytest.raises(Refused, match="cannot shrink"):
         driver("grow", "sb-1", 32)
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_growth_that_fails_leaves_the_disk_as_it_was(mounted):
+    """Were the image left longer, the sandbox could not come back with the size it has."""
+    with Driver(backend="loop") as driver:
+        driver.spawn(disk=64)
+        driver.run("sb-1", "echo kept > /root/file; sync")
+        layer, = glob.glob(f"{driver.state}/layers/*/disk")
+        size = os.path.getsize(layer)
+        if mounted:
+            try:
+                driver("grow", "sb-1", 128)
+                pytest.skip("root of this machine may grow mounted file systems")
+            except Refused as e:
+                assert "CAP_SYS_RESOURCE" in e.text
+        else:
+            driver.end("sb-1", keep=True)
+            with open(layer, "r+b") as f:
+                f.seek(1024 + 0x60)
+                whole = f.read(4)
+                f.seek(1024 + 0x60)
+                f.write(b"\xff\xff\xff\xff")  # features that resize2fs does not know
+            with pytest.raises(Refused, match="resize2fs failed"):
+                driver.spawn(disk=128, revive=True)
+            with open(layer, "r+b") as f:
+                f.seek(1024 + 0x60)
+                f.write(whole)
+        assert os.path.getsize(layer) == size
+        if mounted:
+            driver.end("sb-1", keep=True)
+        driver.spawn(disk=64, revive=True)
+        assert driver.run("sb-1", "cat /root/file")[0] == "kept\n"
 
 
 def test_refusals_leave_nothing(driver):
