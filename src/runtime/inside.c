@@ -24,7 +24,6 @@
  * allocates. The agent's image is a sealed memory file: writing to /proc/1/exe fails, and there is
  * no file of the host to write to (CVE-2019-5736).
  */
-#include <grp.h>
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
@@ -76,7 +75,9 @@ static int own_ids(const struct inside *in, struct err *err)
 		return err_set(err, -ECANCELED, ERR_INTERNAL, "the starter ended");
 	if (LIFTED(LIFT_USERNS))
 		return 0;
-	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+	/* Not by the C library: it would have the threads change that it knows of, the host role's. */
+	if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0 ||
+		syscall(SYS_setresuid, 0, 0, 0) < 0)
 		return err_sys(err, -errno, "become root of the user namespace");
 	/* An inherited session keyring would be the host role's. */
 	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) < 0 && errno != ENOSYS)

@@ -42,7 +42,8 @@ int layer_run(const char *const *argv, struct err *err)
 	return err_set(err, -EIO, ERR_INTERNAL, "%s failed with status %d", argv[0], status);
 }
 
-int layer_mkfs(const char *path, uint32_t mib, const char *features, struct err *err)
+int layer_mkfs(const char *path, uint32_t mib, const char *features, const char *dirs,
+	struct err *err)
 {
 	/* Prezeroed: the file is one hole, so neither tables nor journal need writing. Room to be
 	 * grown online to GROW_MAX_MIB is reserved, not the 4 MiB for a thousandfold that mkfs takes
@@ -50,7 +51,7 @@ int layer_mkfs(const char *path, uint32_t mib, const char *features, struct err 
 	char ext[96] = "assume_storage_prezeroed=1,nodiscard,root_owner=0:0";
 	const char *const argv[] = { "mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-i",
 		"16384", "-J", "size=4", "-I", "256",
-		"-O", features, "-E", ext, path, NULL };
+		"-O", features, "-E", ext, dirs ? "-d" : path, dirs, path, NULL };
 	auto_fd int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int r;
 

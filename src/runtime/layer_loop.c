@@ -3,8 +3,9 @@
  *
  * mkfs takes 5 to 10 ms, so it runs once per size: `<layers>/.template-<mib>` is copied by reflink
  * or, on file systems without, extent by extent (a fresh ext4 is a few hundred kilobytes in a
- * large hole). Growing a mounted image needs CAP_SYS_RESOURCE; an unmounted one is grown by
- * resize2fs.
+ * large hole). upper/ and work/ are in the template: in a fresh file system the first directories
+ * below the root are what costs most. Growing a mounted image needs CAP_SYS_RESOURCE; an unmounted
+ * one is grown by resize2fs.
  */
 #include <dirent.h>
 #include <linux/fs.h>
@@ -17,6 +18,9 @@
 
 #define TEMPLATES_MAX 32 /* sizes that are kept ready; shapes are few, odd sizes are made directly */
 #define DISK_MIN_MIB  16
+/* Half the descriptors to copy; 16 TiB are enough. */
+#define FEATURES "extent,^64bit"
+#define DIRS	 ".new-dirs" /* what a new layer has in it; there while a template is made */
 
 struct name {
 	char s[300];
@@ -58,6 +62,26 @@ static int loop_open(struct layers *ls, struct err *err)
 	return 0;
 }
 
+static int make_template(struct layers *ls, const char *path, uint32_t mib, struct err *err)
+{
+	auto_fd int at = -EBADF;
+	struct name dirs;
+	int r;
+
+	if (mkdirat(ls->fd, DIRS, 0700) < 0 && errno != EEXIST) /* a crash left it */
+		return err_sys(err, -errno, "make %s/" DIRS, ls->dir);
+	at = openat(ls->fd, DIRS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	r = at < 0 ? err_sys(err, -errno, "open %s/" DIRS, ls->dir) : layer_dirs(at, err);
+	if (r < 0)
+		return r;
+	snprintf(dirs.s, sizeof(dirs.s), "%s/" DIRS, ls->dir);
+	r = layer_mkfs(path, mib, FEATURES, dirs.s, err);
+	unlinkat(at, "upper", AT_REMOVEDIR);
+	unlinkat(at, "work", AT_REMOVEDIR);
+	unlinkat(ls->fd, DIRS, AT_REMOVEDIR);
+	return r;
+}
+
 static int loop_ready(struct layers *ls, uint32_t mib, struct err *err)
 {
 	struct name made, tmp, path;
@@ -71,7 +95,7 @@ static int loop_ready(struct layers *ls, uint32_t mib, struct err *err)
 	snprintf(tmp.s, sizeof(tmp.s), "%s/.new-%u", ls->dir, mib);
 	snprintf(path.s, sizeof(path.s), "%s/.template-%u", ls->dir, mib);
 	unlink(tmp.s); /* a crash left it */
-	r = layer_mkfs(tmp.s, mib, "extent", err);
+	r = make_template(ls, tmp.s, mib, err);
 	if (r < 0)
 		return r;
 	if (rename(tmp.s, path.s) < 0)
@@ -114,7 +138,7 @@ static int loop_make(struct layers *ls, const char *name, uint32_t mib, struct e
 		if ((size_t)snprintf(whole.s, sizeof(whole.s), "%s/%s", ls->dir, disk.s) >=
 			sizeof(whole.s))
 			return err_sys(err, -ENAMETOOLONG, "layer %s", name);
-		return layer_mkfs(whole.s, mib, "extent", err);
+		return layer_mkfs(whole.s, mib, FEATURES, NULL, err);
 	}
 	to = openat(ls->fd, disk.s, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (to < 0)

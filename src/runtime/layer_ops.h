@@ -36,8 +36,9 @@ struct layer_ops {
 
 extern const struct layer_ops layer_loop, layer_quota;
 
-/* mkfs.ext4 on a new sparse file of this size. */
-int layer_mkfs(const char *path, uint32_t mib, const char *features, struct err *err);
+/* mkfs.ext4 on a new sparse file of this size, with what is in the directory `dirs` (NULL: empty). */
+int layer_mkfs(const char *path, uint32_t mib, const char *features, const char *dirs,
+	struct err *err);
 /* Run a program of e2fsprogs, quietly; 0 if it exits with 0. */
 int layer_run(const char *const *argv, struct err *err);
 /* Mount an ext4 device, detached. quota: with project quotas. */

@@ -48,7 +48,7 @@ static int make_volume(struct layers *ls, const char *path, struct err *err)
 			VOLUME_MIN_MIB);
 	snprintf(tmp, sizeof(tmp), "%s.new", path);
 	unlink(tmp);
-	r = layer_mkfs(tmp, (uint32_t)mib, "project,quota", err);
+	r = layer_mkfs(tmp, (uint32_t)mib, "project,quota", NULL, err);
 	if (r == 0 && rename(tmp, path) < 0)
 		r = err_sys(err, -errno, "keep %s", path);
 	return r;
@@ -63,7 +63,7 @@ static int probe_quota(struct layers *ls, struct err *err)
 
 	snprintf(path, sizeof(path), "%s/.probe", ls->dir);
 	unlink(path);
-	r = layer_mkfs(path, PROBE_MIB, "project,quota", err);
+	r = layer_mkfs(path, PROBE_MIB, "project,quota", NULL, err);
 	if (r < 0)
 		return r;
 	file = open(path, O_RDWR | O_CLOEXEC);

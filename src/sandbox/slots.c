@@ -11,6 +11,7 @@
 #include "sandbox/slots.h"
 
 #define REFILL_AFTER_MS 5 /* let the create that emptied the pool go first */
+#define PATIENCE_MS	50 /* and those behind it, as long as the pool can serve them */
 #define MAKERS_MAX	4 /* for the pool, at once: mostly waiting */
 #define RETRY_AFTER_MS	1000
 #define NAMES_AHEAD	4096 /* link names reserved in the file at a time */
@@ -197,6 +198,8 @@ static void let_go(struct slots *s, struct runtime_parked *p)
 /* --- making --- */
 
 static void refill_later(struct slots *s, uint64_t ms);
+static void refill_on(struct slots *s, uint64_t ms);
+static void refill_in_a_pause(struct slots *s);
 
 static struct seat *seat_new(struct slots *s, const struct slots_want *want, slots_fn fn, void *arg)
 {
@@ -234,7 +237,7 @@ static void settle(struct seat *x)
 		set_state(s, x->slot.number, SLOT_READY);
 		TAILQ_INSERT_TAIL(&s->ready, x, next);
 		s->n_ready++;
-		refill_later(s, 0);
+		refill_on(s, 0);
 		return;
 	}
 	if (x->r < 0 && x->slot.net.ifindex)
@@ -257,7 +260,7 @@ static void settle(struct seat *x)
 				s->bet = x->want; /* not before it is known to work */
 		}
 		x->fn(x->r < 0 ? NULL : &x->slot, x->r < 0 ? &x->err : NULL, x->arg);
-		refill_later(s, REFILL_AFTER_MS);
+		refill_in_a_pause(s);
 	}
 	seat_free(x);
 }
@@ -386,6 +389,21 @@ static void refill_later(struct slots *s, uint64_t ms)
 		uv_timer_start(&s->refill, refill, ms, 0);
 }
 
+/* Unless somebody asked for patience. */
+static void refill_on(struct slots *s, uint64_t ms)
+{
+	if (!uv_is_active((uv_handle_t *)&s->refill))
+		refill_later(s, ms);
+}
+
+/* One was taken. Making the next costs more than using this one, and a burst wants all processors:
+ * the fuller the pool, the longer a pause in the requests must be. A steady stream of them drains it
+ * to where the pauses are long enough. */
+static void refill_in_a_pause(struct slots *s)
+{
+	refill_later(s, REFILL_AFTER_MS + PATIENCE_MS * s->n_ready / MAX(s->d->cfg.pool_slots, 1u));
+}
+
 /* --- taking and giving back --- */
 
 static struct seat *find_fitting(struct slots *s, const struct slots_want *w)
@@ -456,7 +474,7 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 		set_state(s, slot.number, SLOT_TAKEN);
 		s->bet = *w;
 		fn(&slot, NULL, arg);
-		refill_later(s, REFILL_AFTER_MS);
+		refill_in_a_pause(s);
 		return;
 	}
 	x = plain ? find_coming(s, w) : NULL;
@@ -523,7 +541,7 @@ static void link_gone(void *arg)
 	set_state(x->s, x->number, x->keep ? SLOT_KEPT : SLOT_FREE);
 	if (x->done)
 		x->done(x->arg);
-	refill_later(x->s, REFILL_AFTER_MS);
+	refill_on(x->s, REFILL_AFTER_MS);
 	free(x);
 }
 

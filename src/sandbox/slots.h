@@ -20,8 +20,8 @@
  * across restarts: none is used twice while the machine runs.
  *
  * Making happens off the loop: nets in libuv's worker threads (one to two milliseconds each), what
- * is parked in processes of its own. Orders go first: the pool is refilled while there are none, a
- * moment after a slot was taken, so that the create that took it is through.
+ * is parked in processes of its own. Orders go first: the pool is refilled while there are none, in
+ * a pause after a slot was taken, so that the creates that the pool can serve are through.
  */
 #pragma once
 #include <uv.h>

@@ -235,8 +235,9 @@ static const struct key keys[] = {
 	{ "floor.allow", PREFIXES, AT(floor_allow), "", .allowed = "up to 64 prefixes",
 		.help = "Prefixes that the built-in floor would close and rules may open." },
 
-	{ "pool.slots", U32, AT(pool_slots), "4", 0, 1024,
-		.help = "Network slots kept ready, so that a create does not wait for one." },
+	{ "pool.slots", U32, AT(pool_slots), "16", 0, 1024,
+		.help = "Sandboxes kept ready, half a megabyte each: so many creates at once wait for "
+			"nothing." },
 	{ "uid.base", U32, AT(uid_base), "1048576", 65536, UID_BASE_MAX,
 		.help = "Start of the host's user ids that sandboxes use: 65,536 each, up to 65,000 "
 			"sandboxes." },

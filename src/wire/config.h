@@ -66,7 +66,7 @@ struct config {
 	char egress_image[200];		/* "": policies are refused where upstream would */
 	char secure_runtime_type[16];	/* "", gvisor, kata, firecracker */
 	struct config_prefixes floor_deny, floor_allow;
-	uint32_t pool_slots;		/* ready links; default 4 */
+	uint32_t pool_slots;		/* ready sandboxes; default 16 */
 	uint32_t uid_base;		/* first host uid of slot 1's range of 65536; default 1048576 */
 	uint32_t sandbox_pids;		/* default 1024 */
 	uint32_t disk_max_mib;		/* default 102400 */

@@ -117,6 +117,7 @@ class Daemon:
             "api.listen": "127.0.0.1:0",
             "net.range4": f"10.{128 + self.number // 16}.{self.number % 16 * 16}.0/20",
             "net.range6": f"fd77:6569:72{self.number // 256:02x}:{self.number % 256:x}::/64",
+            "pool.slots": "4",  # most daemons here make a sandbox or two
             "uid.base": str(1048576 + self.number * 65536 % 33554432),
             **(settings or {}),
         }
