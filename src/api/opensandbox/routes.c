@@ -3,6 +3,7 @@
  * below /v1. What the sandbox's state permits is decided by the handlers: the contract has codes of
  * its own for it.
  */
+#include "api/opensandbox/execd.h"
 #include "api/opensandbox/opensandbox.h"
 
 #define GET    HTTP_M_GET
@@ -54,6 +55,8 @@ const struct route opensandbox_routes[] = {
 	LIFECYCLE(""),
 	SIDECAR("/v1"),
 	SIDECAR(""),
+	EXECD("/v1"),
+	EXECD(""),
 	/* in the contract, not built */
 	UNBUILT("/v1"),
 	UNBUILT(""),
