@@ -477,11 +477,13 @@ void box_awake(struct box *b)
 	if (!b->watch &&
 		agent_watch_start(b->api->loop, &b->link, on_signal, b, &b->watch) < 0)
 		log_event(LOG_WARN, "sandbox.watch", "sandbox=%s", b->row.id);
+	entry_awake(b);
 	box_touch(b);
 }
 
 void box_asleep(struct box *b)
 {
+	entry_asleep(b);
 	agent_watch_free(take_ptr(b->watch));
 	b->idle = tick_free(b->idle);
 }

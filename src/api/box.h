@@ -20,6 +20,7 @@
 
 struct op;
 struct network;
+struct proc;
 /* Step and outcome of an operation. done is called once, or never after op_forget(). */
 typedef void (*op_start_fn)(struct op *op);
 typedef void (*op_done_fn)(struct op *op, const struct err *err, void *arg);
@@ -73,6 +74,8 @@ struct box {
 	uint64_t exec_bytes; /* output held for its buffered commands */
 	LIST_HEAD(, orphan) orphans;
 	struct agent_watch *watch;
+	struct proc *entry;  /* its main command, watched */
+	bool entry_due;	     /* its processes are new: the main command is to be started */
 	struct tick *idle;  /* auto-pause */
 	struct tick *expiry;
 	struct tick *grace; /* of a pausing or destroying operation */
@@ -124,6 +127,13 @@ void box_when_quiet(struct box *b, uint64_t ms, tick_fn fn, void *arg);
 /* Running: watch the agent for self-signals, start the idle timer. And the reverse. */
 void box_awake(struct box *b);
 void box_asleep(struct box *b);
+
+/* entry.c: the row's main command, started when its processes are new and watched while it is awake.
+ * Its end is the sandbox's: flow_lost() with one of these reasons. */
+#define ENTRY_ENDED  "the entry point has ended"
+#define ENTRY_FAILED "the entry point failed: "
+void entry_awake(struct box *b);
+void entry_asleep(struct box *b);
 
 /* The row's expires_ms and sleeps_ms have been set or read: from now on the timer is about the nearer
  * one. At the first the sandbox is deleted, whatever it is doing; at the second it is paused, if it

@@ -103,6 +103,7 @@ static void running(struct start_op *s)
 		return;
 	}
 	FAULT("api.create.running");
+	b->entry_due = true;
 	box_awake(b);
 	op_finish(&s->op, NULL);
 }

@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ConnectionConfig, Sandbox, SandboxManager } from "@alibaba-group/opensandbox";
-import { client, uniqueName } from "./kit.mjs";
+import { client, uniqueName, until } from "./kit.mjs";
 import { IMAGE, RESOURCE, fails, withSandbox } from "./opensandbox-kit.mjs";
 
 const opts = { concurrency: 4 };
-const manager = SandboxManager.create();
+const manager = SandboxManager.create(), manager2 = SandboxManager.create();
 
 test("OpenSandbox lifecycle", opts, async (t) => {
   await t.test("create says what was asked, in every view", async () => {
@@ -134,4 +134,38 @@ test("OpenSandbox lifecycle", opts, async (t) => {
       fails(manager.createSnapshot(sbx.id), 501, "SANDBOX::API_NOT_SUPPORTED"));
   });
   await manager.close();
+});
+
+test("OpenSandbox entry points", opts, async (t) => {
+  await t.test("it runs, with its environment, and over a pause", async () => {
+    await withSandbox({
+      entrypoint: ["sh", "-c", "echo \"$WHO $$\" >/root/began; exec sleep 1000"], env: { WHO: "me" },
+    }, async (sbx) => {
+      const same = await client.getSandbox(sbx.id);
+      const began = () => same.runCommand("cat", ["/root/began"]).then((r) => r.result.stdout);
+      await until("it began", async () => (await began()).startsWith("me "));
+      const first = await began();
+      await sbx.pause();
+      await manager2.resumeSandbox(sbx.id);
+      const r = await same.runCommand("pgrep", ["-fc", "sleep 1000"]);
+      assert.equal(r.result.stdout.trim(), "1");
+      assert.equal(await began(), first);
+    });
+  });
+
+  for (const [what, command, state] of [
+    ["exit 0", ["sh", "-c", "exit 0"], "Terminated"],
+    ["exit 7", ["sh", "-c", "exit 7"], "Failed"],
+    ["no such program", ["/no/such/program"], "Failed"],
+  ])
+    await t.test(`its end is the sandbox's: ${what}`, async () => {
+      await withSandbox({ entrypoint: command }, async (sbx) => {
+        const info = await until(state, async () => {
+          const now = await sbx.getInfo();
+          return now.status.state === state && now;
+        });
+        assert.ok(info.status.message.includes("entry point"), info.status.message);
+      });
+    });
+  await manager2.close();
 });

@@ -3,6 +3,7 @@
  * ours and its reasons are a container runtime's; the texts are informative.
  */
 #include <sys/utsname.h>
+#include "api/box.h"
 #include "api/opensandbox/opensandbox.h"
 #include "base/clock.h"
 
@@ -20,7 +21,8 @@ static const struct {
 	[LIFE_ERROR] = { "Failed", "CONTAINER_EXITED_ERROR" },
 };
 
-/* Words of the contract for which no sandbox of ours is ever shown. */
+/* Words of the contract for which no sandbox of ours is found: one that ended well is found among
+ * the failed. */
 static const char *const never[] = { "Stopping", "Terminated" };
 
 bool opensandbox_shows(enum life_state state)
@@ -39,6 +41,12 @@ uint32_t opensandbox_states(struct str word)
 		if (str_caseeq(word, str_c(never[i])))
 			mask |= 1u << LIFE_NONE;
 	return mask;
+}
+
+/* Our error is upstream's exit: of an entry point that ended well, or of anything else. */
+static bool ended_well(const struct sandbox_row *row)
+{
+	return row->state == LIFE_ERROR && row->reason && str_eq_c(str_c(row->reason), ENTRY_ENDED);
 }
 
 static void put_time(struct jw *w, const char *name, uint64_t ms)
@@ -74,8 +82,8 @@ void opensandbox_view(struct jw *w, const char *name, const struct sandbox_row *
 	}
 	put_platform(w);
 	jw_obj(w, "status");
-	jw_c(w, "state", shown[row->state].name);
-	jw_c(w, "reason", shown[row->state].reason);
+	jw_c(w, "state", ended_well(row) ? "Terminated" : shown[row->state].name);
+	jw_c(w, "reason", ended_well(row) ? "CONTAINER_EXITED" : shown[row->state].reason);
 	if (row->reason && *row->reason)
 		jw_c(w, "message", row->reason);
 	put_time(w, "lastTransitionAt", last_change(row));
