@@ -5,7 +5,7 @@ import concurrent.futures
 import datetime
 import json
 import os
-import time
+import re
 
 import pytest
 
@@ -614,3 +614,27 @@ def test_policies_survive_a_restart(os_):
     os_.role.restart()
     assert os_.get(f"/sandboxes/{sb}").json == before and os_.egress(sb).policy() == policy
     assert "policy_unreadable" not in open(os_.role.log.name).read()
+
+
+# --- the description ---
+
+def test_every_route_is_described(os_):
+    """doc/openapi-opensandbox.json and the table of routes name the same paths and methods, and an
+    answer's members are described ones."""
+    root = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "..")
+    with open(os.path.join(root, "doc", "openapi-opensandbox.json")) as f:
+        doc = json.load(f)
+    with open(os.path.join(root, "src", "api", "opensandbox", "routes.c")) as f:
+        text = f.read()
+    table = set()
+    for method, at, sb, rest, handler in re.findall(
+            r'\{ (\w+), +(at )?(SB |EGRESS |SB)?,?(?:"([^"]*)")?,\t.* (opensandbox_\w+|not_built) \}', text):
+        if handler.startswith("opensandbox_") and method != "ANY":
+            path = ("/v1" if at else "") + {"S": "/sandboxes/{sandbox}", "E":
+                    "/sandboxes/{sandbox}/proxy/18080"}.get(sb[:1], "") + rest
+            table.add((method.lower(), path))
+    described = {(m, p) for p, ops in doc["paths"].items() for m in ops if m != "parameters"}
+    assert len(table) > 12 and table == {d for d in described if "44772" not in d[1]}
+    view = doc["components"]["schemas"]["Sandbox"]["properties"]
+    sb = os_.create(metadata={"a": "1"})
+    assert set(os_.get(f"/sandboxes/{sb['id']}").json) <= set(view)
