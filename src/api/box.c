@@ -423,6 +423,25 @@ void box_when_quiet(struct box *b, uint64_t ms, tick_fn fn, void *arg)
 		fn(arg);
 }
 
+#define HELD_ALL_MAX (256u << 20) /* over all sandboxes: bounds this process */
+
+size_t box_hold(struct box *b, size_t n)
+{
+	/* The less is left, the less one sandbox may hold: none takes the last of it. */
+	uint64_t share = (HELD_ALL_MAX - b->api->exec_bytes) / 4;
+
+	n = MIN(n, share - MIN(share, b->exec_bytes));
+	b->api->exec_bytes += n;
+	b->exec_bytes += n;
+	return n;
+}
+
+void box_let_go(struct box *b, size_t n)
+{
+	b->api->exec_bytes -= n;
+	b->exec_bytes -= n;
+}
+
 /* --- living --- */
 
 static void on_idle(void *arg)

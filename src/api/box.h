@@ -123,6 +123,11 @@ void box_touch(struct box *b);
 /* When all uses are over or after ms: fn(arg), maybe at once. */
 void box_when_quiet(struct box *b, uint64_t ms, tick_fn fn, void *arg);
 
+/* Output that this process holds for those who wait for a command's end: how much of n bytes may be
+ * held for this sandbox, counted from now on; and that they are no more. */
+size_t box_hold(struct box *b, size_t n);
+void box_let_go(struct box *b, size_t n);
+
 /* --- living --- */
 /* Running: watch the agent for self-signals, start the idle timer. And the reverse. */
 void box_awake(struct box *b);

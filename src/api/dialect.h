@@ -23,6 +23,9 @@ struct dialect {
 	int (*error)(const struct req *q, const struct err *err, struct buf *out);
 	bool forgets;	/* a destroyed sandbox is 404 here */
 	bool echoes_id; /* answers carry the X-Request-Id that the request brought */
+	/* A refusal before the handler ran, told otherwise than by error(): true if it was. May be
+	 * NULL. */
+	bool (*refuse)(struct req *q, const struct err *err);
 	/* Policies are stored as they were given, under this number; and such a text read again. */
 	enum policy_dialect stores;
 	int (*policy)(struct api *a, struct str json, struct policy **ret, struct err *err);

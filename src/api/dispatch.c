@@ -116,6 +116,13 @@ int req_page(struct req *q, uint32_t *limit, uint32_t *offset, struct err *err)
 	return r;
 }
 
+/* Before the handler ran. */
+static void refuse(struct req *q, const struct err *err)
+{
+	if (!q->dialect->refuse || !q->dialect->refuse(q, err))
+		reply_err(q, err);
+}
+
 /* --- state --- */
 
 static void run_or_hold(struct req *q);
@@ -132,7 +139,7 @@ static void on_hold_timer(void *arg)
 
 		hold_stop(q);
 		box_refuse(q->box, q->route->op, &err);
-		reply_err(q, &err);
+		refuse(q, &err);
 	}
 	if (h)
 		tick_again(a->hold_timer, h->deadline - now);
@@ -214,14 +221,14 @@ static void run_or_hold(struct req *q)
 		return;
 	case LIFE_GONE:
 		err_field(&err, -ENOENT, ERR_NOT_FOUND, "id", "sandbox not found");
-		reply_err(q, &err);
+		refuse(q, &err);
 		return;
 	case LIFE_REFUSE:
 		if (wake_and_hold(q))
 			return;
 		err_field(&err, -EBUSY, ERR_CONFLICT, "status", "sandbox is %s; cannot %s",
 			life_state_name(state), life_op_name(q->route->op));
-		reply_err(q, &err);
+		refuse(q, &err);
 		return;
 	}
 }
@@ -431,7 +438,7 @@ void api_on_request(struct http *h, void *arg)
 	if (http_method(h) == HTTP_M_OPTIONS) {
 		answer_options(q);
 	} else if (resolve(q, &err) < 0) {
-		reply_err(q, &err);
+		refuse(q, &err);
 	} else {
 		read_body(q);
 	}

@@ -20,7 +20,6 @@
 #include "base/fault.h"
 
 #define OUTPUT_MAX	(16u << 20)  /* kept per stream of a buffered command */
-#define OUTPUT_ALL_MAX	(256u << 20) /* kept over all buffered commands: bounds this process */
 #define OUTPUT_AT_ONCE	65536u	     /* more is told in pieces */
 #define PIECE		16384u
 #define ANSWER_MAX	((size_t)6 * OUTPUT_AT_ONCE + 65536)
@@ -48,8 +47,7 @@ struct exec {
 
 static void output_drop(struct exec *e, int i)
 {
-	e->box->api->exec_bytes -= e->out[i].n;
-	e->box->exec_bytes -= e->out[i].n;
+	box_let_go(e->box, e->out[i].n);
 	buf_done(&e->out[i]);
 }
 
@@ -69,20 +67,13 @@ static void exec_free(struct exec *e)
 
 static void keep_output(struct exec *e, int i, struct str data)
 {
-	struct box *b = e->box;
-	/* The less is left, the less one sandbox may hold: none takes the last of it. */
-	uint64_t share = (OUTPUT_ALL_MAX - b->api->exec_bytes) / 4;
-	size_t room = MIN(OUTPUT_MAX - e->out[i].n, share - MIN(share, b->exec_bytes));
+	size_t n = box_hold(e->box, MIN(OUTPUT_MAX - e->out[i].n, data.n));
 
-	if (data.n > room)
+	e->truncated[i] = e->truncated[i] || n < data.n;
+	if (buf_add(&e->out[i], data.p, n) < 0) {
 		e->truncated[i] = true;
-	data.n = MIN(data.n, room);
-	if (buf_add_str(&e->out[i], data) < 0) {
-		e->truncated[i] = true;
-		return;
+		box_let_go(e->box, n);
 	}
-	b->api->exec_bytes += data.n;
-	b->exec_bytes += data.n;
 }
 
 static void send_output(struct exec *e, int i, struct str data)

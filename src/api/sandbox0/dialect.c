@@ -7,6 +7,7 @@
  * clients of the original know it.
  */
 #include "api/dialect.h"
+#include "api/sandbox0/contexts.h"
 #include "api/sandbox0/network.h"
 #include "api/sandbox0/sandbox0.h"
 
@@ -27,6 +28,23 @@ static const struct {
 	[ERR_UNSUPPORTED] = { 400, "bad_request" }, /* never accepted and left unenforced */
 	[ERR_UPSTREAM] = { 503, "unavailable" },
 	[ERR_CAPACITY] = { 503, "unavailable" },
+};
+
+/* Codes of what goes on inside a sandbox, where their status is not their kind's. */
+static const struct {
+	const char *code;
+	int status;
+} codes[] = {
+	{ "create_failed", 500 },
+	{ "process_finished", 410 },
+	{ "input_buffer_full", 409 },
+	{ "write_failed", 500 },
+	{ "restart_failed", 500 },
+	{ "permission_denied", 403 },
+	{ "path_exists", 409 },
+	{ "path_not_directory", 409 },
+	{ "path_not_file", 409 },
+	{ "operation_failed", 500 },
 };
 
 static struct str credential(const struct http *h)
@@ -67,6 +85,9 @@ static int error(const struct req *q, const struct err *err, struct buf *out)
 		code = q->row->state == LIFE_ERROR ? "sandbox_resume_failed" : "unavailable";
 		http_add_header(q->h, "Retry-After", STR("1"));
 	}
+	for (size_t i = 0; q->code && i < ARRAY_SIZE(codes); i++)
+		if (str_eq_c(str_c(code), codes[i].code))
+			status = codes[i].status;
 	jw_obj(&w, NULL);
 	jw_bool(&w, "success", false);
 	jw_obj(&w, "error");
@@ -82,6 +103,7 @@ const struct dialect dialect_sandbox0 = { .name = "sandbox0",
 	.n_routes = &sandbox0_routes_n,
 	.credential = credential,
 	.error = error,
+	.refuse = sandbox0_ws_refuse,
 	.forgets = true,
 	.stores = POLICY_SANDBOX0,
 	.policy = network_policy };

@@ -1,0 +1,165 @@
+// Commands, streams and REPLs of sandbox0's client.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { client, refused, until, withSandbox } from "./sandbox0-kit.mjs";
+
+const NO_CONTEXT = refused(404, "context_not_found");
+
+test("sandbox0: contexts", { timeout: 60000 }, async (t) => {
+  await withSandbox({ envVars: { FROM_CLAIM: "claimed" } }, async (box) => {
+    await t.test("a command: output, exit code, state", async () => {
+      const ok = await box.cmd("sh -c 'echo out; sleep 0.05; echo err >&2; sleep 0.05; echo $FROM_CLAIM $MORE; exit 3'",
+        { envVars: { MORE: "more" }, cwd: "/tmp" });
+      assert.equal(ok.outputRaw, "out\nerr\nclaimed more\n");
+      assert.equal(ok.stdout, "out\nclaimed more\n");
+      assert.equal(ok.stderr, "err\n");
+      assert.equal(ok.exitCode, 3);
+      assert.equal(ok.state, "crashed");
+      assert.equal((await box.cmd("true")).state, "stopped");
+      assert.equal((await box.cmd("sh -c 'kill -9 $$'")).state, "killed");
+      assert.equal((await box.cmd("pwd", { cwd: "/usr" })).stdout, "/usr\n");
+      assert.equal((await box.cmd("printf a\\\\xffb")).stdout, "a\ufffdb");
+    });
+
+    await t.test("what cannot be started, and what is no request", async () => {
+      await assert.rejects(box.cmd("/nosuch/program"), refused(500, "create_failed", "nosuch"));
+      for (const [body, text] of [[{}, "either cmd or repl"], [{ type: "x", cmd: { command: ["a"] } }, "type"],
+        [{ type: "repl", cmd: { command: ["a"] } }, "does not fit"], [{ cmd: { command: [] } }, "command"],
+        [{ type: "repl", repl: { alias: "cobol" } }, "repl.alias"],
+        [{ cmd: { command: ["a"] }, ttlSec: -1 }, "ttl_sec"]])
+        await assert.rejects(box.createContext(body), refused(400, "invalid_request", text.split(".").pop()));
+      assert.ok((await box.listContexts()).every((c) => c.state !== "crashed" || c.exitCode !== 127));
+    });
+
+    await t.test("it outlives its call; get, list, signal, delete", async () => {
+      const run = await box.cmd("sh -c 'echo begun; sleep 1000'", { wait: false });
+      assert.equal(run.state, "running");
+      const view = await until("its output", async () => {
+        const c = await box.getContext(run.contextId);
+        return c.stdout && c;
+      });
+      assert.equal(view.stdout, "begun\n");
+      assert.equal(view.running, true);
+      assert.ok((await box.listContexts()).some((c) => c.id === run.contextId && c.running));
+      assert.ok((await box.contextSignal(run.contextId, "TERM")).success);
+      const ended = await until("its end", async () => {
+        const c = await box.getContext(run.contextId);
+        return !c.running && c;
+      });
+      assert.equal(ended.state, "killed");
+      assert.equal(ended.exitCode, 143);
+      await assert.rejects(box.contextSignal(run.contextId, "TERM"), refused(409, "process_not_running"));
+      await assert.rejects(box.contextSignal(run.contextId, "NOSUCH"), refused(400, "invalid_request"));
+      const again = await box.restartContext(run.contextId);
+      assert.equal(again.id, run.contextId);
+      assert.equal(again.running, true);
+      assert.ok((await box.deleteContext(run.contextId)).success);
+      await until("nothing of it", async () =>
+        !(await box.listContexts()).some((c) => c.id === run.contextId));
+      await assert.rejects(box.getContext(run.contextId), NO_CONTEXT);
+      await assert.rejects(box.getContext("ctx-00000000"), NO_CONTEXT);
+      await assert.rejects(box.deleteContext("nosuch"), NO_CONTEXT);
+      await assert.rejects(box.contextInput("ctx-00000000", "x"), NO_CONTEXT);
+    });
+
+    await t.test("limits of time", async () => {
+      const late = await box.cmd("sleep 1000", { ttlSec: 1 });
+      assert.equal(late.state, "killed");
+      assert.equal((await box.cmd("sleep 1000", { idleTimeoutSec: 1 })).state, "killed");
+    });
+
+    await t.test("a stream: output as it comes, then the end", async () => {
+      const stream = await box.cmdStream("sh -c 'for i in 1 2 3; do echo $i; sleep 0.05; done; echo e >&2; exit 4'");
+      const got = { stdout: "", stderr: "" };
+      for await (const o of stream.outputs()) got[o.source] += o.data;
+      assert.deepEqual(got, { stdout: "1\n2\n3\n", stderr: "e\n" });
+      const done = await stream.done;
+      assert.equal(done.exitCode, 4);
+      assert.equal(done.state, "crashed");
+    });
+
+    await t.test("a stream of one that has ended, and of none", async () => {
+      const run = await box.cmd("echo over");
+      const stream = await box.connectWsContext(run.contextId);
+      let text = "";
+      for await (const o of stream.outputs()) text += o.data;
+      assert.equal(text, "over\n");
+      assert.equal((await stream.done).exitCode, 0);
+      for (const id of ["ctx-ffffffff", "nosuch"]) {
+        const none = await box.connectWsContext(id);
+        assert.equal((await none.done).exitCode, undefined);
+      }
+      const away = await client.sandbox("sb-01000000000000000000000000").connectWsContext("ctx-00000000");
+      assert.equal((await away.done).exitCode, undefined);
+    });
+
+    await t.test("a terminal: input, size, signals", async () => {
+      const stream = await box.cmdStream("bash --norc --noprofile", { ptyRows: 30, ptyCols: 90 });
+      let text = "";
+      const reading = (async () => { for await (const o of stream.outputs()) text += o.data; })();
+      stream.sendInput("stty size; tty && echo is-tty\n");
+      await until("the size", () => text.includes("30 90") && text.includes("is-tty"));
+      stream.sendResize(40, 100);
+      stream.sendInput("stty size\n");
+      await until("the new size", () => text.includes("40 100"));
+      await box.contextResize(stream.id, 50, 110);
+      await box.contextInput(stream.id, "stty size\n");
+      await until("the newest size", () => text.includes("50 110"));
+      stream.sendInput("echo gr\u00fc\u00dfe | tr a-z A-Z; exit 7\n");
+      assert.equal((await stream.done).exitCode, 7);
+      await reading;
+      assert.ok(text.includes("GR\u00fc\u00dfE"), text);
+      const cat = await box.cmdStream("cat", { ptyRows: 24, ptyCols: 80 });
+      cat.sendSignal("INT");
+      assert.equal((await cat.done).exitCode, 130);
+    });
+
+    await t.test("much output: streamed whole, kept in part", async () => {
+      const stream = await box.cmdStream("sh -c 'sleep 0.2; yes 0123456789abcde | head -c 1000000'");
+      let n = 0;
+      for await (const o of stream.outputs()) n += o.data.length;
+      assert.equal(n, 1000000);
+      const kept = await box.cmd("sh -c 'yes 0123456789abcde | head -c 3000000'");
+      assert.equal(kept.stdout.length, 1 << 20);
+      assert.ok(kept.stdout.endsWith("0123456789abcde\n"));
+    });
+
+    await t.test("REPLs remember", async () => {
+      for (const [alias, set, get, want] of [["python", "x = 20 + 1", "print(x * 2)", "42"],
+        ["bash", "y=41", "echo $((y + 1))", "42"], ["node", "let z = 6", "z * 7", "42"]]) {
+        await box.run(alias, set);
+        const r = await box.run(alias, get);
+        assert.ok(r.outputRaw.includes(want), `${alias}: ${JSON.stringify(r)}`);
+        assert.ok(!r.outputRaw.includes("_S0_"), `${alias}: ${JSON.stringify(r)}`);
+      }
+      const loop = await box.run("python", "for i in range(3):\n  print('n', i)\n\n");
+      assert.ok(loop.outputRaw.includes("n 2"), JSON.stringify(loop));
+      const gone = await box.run("python", "exit(5)");
+      const end = (await box.listContexts()).find((c) => c.id === gone.contextId);
+      assert.equal(end.exitCode, 5);
+      assert.equal(end.alias, "python");
+    });
+  });
+
+  await t.test("paused: woken, unless that is not wanted", async () => {
+    await withSandbox({}, async (box) => {
+      const run = await box.cmd("sh -c 'read line; echo $line'", { wait: false, ptyRows: 24, ptyCols: 80 });
+      await client.sandboxes.pause(box.id);
+      assert.equal((await box.cmd("echo awake")).stdout, "awake\n");
+      assert.equal((await client.sandboxes.get(box.id)).runtimeGeneration, 2);
+      assert.equal((await box.getContext(run.contextId)).running, true);
+      await client.sandboxes.update(box.id, { config: { autoResume: false } });
+      await client.sandboxes.pause(box.id);
+      await assert.rejects(box.cmd("true"), refused(503, "unavailable", "paused"));
+      const stream = await box.connectWsContext(run.contextId);
+      assert.equal((await stream.done).exitCode, undefined);
+    });
+  });
+
+  await t.test("new variables are for new commands", async () => {
+    await withSandbox({ envVars: { A: "1" } }, async (box) => {
+      await client.sandboxes.update(box.id, { config: { envVars: { B: "2" } } });
+      assert.equal((await box.cmd("sh -c 'echo ${A-none} $B'")).stdout, "none 2\n");
+    });
+  });
+});
