@@ -23,6 +23,10 @@
  * packet between two of them passes if their slots' sets of network numbers (weir_members) meet, and
  * goes from link to link without a policy, a flow or the router in between. Numbers are never reused.
  *
+ * Ingress, apart from it as well: where the slot says so, the edge's connections to the sandbox's
+ * address pass, and what the sandbox answers on them. The router's own sockets are the only record:
+ * a segment that is no SYN begins nothing there.
+ *
  * Who writes: the host role writes all maps; the edge role writes `weir_pins`, `weir_ports` and
  * `weir_names` (through inherited descriptors); the program writes flows, counters
  * and pins' last_used. `weir_slots` is mapped into the host role's memory, so that
@@ -150,6 +154,8 @@ struct weir_slot {
 	__u16 epoch;	    /* which life of this slot: part of flow keys */
 	__u16 gone;	    /* the last life that is over and whose connections the host has forgotten */
 	__u32 share;	    /* weir_shares: all sandboxes of a user carry the same; 0: none */
+	__u32 ingress;	    /* 1: the edge may connect to its address */
+	__u32 zero;
 };
 
 /* weir_members: hash[slot]. Which private networks it is in; no entry: none. Replaced whole, so the
@@ -265,6 +271,8 @@ struct weir_counters {
 	__u64 dns_packets;
 	__u64 overlay_out_packets, overlay_out_bytes; /* to and from members of its private networks: */
 	__u64 overlay_in_packets, overlay_in_bytes;   /* in none of the counters above */
+	__u64 ingress_out_packets, ingress_out_bytes; /* with the edge, on connections that it began: */
+	__u64 ingress_in_packets, ingress_in_bytes;   /* the same */
 	__u64 denied[WEIR_R_MAX];     /* exact, by reason */
 	__u64 events_suppressed;      /* denials that the rate bound kept out of the ring */
 };

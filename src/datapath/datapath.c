@@ -44,6 +44,7 @@ int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct
 	k->epoch++;
 	k->next_event = k->next_refusal = 0;
 	k->share = 0;
+	k->ingress = 0;
 	__atomic_store_n(&k->flows, 0, __ATOMIC_RELEASE);
 	if (bpf_map_update_elem(dp->links, &s->ifindex, &s->slot, BPF_ANY) < 0)
 		return err_sys(err, -errno, "name slot %" PRIu32 " by its link", s->slot);
@@ -61,6 +62,7 @@ void datapath_slot_clear(struct datapath *dp, uint32_t slot)
 	ifindex = k->ifindex;
 	datapath_quarantine(dp, slot);
 	bpf_map_delete_elem(dp->members, &slot);
+	k->ingress = 0;
 	__atomic_store_n(&k->ifindex, 0, __ATOMIC_RELEASE);
 	/* the link's number may by now be another slot's */
 	if (ifindex && bpf_map_lookup_elem(dp->links, &ifindex, &named) == 0 && named == slot)
@@ -186,6 +188,16 @@ int datapath_dns_socket(struct datapath *dp, uint32_t worker, uint8_t proto, uin
 	if (bpf_map_update_elem(map, &at, &value, BPF_ANY) < 0)
 		return err_sys(err, -errno, "give worker %" PRIu32 "'s DNS socket to the program",
 			worker);
+	return 0;
+}
+
+int datapath_ingress_set(struct datapath *dp, uint32_t slot, bool on, struct err *err)
+{
+	struct weir_slot *k = slot_of(dp, slot);
+
+	if (!k || k->ifindex == 0)
+		return err_set(err, -ENOENT, ERR_INTERNAL, "slot %" PRIu32 " has no link", slot);
+	__atomic_store_n(&k->ingress, on, __ATOMIC_RELEASE);
 	return 0;
 }
 

@@ -65,6 +65,9 @@ int datapath_limits_set(struct datapath *dp, const struct datapath_limits *l, st
 /* Whose the slot is: its flows and its next policies' keys are counted there. Not 0. */
 int datapath_slot_share(struct datapath *dp, uint32_t slot, uint32_t share, struct err *err);
 
+/* May the edge connect to the sandbox? Never in the slot's next life, until it is said again. */
+int datapath_ingress_set(struct datapath *dp, uint32_t slot, bool on, struct err *err);
+
 /* Private networks. The range of overlay addresses: slot n has the n-th. family 0: none. */
 int datapath_overlay_set(struct datapath *dp, struct prefix range, struct err *err);
 /* The slot is in these networks (ascending, none twice, at most WEIR_NETS_MAX) and in no others. */

@@ -99,6 +99,26 @@ static __always_inline void count_overlay(struct __sk_buff *skb, __u32 from, __u
 	in->overlay_in_bytes += skb->len - L3;
 }
 
+static __always_inline void count_ingress_out(struct __sk_buff *skb, __u32 slot_id)
+{
+	struct weir_counters *c = counters_get(slot_id);
+
+	if (!c)
+		return;
+	c->ingress_out_packets += wire_packets(skb);
+	c->ingress_out_bytes += skb->len - L3;
+}
+
+static __always_inline void count_ingress_in(struct __sk_buff *skb, __u32 slot_id)
+{
+	struct weir_counters *c = counters_get(slot_id);
+
+	if (!c)
+		return;
+	c->ingress_in_packets += wire_packets(skb);
+	c->ingress_in_bytes += skb->len - L3;
+}
+
 static __always_inline void count_dns(struct __sk_buff *skb, __u32 slot_id)
 {
 	struct weir_counters *c = counters_get(slot_id);

@@ -10,6 +10,7 @@
  *	an answer of the agent to the gateway			pass, uncounted
  *	no policy committed					QUARANTINE
  *	from its own overlay address to another sandbox's	sent on, or OVERLAY (overlay.bpf.h)
+ *	an answer on a connection that the edge began		pass, counted as ingress
  *	port 53, to whatever address				steer to the DNS proxy
  *	anything else to the gateway				GATEWAY
  *	a known, current flow					pass
@@ -18,6 +19,7 @@
  * to_sandbox (egress):
  *	a refusal of our own					pass
  *	the gateway's conversation with the agent		pass, uncounted
+ *	the edge's connections, if the slot takes any		pass, counted as ingress
  *	an answer of the DNS proxy				pass
  *	an answer to a known flow, or an ICMP error about it	pass
  *	the rest						UNSOLICITED
@@ -50,6 +52,7 @@ enum course {
 	COURSE_SILENT,	/* drop, tell nobody */
 	COURSE_ROUTER,	/* for the router itself */
 	COURSE_OVERLAY,	/* to a sandbox of a private network, perhaps */
+	COURSE_INGRESS,	/* to the edge, which asked */
 	COURSE_DNS,
 	COURSE_JUDGE,
 };
@@ -134,6 +137,20 @@ static __always_inline int is_agent_answer(const struct packet *p)
 		(p->tcp_flags & (TCP_ACK | TCP_RST)) != 0;
 }
 
+/* On a connection between the gateway and the sandbox's own address, if the slot takes any. The
+ * agent listens on the link address; its port stays closed here whoever listens there. */
+static __always_inline int is_ingress(const struct packet *p, const struct weir_slot *s)
+{
+	return s->ingress && p->family == 4 && p->proto == IPPROTO_TCP && !p->frag &&
+		is_gateway(p) && is_own(p, s) && p->local_port != bpf_htons(WEIR_AGENT_PORT);
+}
+
+/* Who connects is the edge, never the sandbox: what has no ACK and no RST is no answer. */
+static __always_inline int is_ingress_answer(const struct packet *p, const struct weir_slot *s)
+{
+	return is_ingress(p, s) && (p->tcp_flags & (TCP_ACK | TCP_RST)) != 0;
+}
+
 /* Multicast, loopback and "this host" have no DNS to steer. */
 static __always_inline int is_unicast(const struct packet *p)
 {
@@ -183,6 +200,8 @@ static __noinline enum course classify(struct __sk_buff *skb, const struct where
 	}
 	if (overlay)
 		return COURSE_OVERLAY;
+	if (is_ingress_answer(p, w->s))
+		return COURSE_INGRESS;
 	if (has_ports(p) && p->remote_port == bpf_htons(PORT_DNS) && is_unicast(p)) {
 		if (!p->frag)
 			return COURSE_DNS;
@@ -300,6 +319,9 @@ int weir_from_sandbox(struct __sk_buff *skb)
 		if (peer)
 			return overlay_send(skb, w.slot, peer);
 		break;
+	case COURSE_INGRESS:
+		count_ingress_out(skb, w.slot);
+		return TC_ACT_OK;
 	case COURSE_DNS:
 		if (steer(skb, &p, w.slot) < 0) {
 			refuse(&v, WEIR_R_GATEWAY, 0);
@@ -365,8 +387,13 @@ int weir_to_sandbox(struct __sk_buff *skb)
 		return TC_ACT_SHOT; /* the router's own chatter: neighbours are permanent */
 	if (v.reason != WEIR_R_NONE)
 		goto refused;
-	if (is_local(skb) && is_gateway(&p) && !is_dns_answer(&p) && p.icmp != ICMP_ERROR)
+	if (is_local(skb) && is_gateway(&p) && is_link_address(&p) && !is_dns_answer(&p) &&
+		p.icmp != ICMP_ERROR)
 		return TC_ACT_OK;
+	if (is_local(skb) && w.policy && is_ingress(&p, w.s)) {
+		count_ingress_in(skb, w.slot);
+		return TC_ACT_OK;
+	}
 	if (is_local(skb) && (is_dns_answer(&p) ? !p.frag || is_dns_fragment(&w, &p) :
 						  p.frag == FRAG_LATER && is_dns_fragment(&w, &p))) {
 		count_dns(skb, w.slot);
@@ -407,6 +434,7 @@ int weir_verdict_test(struct __sk_buff *skb)
 		overlay_judge(skb, &w, &p, &v);
 		break;
 	case COURSE_DNS:
+	case COURSE_INGRESS:
 	case COURSE_ROUTER:
 		refuse(&v, WEIR_R_NONE, 0);
 		v.allow = WEIR_ALLOW;

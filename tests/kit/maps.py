@@ -18,7 +18,7 @@ import struct
 BPF_LOOKUP, BPF_NEXT_KEY, BPF_OBJ_GET = 1, 4, 7
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 SLOTS_MAX = 65000
-SLOT = struct.Struct("<IIII16sQQHHI")  # struct weir_slot
+SLOT = struct.Struct("<IIII16sQQHHIII")  # struct weir_slot
 DECISION = struct.Struct("<BBHHH")     # struct weir_decision; a table's number is two of these
 PORTS_NONE, PORTS_TABLE = 0, 1         # others: bits of enum weir_ports
 LAYOUT = {"weir_links": (4, 4), "weir_policies": (4, 16), "weir_prefixes": (24, 8),

@@ -537,6 +537,85 @@ def test_agent_conversation(net):
         s.close()
 
 
+def visit(net, port, source=None, addr=OWN[4], timeout=2.0):
+    """A connection from the router to the sandbox, as the edge makes them."""
+    with Inside(net.r):
+        s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"w5")
+    s.settimeout(timeout)
+    s.bind((source or GATEWAY[4], 0))
+    try:
+        s.connect((addr, port))
+    except BaseException:
+        s.close()
+        raise
+    return s
+
+
+def test_ingress(net):
+    """Rows of maps.h: the edge's connections pass where the slot says so, nobody else's."""
+    with Inside(net.s):
+        server, agent = socket.socket(), socket.socket()
+    for s, port in ((server, 80), (agent, 1028)):
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("0.0.0.0", port))
+        s.listen()
+        s.settimeout(5)
+    net("ingress", 5, 1)
+    with pytest.raises(TimeoutError):  # in quarantine
+        visit(net, 80, timeout=0.3)
+    net.commit("192.0.2.99:80")
+    net("ingress", 5, 0)
+    with pytest.raises(TimeoutError):
+        visit(net, 80, timeout=0.3)
+    net("ingress", 5, 1)
+    body = os.urandom(1 << 20)
+    with visit(net, 80) as c:
+        peer, where = server.accept()
+        assert where[0] == GATEWAY[4]
+        sender = threading.Thread(target=peer.sendall, args=(body,))
+        sender.start()
+        got = b""
+        while len(got) < len(body):
+            got += c.recv(1 << 16)
+        sender.join()
+        assert got == body
+        # nothing of it is egress: no flow, no counter, no rule
+        counters = net.counters()
+        assert counters["flows"] == counters["out_bytes"] == counters["in_bytes"] == 0
+        assert counters["ingress_out"] > len(body) > counters["ingress_in"] > 0
+        # switched off, the connection is silent; switched on, it goes on
+        net("ingress", 5, 0)
+        c.sendall(b"x")
+        peer.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+        net("ingress", 5, 1)
+        peer.settimeout(10)
+        assert peer.recv(1) == b"x"
+        peer.close()
+    with pytest.raises(ConnectionRefusedError):  # nobody listens: said at once
+        visit(net, 81)
+    with pytest.raises(TimeoutError):  # the agent's port, though somebody listens there
+        visit(net, 1028, timeout=0.3)
+    with pytest.raises(TimeoutError):  # another of the router's addresses
+        visit(net, 80, source="192.0.2.1", timeout=0.3)
+    with Inside(net.s):
+        s = socket.socket()
+    s.settimeout(0.3)
+    with Inside(net.r):
+        target = socket.socket()
+    target.bind((GATEWAY[4], 7000))
+    target.listen()
+    with pytest.raises((TimeoutError, ConnectionRefusedError)):  # the other way round
+        s.connect((GATEWAY[4], 7000))
+    target.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        target.accept()
+    for x in (s, target, server, agent):
+        x.close()
+
+
 def raw(net, frame):
     with Inside(net.s):
         s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)

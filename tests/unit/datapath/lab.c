@@ -8,6 +8,7 @@
  *	attach LINK | detach LINK
  *	commit SLOT ID MODE RULE…	MODE: reject | drop, with "+other", "+smtp"; CreateOS rules
  *	quarantine SLOT
+ *	ingress SLOT 0|1		may the gateway connect to its address?
  *	pin ID IP NAME			what the DNS proxy does after an answer, under the last policy
  *	used ID IP			nanoseconds since the pin was last used
  *	floor [PREFIX…]			the default floor and these as operator's deny
@@ -245,8 +246,9 @@ static void show_counters(uint32_t slot)
 	}
 	datapath_slot_get(dp, slot, &s);
 	buf_fmt(&out, "{\"out_packets\":%llu,\"out_bytes\":%llu,\"in_packets\":%llu,\"in_bytes\":%llu,"
-		"\"dns\":%llu,\"suppressed\":%llu,\"flows\":%u,\"denied\":{", c.out_packets,
-		c.out_bytes, c.in_packets, c.in_bytes, c.dns_packets, c.events_suppressed, s.flows);
+		"\"dns\":%llu,\"ingress_out\":%llu,\"ingress_in\":%llu,\"suppressed\":%llu,\"flows\":%u,\"denied\":{", c.out_packets,
+		c.out_bytes, c.in_packets, c.in_bytes, c.dns_packets, c.ingress_out_bytes,
+		c.ingress_in_bytes, c.events_suppressed, s.flows);
 	for (unsigned int i = 0; i < WEIR_R_MAX; i++)
 		buf_fmt(&out, "%s\"%s\":%llu", i ? "," : "", policy_reason_name(i), c.denied[i]);
 	answer("ok " STR_FMT "}}", STR_ARG(buf_str(&out)));
@@ -277,6 +279,8 @@ static void command(char **word, size_t n)
 	} else if (!strcmp(verb, "quarantine")) {
 		datapath_quarantine(dp, u32_arg(word[1]));
 		answer("ok");
+	} else if (!strcmp(verb, "ingress")) {
+		answer_err(datapath_ingress_set(dp, u32_arg(word[1]), u32_arg(word[2]), &err), &err);
 	} else if (!strcmp(verb, "pin")) {
 		answer_err(do_pin(word + 1, &err), &err);
 	} else if (!strcmp(verb, "used")) {

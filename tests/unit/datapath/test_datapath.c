@@ -351,6 +351,46 @@ static void quiet_life(void **state)
 	assert_true(datapath_dns_socket(dp, 0, IPPROTO_UDP, 4, 0, NULL) < 0); /* not a socket */
 }
 
+/* --- single packets, asked of a program --- */
+
+#define SYN 0x02
+#define ACK 0x10
+#define RST 0x04
+
+struct probe {
+	uint32_t from, to; /* IPv4, host order */
+	uint16_t from_port, to_port;
+	uint8_t proto, flags; /* of TCP */
+};
+
+/* What the program returns; ctx says which slot (the mark) or link (ifindex) it is on. */
+static uint32_t ask(struct datapath *dp, const char *program, struct __sk_buff *ctx,
+	const struct probe *p)
+{
+	uint8_t frame[64] = { 0x02, 0x57, 0x45, 0x49, 0x52, 0x01, 0x02, 0x57, 0x45, 0x49, 0x52,
+		0x02, 0x08, 0x00, 0x45, [17] = 50, [22] = 64 };
+	DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame,
+		.data_size_in = sizeof(frame), .ctx_in = ctx, .ctx_size_in = sizeof(*ctx));
+
+	frame[23] = p->proto;
+	for (int i = 0; i < 4; i++) {
+		frame[26 + i] = (uint8_t)(p->from >> (24 - 8 * i));
+		frame[30 + i] = (uint8_t)(p->to >> (24 - 8 * i));
+	}
+	frame[34] = (uint8_t)(p->from_port >> 8);
+	frame[35] = (uint8_t)p->from_port;
+	frame[36] = (uint8_t)(p->to_port >> 8);
+	frame[37] = (uint8_t)p->to_port;
+	frame[46] = 0x50; /* TCP: a header of 20 bytes */
+	frame[47] = p->flags;
+	if (bpf_prog_test_run_opts(datapath_fd(dp, program), &opts) < 0)
+		fail_msg("%s: %s", program, strerror(errno));
+	return opts.retval;
+}
+
+#define PASSES	  WEIR_TEST_RESULT(WEIR_ALLOW, WEIR_R_NONE, 0, WEIR_RULE_NONE)
+#define DENIED(r) WEIR_TEST_RESULT(WEIR_DENY, r, 0, WEIR_RULE_NONE)
+
 /* --- private networks --- */
 
 #define OVERLAY 0x0a2a0000u
@@ -359,25 +399,8 @@ static void quiet_life(void **state)
 static uint32_t verdict(struct datapath *dp, uint32_t slot, uint32_t from, uint32_t to,
 	uint8_t proto, uint16_t port)
 {
-	uint8_t frame[64] = { 0x02, 0x57, 0x45, 0x49, 0x52, 0x01, 0x02, 0x57, 0x45, 0x49, 0x52,
-		0x02, 0x08, 0x00, 0x45, [17] = 50, [22] = 64 };
-	struct __sk_buff ctx = { .mark = slot };
-	DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame,
-		.data_size_in = sizeof(frame), .ctx_in = &ctx, .ctx_size_in = sizeof(ctx));
-
-	frame[23] = proto;
-	for (int i = 0; i < 4; i++) {
-		frame[26 + i] = (uint8_t)(from >> (24 - 8 * i));
-		frame[30 + i] = (uint8_t)(to >> (24 - 8 * i));
-	}
-	frame[34] = 0x9c;
-	frame[36] = (uint8_t)(port >> 8);
-	frame[37] = (uint8_t)port;
-	frame[46] = 0x50; /* TCP: a header of 20 bytes, SYN */
-	frame[47] = 0x02;
-	if (bpf_prog_test_run_opts(datapath_fd(dp, "weir_verdict_test"), &opts) < 0)
-		fail_msg("%s", strerror(errno));
-	return opts.retval;
+	return ask(dp, "weir_verdict_test", &(struct __sk_buff){ .mark = slot },
+		&(struct probe){ from, to, 0x9c00, port, proto, SYN });
 }
 
 static uint32_t between(struct datapath *dp, uint32_t from, uint32_t to, uint16_t port)
@@ -389,9 +412,6 @@ static void join(struct datapath *dp, uint32_t slot, uint32_t n, const uint32_t 
 {
 	assert_int_equal(datapath_members_set(dp, slot, nets, n, NULL), 0);
 }
-
-#define PASSES	  WEIR_TEST_RESULT(WEIR_ALLOW, WEIR_R_NONE, 0, WEIR_RULE_NONE)
-#define DENIED(r) WEIR_TEST_RESULT(WEIR_DENY, r, 0, WEIR_RULE_NONE)
 
 /* Rows 10 and 26 of the decision table, and what stands around them. */
 static void private_networks(void **state)
@@ -473,6 +493,72 @@ static void private_networks(void **state)
 	assert_int_equal(count(dp, "weir_members"), 2);
 }
 
+/* --- ingress --- */
+
+#define LOOPBACK 1u /* the link that BPF_PROG_TEST_RUN has */
+#define OWN	 0x0a3c0005u
+#define VISITOR	 40000
+#define SHOT	 2u
+
+/* To the sandbox in slot 5, from the gateway. */
+static uint32_t visit(struct datapath *dp, uint32_t to, uint16_t port, uint8_t proto)
+{
+	return ask(dp, "weir_to_sandbox", &(struct __sk_buff){ .ifindex = LOOPBACK },
+		&(struct probe){ WEIR_LINK_GATEWAY, to, VISITOR, port, proto, SYN });
+}
+
+static uint32_t reply(struct datapath *dp, uint16_t port, uint8_t flags)
+{
+	return ask(dp, "weir_verdict_test", &(struct __sk_buff){ .mark = 5 },
+		&(struct probe){ OWN, WEIR_LINK_GATEWAY, port, VISITOR, IPPROTO_TCP, flags });
+}
+
+static void ingress(void **state)
+{
+	struct datapath *dp = *state;
+	struct weir_counters c;
+
+	set_slot(dp, 5, LOOPBACK);
+	assert_int_equal(visit(dp, WEIR_LINK_SANDBOX, WEIR_AGENT_PORT, IPPROTO_TCP), 0);
+	assert_int_equal(datapath_ingress_set(dp, 5, true, NULL), 0);
+	assert_int_equal(visit(dp, OWN, 80, IPPROTO_TCP), SHOT); /* in quarantine */
+	assert_int_equal(reply(dp, 80, ACK), DENIED(WEIR_R_QUARANTINE));
+	commit(dp, 5, 11, "10.9.0.0/16:8080", NULL);
+	assert_int_equal(visit(dp, OWN, 80, IPPROTO_TCP), 0);
+	assert_int_equal(visit(dp, OWN, 53, IPPROTO_TCP), 0); /* every port */
+	assert_int_equal(visit(dp, OWN, WEIR_AGENT_PORT, IPPROTO_TCP), SHOT); /* but one */
+	assert_int_equal(visit(dp, OWN, 80, IPPROTO_UDP), SHOT);
+	assert_int_equal(visit(dp, OWN + 1, 80, IPPROTO_TCP), SHOT); /* another's address */
+	assert_int_equal(reply(dp, 80, SYN | ACK), PASSES);
+	assert_int_equal(reply(dp, 80, RST), PASSES);
+	assert_int_equal(reply(dp, 80, SYN), DENIED(WEIR_R_GATEWAY)); /* begins nothing itself */
+	assert_int_equal(reply(dp, 80, 0), DENIED(WEIR_R_GATEWAY));
+	assert_int_equal(reply(dp, WEIR_AGENT_PORT, ACK), DENIED(WEIR_R_GATEWAY));
+	assert_int_equal(ask(dp, "weir_verdict_test", &(struct __sk_buff){ .mark = 5 },
+				 &(struct probe){ OWN, WEIR_LINK_GATEWAY, 80, VISITOR, IPPROTO_UDP, 0 }),
+		DENIED(WEIR_R_GATEWAY));
+	/* Counted, and not as what the sandbox itself began. */
+	assert_int_equal(datapath_counters(dp, 5, &c), 0);
+	assert_int_equal(c.ingress_in_packets, 2);
+	assert_int_equal(c.in_packets + c.out_packets, 0);
+	assert_int_equal(c.denied[WEIR_R_QUARANTINE], 1);
+	assert_int_equal(c.denied[WEIR_R_UNSOLICITED], 3);
+
+	assert_int_equal(datapath_ingress_set(dp, 5, false, NULL), 0);
+	assert_int_equal(visit(dp, OWN, 80, IPPROTO_TCP), SHOT);
+	assert_int_equal(reply(dp, 80, ACK), DENIED(WEIR_R_GATEWAY)); /* at once, also what is open */
+	/* What was said of one life is not said of the next, nor of a slot without a link. */
+	assert_int_equal(datapath_ingress_set(dp, 5, true, NULL), 0);
+	dp = *state = reopen(dp); /* it outlives us, though */
+	assert_int_equal(visit(dp, OWN, 80, IPPROTO_TCP), 0);
+	set_slot(dp, 5, LOOPBACK);
+	commit(dp, 5, 12, "10.9.0.0/16:8080", NULL);
+	assert_int_equal(visit(dp, OWN, 80, IPPROTO_TCP), SHOT);
+	assert_int_equal(datapath_ingress_set(dp, 6, true, NULL), -ENOENT);
+	assert_int_equal(datapath_ingress_set(dp, 0, true, NULL), -ENOENT);
+	datapath_slot_clear(dp, 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -486,6 +572,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(floor_is_replaced, fresh, gone),
 		cmocka_unit_test_setup_teardown(quiet_life, fresh, gone),
 		cmocka_unit_test_setup_teardown(private_networks, fresh, gone),
+		cmocka_unit_test_setup_teardown(ingress, fresh, gone),
 	};
 	struct policy_floor_spec spec = { 0 };
 
