@@ -54,9 +54,9 @@ const struct dialect *dialect_of(const struct api *a, const struct http *h)
 {
 	unsigned int listener = (unsigned int)http_tag(h);
 
-	if (listener < a->config.n_api_listen)
+	if (listener < a->config.api_listen.n)
 		for (size_t i = 0; i < ARRAY_SIZE(dialects); i++)
-			if (str_eq_c(str_c(a->config.api_listen[listener].dialect), dialects[i]->name))
+			if (str_eq_c(str_c(a->config.api_listen.at[listener].dialect), dialects[i]->name))
 				return dialects[i];
 	return by_request(h);
 }

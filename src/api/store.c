@@ -52,6 +52,10 @@ enum {
 	Q_MEMBER_DROP,
 	Q_MEMBER_CLEAR,
 	Q_MEMBERS,
+	Q_TOKEN_ADD,
+	Q_TOKEN_DROP,
+	Q_TOKEN_CLEAR,
+	Q_TOKENS,
 	Q_SB_LIST, /* text depends on the filter: not kept */
 	QUERIES
 };
@@ -100,6 +104,12 @@ static const char *const query_text[QUERIES] = {
 	[Q_MEMBER_DROP] = "DELETE FROM members WHERE network_id = $1 AND sandbox_id = $2",
 	[Q_MEMBER_CLEAR] = "DELETE FROM members WHERE sandbox_id = $1",
 	[Q_MEMBERS] = "SELECT network_id, sandbox_id FROM members",
+	[Q_TOKEN_ADD] = "INSERT INTO ingress_tokens (id, sandbox_id, name, hint, port, hash, "
+			"created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+	[Q_TOKEN_DROP] = "DELETE FROM ingress_tokens WHERE id = $1",
+	[Q_TOKEN_CLEAR] = "DELETE FROM ingress_tokens WHERE sandbox_id = $1",
+	[Q_TOKENS] = "SELECT id, sandbox_id, name, hint, port, hash, created_ms, expires_ms "
+		     "FROM ingress_tokens ORDER BY created_ms, id",
 };
 
 /* Applied in order; a database remembers how many it has had. Only ever append. */
@@ -160,6 +170,18 @@ static const char *const migrations[] = {
 	"ALTER TABLE sandboxes ADD COLUMN sleep_s BIGINT NOT NULL DEFAULT 0;"
 	"ALTER TABLE sandboxes ADD COLUMN auto_resume BIGINT NOT NULL DEFAULT 0;"
 	"ALTER TABLE sandboxes ADD COLUMN generation BIGINT NOT NULL DEFAULT 1",
+
+	"ALTER TABLE sandboxes ADD COLUMN ingress BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN ingress_access BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN ingress_hold BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN ingress_ports BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN port_proxy BIGINT NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandboxes ADD COLUMN port_direct BIGINT NOT NULL DEFAULT 0;"
+	"CREATE TABLE ingress_tokens ("
+	" id TEXT PRIMARY KEY, sandbox_id TEXT NOT NULL REFERENCES sandboxes (id),"
+	" name TEXT NOT NULL, hint TEXT NOT NULL, port BIGINT NOT NULL, hash TEXT NOT NULL UNIQUE,"
+	" created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL);"
+	"CREATE INDEX ingress_tokens_of_sandbox ON ingress_tokens (sandbox_id)",
 };
 
 /* --- one row, described once --- */
@@ -199,6 +221,12 @@ static const struct col cols[] = {
 	COL(C_OWNED, metadata, "metadata"),
 	COL(C_OWNED, entrypoint, "entrypoint"),
 	COL(C_U32, auto_pause_s, "auto_pause_s"),
+	COL(C_U32, ingress, "ingress"),
+	COL(C_U32, ingress_access, "ingress_access"),
+	COL(C_U32, ingress_hold, "ingress_hold"),
+	COL(C_U32, ingress_ports, "ingress_ports"),
+	COL(C_U32, port_proxy, "port_proxy"),
+	COL(C_U32, port_direct, "port_direct"),
 	COL(C_U64, created_ms, "created_ms"),
 	COL(C_U64, running_ms, "running_ms"),
 	COL(C_U64, paused_ms, "paused_ms"),
@@ -1122,4 +1150,59 @@ int store_members(struct store *s, store_member_fn fn, void *arg, struct err *er
 			return r;
 	}
 	return r < 0 || rc == SQLITE_DONE ? r : fail(s, rc, err, "members");
+}
+
+/* --- tokens of ingress --- */
+
+int store_token_add(struct store *s, const struct token_row *t, struct err *err)
+{
+	auto_rest sqlite3_stmt *st = NULL;
+	char hex[65];
+	int r = query(s, Q_TOKEN_ADD, &st, err);
+
+	if (r < 0)
+		return r;
+	hex_from(t->digest, hex);
+	bind_c(st, 1, t->id);
+	bind_c(st, 2, t->sandbox);
+	bind_c(st, 3, t->name);
+	bind_c(st, 4, t->hint);
+	sqlite3_bind_int64(st, 5, t->port);
+	bind_c(st, 6, hex);
+	sqlite3_bind_int64(st, 7, (sqlite3_int64)t->created_ms);
+	sqlite3_bind_int64(st, 8, (sqlite3_int64)t->expires_ms);
+	return step_done(s, st, err, "token");
+}
+
+int store_token_drop(struct store *s, const char *id, struct err *err)
+{
+	return run_texts(s, Q_TOKEN_DROP, id, NULL, err, "token");
+}
+
+int store_token_clear(struct store *s, const char *sandbox, struct err *err)
+{
+	return run_texts(s, Q_TOKEN_CLEAR, sandbox, NULL, err, "tokens");
+}
+
+int store_tokens(struct store *s, store_token_fn fn, void *arg, struct err *err)
+{
+	auto_rest sqlite3_stmt *st = NULL;
+	int r = query(s, Q_TOKENS, &st, err), rc;
+
+	while (r == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		struct token_row t = { .port = (uint32_t)sqlite3_column_int64(st, 4),
+			.created_ms = (uint64_t)sqlite3_column_int64(st, 6),
+			.expires_ms = (uint64_t)sqlite3_column_int64(st, 7) };
+
+		if (col_copy(st, 0, t.id, sizeof(t.id)) < 0 ||
+			col_copy(st, 1, t.sandbox, sizeof(t.sandbox)) < 0 ||
+			col_copy(st, 2, t.name, sizeof(t.name)) < 0 ||
+			col_copy(st, 3, t.hint, sizeof(t.hint)) < 0 ||
+			hex_to(col_str(st, 5), t.digest) < 0)
+			return err_set(err, -EBADMSG, ERR_INTERNAL, "store: a token does not read");
+		r = fn(&t, arg);
+		if (r < 0)
+			return r;
+	}
+	return r < 0 || rc == SQLITE_DONE ? r : fail(s, rc, err, "tokens");
 }

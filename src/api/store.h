@@ -41,6 +41,10 @@ struct sandbox_row {
 	char *metadata;		 /* JSON object of texts: the user's own, for finding it again */
 	char *entrypoint;	 /* JSON array: its main command; [] for none */
 	uint32_t auto_pause_s;	 /* 0: off */
+	/* Ingress (ingress.h): reachable by name; enum ipc_ingress_access; does a request resume it;
+	 * is it to have ports of the host, and which; 0: none yet. */
+	uint32_t ingress, ingress_access, ingress_hold, ingress_ports;
+	uint32_t port_proxy, port_direct;
 	uint64_t created_ms, running_ms, paused_ms, resumed_ms, destroyed_ms;
 	uint64_t expires_ms;	 /* deleted then, whatever it does; 0: never */
 	uint64_t sleeps_ms;	 /* paused then, if it runs; 0: never */
@@ -119,6 +123,20 @@ int store_versions(struct store *s, const char *sandbox, uint32_t limit, uint32_
 /* --- history: what happened to a sandbox and why --- */
 int store_note(struct store *s, const char *sandbox, const char *event, const char *detail,
 	struct err *err);
+
+/* --- tokens of ingress --- */
+struct token_row {
+	char id[IPC_ID_LEN], sandbox[IPC_ID_LEN];
+	char name[64], hint[16];
+	uint32_t port;	    /* the only one it opens */
+	uint8_t digest[32]; /* SHA-256 of the token */
+	uint64_t created_ms, expires_ms; /* 0: never */
+};
+int store_token_add(struct store *s, const struct token_row *t, struct err *err);
+int store_token_drop(struct store *s, const char *id, struct err *err);
+int store_token_clear(struct store *s, const char *sandbox, struct err *err);
+typedef int (*store_token_fn)(const struct token_row *t, void *arg); /* negative: stop */
+int store_tokens(struct store *s, store_token_fn fn, void *arg, struct err *err); /* oldest first */
 
 /* --- private networks --- */
 struct network_row {

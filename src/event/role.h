@@ -10,7 +10,8 @@
  * "events" (the BPF ring buffer), "peer.edge.<n>" in the api role and "peer.api" in
  * an edge worker (the channel between them), "config" (the configuration file),
  * "state" (a directory the role may write: the api role's database),
- * "resolv" (the resolvers to ask, edge only), "upstream.udp.<n>" (edge only).
+ * "resolv" (the resolvers to ask, edge only), "upstream.udp.<n>" (edge only), "ingress.<n>",
+ * "ingress.cert", "ingress.key" (edge only; wire/ipc_ingress.h).
  *
  * "resolv" is text made by the host role, a line "nameserver ADDRESS PORT" per resolver in order of
  * preference; a line that ends in " host" names one that only the host's namespace reaches. For

@@ -8,6 +8,7 @@
 #include "sandbox/daemon.h"
 #include "sandbox/listen.h"
 #include "sandbox/net.h"
+#include "sandbox/publish.h"
 
 int boot_fd(struct chan *c, const char *name, int fd)
 {
@@ -77,8 +78,8 @@ int boot_api(struct daemon *d, struct chan *c, const int *peers, struct err *err
 
 	if (r == 0)
 		r = boot_fd(c, "state", state);
-	for (unsigned int i = 0; i < d->cfg.n_api_listen && r == 0; i++)
-		r = boot_numbered(c, "listen.api", i, listeners_fd(d->listeners, i));
+	for (unsigned int i = 0; i < d->cfg.api_listen.n && r == 0; i++)
+		r = boot_numbered(c, "listen.api", i, listeners_api(d->listeners, i));
 	if (r == 0)
 		r = boot_map_to_read(d, c, "weir_counters");
 	if (r == 0)
@@ -119,6 +120,10 @@ int boot_edge(struct daemon *d, struct chan *c, uint32_t worker, int peer, struc
 	auto_buf struct buf resolv = BUF_MAX(4096);
 	int r = boot_config(d, c);
 
+	for (unsigned int i = 0; i < d->cfg.ingress_listen.n && r == 0; i++)
+		r = boot_numbered(c, "ingress", i, listeners_ingress(d->listeners, i));
+	if (r == 0)
+		r = publish_boot(d->publish, c);
 	resolv_text(&d->resolv, &resolv);
 	if ((r < 0) || (r = boot_text(c, "resolv", &resolv)) < 0 ||
 		(r = boot_numbered(c, "dns.udp4", worker, s->udp4)) < 0 ||

@@ -1,4 +1,5 @@
 /* Sandboxes of the host role: see the header. */
+#include <fcntl.h>
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
@@ -7,6 +8,7 @@
 #include "sandbox/box.h"
 #include "sandbox/daemon.h"
 #include "sandbox/events.h"
+#include "sandbox/listen.h"
 #include "sandbox/net.h"
 #include "sandbox/slots.h"
 
@@ -33,6 +35,10 @@ struct box {
 	struct watch *watch;	/* of rt's pidfd */
 	bool destroying, keep_disk;
 	uint32_t policy, spawn_us;
+	struct box_port { /* of the host's, that leads to it through the edge */
+		uint16_t number; /* 0: none */
+		int fd;
+	} port[IPC_INGRESS_PORTS];
 	struct waiter waiters[WAITERS_MAX];
 	unsigned int n_waiters;
 	struct err failed; /* what cleanup said, for the waiters */
@@ -110,10 +116,17 @@ static void unwatch(struct box *x)
 		uv_close((uv_handle_t *)&take_ptr(x->watch)->poll, watch_closed);
 }
 
+static void ports_close(struct box_port port[IPC_INGRESS_PORTS])
+{
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
+		port[i] = (struct box_port){ .fd = fd_close(port[i].fd) };
+}
+
 static void box_free(struct box *x)
 {
 	HASH_DEL(x->in->by_id, x);
 	unwatch(x);
+	ports_close(x->port);
 	free(x);
 }
 
@@ -135,6 +148,8 @@ static struct box *box_add(struct boxes *b, const char *id)
 	if (!x)
 		return NULL;
 	x->in = b;
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
+		x->port[i].fd = -EBADF;
 	snprintf(x->rec.id, sizeof(x->rec.id), "%s", id);
 	HASH_ADD_STR(b->by_id, rec.id, x);
 	if (!table_has(x)) {
@@ -441,6 +456,63 @@ int box_nets(struct box *x, uint32_t slot, const uint32_t *nets, uint32_t n, str
 	return r;
 }
 
+static struct box_port *port_of(struct box *x, uint16_t number)
+{
+	for (unsigned int i = 0; number && i < IPC_INGRESS_PORTS; i++)
+		if (x->port[i].number == number)
+			return &x->port[i];
+	return NULL;
+}
+
+/* The new ports beside the old ones: a port that stays keeps its listener, and its backlog. */
+static int ports_open(struct box *x, const uint16_t number[IPC_INGRESS_PORTS], struct err *err)
+{
+	struct box_port port[IPC_INGRESS_PORTS], *have;
+	int r = 0;
+
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
+		port[i] = (struct box_port){ .fd = -EBADF };
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS && r >= 0; i++) {
+		if (!number[i])
+			continue;
+		have = port_of(x, number[i]);
+		r = have ? fcntl(have->fd, F_DUPFD_CLOEXEC, 3)
+			 : listener_of_port(x->in->d, number[i], err);
+		if (have && r < 0)
+			r = err_sys(err, -errno, "keep port %u", number[i]);
+		if (r >= 0)
+			port[i] = (struct box_port){ number[i], r };
+	}
+	if (r < 0) {
+		ports_close(port);
+		return r;
+	}
+	ports_close(x->port);
+	memcpy(x->port, port, sizeof(port));
+	return 0;
+}
+
+int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_PORTS],
+	unsigned int *n_fds, struct err *err)
+{
+	int r = must_live(x, "open", err);
+
+	if (r == 0 && q->slot != x->rec.slot)
+		return err_set(err, -EINVAL, ERR_INTERNAL, "%s is in slot %u, not %u", x->rec.id,
+			x->rec.slot, q->slot);
+	FAULT("host.ingress.asked");
+	if (r == 0)
+		r = ports_open(x, q->port, err);
+	if (r == 0) /* not recorded, like the policy; the ports are asked for anew */
+		r = net_ingress(x->in->d, x->rec.slot, q->on, err);
+	FAULT("host.ingress.done");
+	*n_fds = 0;
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS && r == 0; i++)
+		if (x->port[i].number)
+			fds[(*n_fds)++] = x->port[i].fd;
+	return r;
+}
+
 int box_freeze(struct box *x, struct err *err)
 {
 	int r = must_live(x, "freeze", err);
@@ -499,8 +571,10 @@ void box_describe(const struct box *x, struct ipc_sandbox *ret)
 		.exit_status = -1 };
 	memcpy(ret->id, rec->id, sizeof(ret->id));
 	memcpy(ret->link, rec->link, sizeof(ret->link));
-	if (!rec->dead)
+	if (!rec->dead) {
 		ret->n_nets = net_members_get(x->in->d, rec->slot, ret->nets);
+		ret->ingress = net_ingress_get(x->in->d, rec->slot);
+	}
 	ret->state = x->state == BOX_RUNNING  ? IPC_RUN_RUNNING
 		     : x->state == BOX_FROZEN ? IPC_RUN_FROZEN
 					      : IPC_RUN_DEAD;

@@ -179,6 +179,19 @@ static int do_nets(const struct ask *a, struct err *err)
 	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
 }
 
+static int do_ingress(const struct ask *a, struct err *err)
+{
+	const struct ipc_ingress *q = (const void *)a->m->payload.p;
+	int fds[IPC_INGRESS_PORTS];
+	unsigned int n = 0;
+	struct box *x;
+	int r = find(a, q->id, &x, err);
+
+	if (r == 0)
+		r = box_ingress(x, q, fds, &n, err);
+	return r < 0 ? r : answer(a, NULL, 0, fds, n);
+}
+
 static int do_freeze(const struct ask *a, struct err *err)
 {
 	const struct ipc_id *q = (const void *)a->m->payload.p;
@@ -348,6 +361,7 @@ static const struct broker_op {
 	{ IPC_HOST_BUILD,    FROM_API, SERVING, sizeof(struct ipc_build),    0, do_build },
 	{ IPC_HOST_INFO,     FROM_API, SERVING, 0,                           0, do_info },
 	{ IPC_HOST_NETS,     FROM_API, SERVING, sizeof(struct ipc_nets),     0, do_nets },
+	{ IPC_HOST_INGRESS,  FROM_API, SERVING, sizeof(struct ipc_ingress),  0, do_ingress },
 	{ IPC_HOST_PAIR,     FROM_API, SERVING, sizeof(struct ipc_edge_up),  0, do_pair },
 	{ IPC_HOST_UPSTREAM, FROM_EDGE, SERVING, sizeof(struct ipc_upstream), 0, do_upstream },
 }; /* anything else: logged, refused, peer dropped */

@@ -15,6 +15,7 @@
 #include "sandbox/daemon.h"
 #include "sandbox/listen.h"
 #include "sandbox/net.h"
+#include "sandbox/publish.h"
 #include "sandbox/reaper.h"
 #include "sandbox/roles.h"
 #include "sandbox/slots.h"
@@ -220,6 +221,8 @@ int daemon_run(struct daemon *d, struct err *err)
 {
 	int r = listeners_open(d, &d->listeners, err);
 
+	if (r == 0)
+		r = publish_open(d, &d->publish, err);
 	if (r < 0)
 		return r;
 	uv_signal_init(&d->loop, &d->sigterm);
@@ -263,6 +266,7 @@ void daemon_close(struct daemon *d)
 	boxes_free(take_ptr(d->boxes));
 	roles_free(take_ptr(d->roles));
 	builds_free(take_ptr(d->builds));
+	publish_free(take_ptr(d->publish));
 	listeners_close(take_ptr(d->listeners));
 	net_close(d);
 	if (d->loop_open)

@@ -29,7 +29,7 @@ enum daemon_phase { DAEMON_BOOT, DAEMON_SERVING, DAEMON_STOPPING };
 struct daemon_paths {
 	char run[200], state[200], images[200];
 	char router_ns[232], sysctl_memo[232], links[232], sandboxes[232], lock[232], api_addr[232];
-	char state_api[232];
+	char state_api[232], ingress_addr[232];
 };
 
 struct daemon {
@@ -62,6 +62,7 @@ struct daemon {
 	struct boxes *boxes;
 	struct burst *burst;
 	struct listeners *listeners;
+	struct publish *publish;
 	struct roles *roles;
 	struct builds *builds;
 	uv_signal_t sigterm, sigint;

@@ -108,6 +108,7 @@ static void remove_files(struct daemon *d)
 	rmdir(p->sandboxes);
 	unlink(p->links);
 	unlink(p->api_addr);
+	unlink(p->ingress_addr);
 	unlink(p->lock); /* held until we end: whoever opened it before finds it unlinked */
 }
 

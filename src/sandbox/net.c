@@ -400,6 +400,18 @@ uint32_t net_members_get(const struct daemon *d, uint32_t number, uint32_t nets[
 	return m.n;
 }
 
+int net_ingress(struct daemon *d, uint32_t number, bool on, struct err *err)
+{
+	return datapath_ingress_set(d->dp, number, on, err);
+}
+
+bool net_ingress_get(const struct daemon *d, uint32_t number)
+{
+	struct weir_slot have;
+
+	return datapath_slot_get(d->dp, number, &have) == 0 && have.ingress;
+}
+
 unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *arg), void *arg)
 {
 	struct weir_slot have;

@@ -34,6 +34,9 @@ int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
 int net_members(struct daemon *d, uint32_t number, const uint32_t *nets, uint32_t n,
 	struct err *err);
 uint32_t net_members_get(const struct daemon *d, uint32_t number, uint32_t nets[IPC_NETS_MAX]);
+/* May the edge connect to it? */
+int net_ingress(struct daemon *d, uint32_t number, bool on, struct err *err);
+bool net_ingress_get(const struct daemon *d, uint32_t number);
 /* After adoption: clear every slot that is not owned, and keys that no slot uses. Returns how many
  * slots. */
 unsigned int net_sweep(struct daemon *d, bool (*owned)(uint32_t number, void *arg), void *arg);

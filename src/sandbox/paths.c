@@ -1,7 +1,7 @@
 /*
  * Where a daemon keeps things, and the lock that makes it the only one there (daemon.h).
  *
- *	<run_dir>/		0755: api.addr is for clients
+ *	<run_dir>/		0755: api.addr and ingress.addr are for clients
  *	  lock			flock, with the pid of its holder
  *	  router.ns		the router namespace, pinned by a bind mount
  *	  sandboxes/		0700: records (record.h)
@@ -56,6 +56,7 @@ int daemon_paths(struct daemon *d, const struct config *c, struct err *err)
 		PATH_OF(p->links, "%s/links", p->run) ||
 		PATH_OF(p->sandboxes, "%s/sandboxes", p->run) ||
 		PATH_OF(p->api_addr, "%s/api.addr", p->run) ||
+		PATH_OF(p->ingress_addr, "%s/ingress.addr", p->run) ||
 		PATH_OF(p->state_api, "%s/api", p->state) ||
 		(c->image_dir[0] ? PATH_OF(p->images, "%s", c->image_dir)
 				 : PATH_OF(p->images, "%s/images", p->state)))

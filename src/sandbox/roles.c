@@ -351,6 +351,13 @@ static void start(struct role *x)
 
 /* --- all of them --- */
 
+void roles_each_edge(struct roles *r, void (*fn)(struct chan *c, void *arg), void *arg)
+{
+	for (unsigned int i = 1; r && i < r->n; i++)
+		if (r->role[i].peer.chan)
+			fn(r->role[i].peer.chan, arg);
+}
+
 int roles_start(struct daemon *d, struct roles **ret, struct err *err)
 {
 	struct roles *r = calloc(1, sizeof(*r));

@@ -36,5 +36,7 @@ void roles_free(struct roles *r); /* when they have ended; NULL is fine */
 /* A new channel between the api role and an edge worker, both of which live. -EAGAIN: one of them
  * does not, and its start brings the channel. */
 int roles_pair(struct roles *r, uint32_t worker);
+/* Every edge worker that has a channel now. */
+void roles_each_edge(struct roles *r, void (*fn)(struct chan *c, void *arg), void *arg);
 /* The api role's channel if it runs and is of this life (0: of any), else NULL. */
 struct chan *roles_api(struct roles *r, uint32_t life);

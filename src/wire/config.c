@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "wire/config.h"
 
-enum kind { TEXT, U32, U16, SWITCH, LEVEL, LISTENS, PREFIX, PREFIXES, IPS };
+enum kind { TEXT, U32, U16, SWITCH, LEVEL, LISTENS, PORTS, PREFIX, PREFIXES, IPS };
 
 struct key {
 	const char *name;
@@ -19,6 +19,7 @@ struct key {
 	const char *def;
 	uint32_t min, max;		 /* numbers; prefix lengths */
 	uint8_t family;			 /* PREFIX */
+	bool plain;			 /* LISTENS: no dialect may be named */
 	bool (*ok)(struct str);		 /* TEXT: beyond fitting */
 	const char *words[2];		 /* SWITCH: false, true */
 	const char *allowed;		 /* for people; numbers and switches make their own */
@@ -81,6 +82,23 @@ static bool is_region(struct str s)
 static bool is_image(struct str s)
 {
 	return s.n && text_is(s, LOWER DIGIT, LOWER DIGIT "._/:-");
+}
+
+static bool is_domain(struct str s)
+{
+	for (struct str rest = s; rest.p;) {
+		struct str label = str_cut(&rest, '.');
+
+		if (label.n > 63 || !text_is(label, LOWER DIGIT, LOWER DIGIT "-") || !label.n ||
+			label.p[label.n - 1] == '-')
+			return false;
+	}
+	return true;
+}
+
+static bool is_template(struct str s)
+{
+	return str_eq_c(s, "auto") || str_eq_c(s, "host") || str_eq_c(s, "path");
 }
 
 static bool is_backend(struct str s)
@@ -169,6 +187,62 @@ static const struct key keys[] = {
 	{ "sandboxes.timeout_max", U32, AT(sandboxes_timeout_max_s), "0", 0, 31536000,
 		.help = "The longest life in seconds that a sandbox with an expiry may ask for; every "
 			"sandbox must then ask for one, where its API can. 0: no limit." },
+	{ "ingress.listen", LISTENS, AT(ingress_listen), "127.0.0.1:8081", .plain = true,
+		.allowed = "1 to 8 of address:port",
+		.help = "Where sandboxes' web services are reached from outside, HTTP and HTTPS on "
+			"the same port; port 0 takes a free one and writes it to ingress.addr in "
+			"daemon.run_dir." },
+	{ "ingress.domain", TEXT, AT(ingress_domain), "localhost", .ok = is_domain,
+		.allowed = "a domain name of at most 199 letters, digits, - and .",
+		.help = "Services are published as <sandbox>-<port> below this domain, to which all "
+			"such names must resolve." },
+	{ "ingress.scheme", SWITCH, AT(ingress_https), "http", .words = { "http", "https" },
+		.help = "The scheme of published addresses. Both work, whatever is published." },
+	{ "ingress.public_port", U16, AT(ingress_public_port), "0", 0, 65535,
+		.help = "The port of published addresses. 0: that of the first listener." },
+	{ "ingress.template", TEXT, AT(ingress_template), "auto", .ok = is_template,
+		.allowed = "auto, host or path",
+		.help = "How addresses are published: host, a name for each service; path, the "
+			"listener's address and a path, which resolves everywhere, but breaks pages "
+			"with absolute links. auto: path if the domain is localhost and this machine "
+			"does not resolve names below it, else host." },
+	{ "ingress.cert", TEXT, AT(ingress_cert), "", .ok = is_path_or_empty,
+		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "The certificate for HTTPS with its chain, a PEM file; it should name *.domain. "
+			"Read again when it changes. Empty: one is made." },
+	{ "ingress.key", TEXT, AT(ingress_key), "", .ok = is_path_or_empty,
+		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "Its key, a PEM file that only root needs to read." },
+	{ "ingress.ports", PORTS, AT(ingress_ports), "30000-32767",
+		.allowed = "first-last, from 1 to 65535, or nothing",
+		.help = "Ports of the first listener's address that sandboxes may be given, two each, for "
+			"clients that cannot choose a name. Empty: none are given." },
+	{ "ingress.connections_max", U32, AT(ingress_connections_max), "8192", 16, 65536,
+		.help = "Client connections at the same time, in each edge process." },
+	{ "ingress.connections_per_address", U32, AT(ingress_connections_per_address), "1024", 0,
+		65536, .help = "The same from one address (IPv6: from one /64). 0: no limit of its own, "
+			       "for a listener behind a proxy." },
+	{ "ingress.connections_per_sandbox", U32, AT(ingress_connections_per_sandbox), "2048", 1,
+		65536, .help = "Requests and tunnels under way for one sandbox." },
+	{ "ingress.upstreams_max", U32, AT(ingress_upstreams_max), "4096", 1, 65536,
+		.help = "Connections to sandboxes, in each edge process, idle ones too." },
+	{ "ingress.head_max", U32, AT(ingress_head_max), "32768", 4096, 262144,
+		.help = "Bytes that the head of a request or of an answer may have." },
+	{ "ingress.head_s", U32, AT(ingress_head_s), "20", 1, 3600,
+		.help = "Seconds for the head of a request to arrive." },
+	{ "ingress.idle_s", U32, AT(ingress_idle_s), "180", 1, 86400,
+		.help = "Seconds that a client may wait between two requests." },
+	{ "ingress.connect_s", U32, AT(ingress_connect_s), "5", 1, 3600,
+		.help = "Seconds for a connection to a sandbox to stand." },
+	{ "ingress.answer_s", U32, AT(ingress_answer_s), "180", 1, 86400,
+		.help = "Seconds for a sandbox to begin its answer." },
+	{ "ingress.silence_s", U32, AT(ingress_silence_s), "3600", 1, 604800,
+		.help = "Seconds that nothing may move on a body, a stream or a WebSocket." },
+	{ "ingress.hold_s", U32, AT(ingress_hold_s), "60", 1, 3600,
+		.help = "Seconds that a request waits for its sandbox to resume, where that is asked "
+			"for." },
+	{ "ingress.held_max", U32, AT(ingress_held_max), "2048", 1, 65536,
+		.help = "Requests that wait for one sandbox to resume." },
 
 	{ "edge.workers", U32, AT(edge_workers), "1", 1, 64,
 		.help = "Edge processes; the kernel spreads sandboxes' flows over them." },
@@ -336,17 +410,30 @@ static int listen_from(struct str v, struct config_listen *ret)
 	return 0;
 }
 
-static int set_listens(struct config *c, struct str v)
+static int set_listens(const struct key *k, struct str v, struct config_listens *at)
 {
-	struct config_listen l[CONFIG_LISTEN_MAX] = { 0 };
-	unsigned int n = 0;
+	struct config_listens l = { 0 };
 
 	while (v.p) {
-		if (n == CONFIG_LISTEN_MAX || listen_from(str_trim(str_cut(&v, ',')), &l[n++]) < 0)
+		struct str one = str_trim(str_cut(&v, ','));
+
+		if (l.n == CONFIG_LISTEN_MAX || (k->plain && str_find(one, '/') >= 0) ||
+			listen_from(one, &l.at[l.n++]) < 0)
 			return -EINVAL;
 	}
-	memcpy(c->api_listen, l, sizeof(l));
-	c->n_api_listen = n;
+	*at = l;
+	return 0;
+}
+
+static int set_ports(struct str v, struct config_ports *at)
+{
+	struct str last = v, first = str_cut(&last, '-');
+	uint64_t a = 0, b = 0;
+
+	if (v.n && (str_u64(first, UINT16_MAX, &a) < 0 || str_u64(last, UINT16_MAX, &b) < 0 ||
+			   a == 0 || b < a))
+		return -EINVAL;
+	*at = (struct config_ports){ (uint16_t)a, (uint16_t)b };
 	return 0;
 }
 
@@ -409,7 +496,9 @@ static int key_set(struct config *c, const struct key *k, struct str v)
 			*(int *)at = level;
 		return level < 0 ? level : 0;
 	case LISTENS:
-		return set_listens(c, v);
+		return set_listens(k, v, at);
+	case PORTS:
+		return set_ports(v, at);
 	case PREFIX:
 		return set_prefix(k, v, at);
 	case PREFIXES:
@@ -441,6 +530,7 @@ static void key_allowed(const struct key *k, char *text, size_t size)
 	case TEXT:
 	case LEVEL:
 	case LISTENS:
+	case PORTS:
 	case PREFIX:
 	case PREFIXES:
 	case IPS:
@@ -519,15 +609,19 @@ int config_finish(struct config *c, struct buf *complaints)
 		buf_fmt(complaints, "net.overlay4: %s overlaps net.range4 %s\n",
 			prefix_text(c->net_overlay4).s, prefix_text(c->net_range4).s);
 	}
+	if (!c->ingress_cert[0] != !c->ingress_key[0]) {
+		r = -EINVAL;
+		buf_fmt(complaints, "ingress.cert: a certificate and its key come together\n");
+	}
 	return r;
 }
 
 /* --- printing --- */
 
-static void print_listens(const struct config *c, struct buf *out)
+static void print_listens(const struct config_listens *ls, struct buf *out)
 {
-	for (unsigned int i = 0; i < c->n_api_listen; i++) {
-		const struct config_listen *l = &c->api_listen[i];
+	for (unsigned int i = 0; i < ls->n; i++) {
+		const struct config_listen *l = &ls->at[i];
 
 		buf_fmt(out, l->ip.family == 6 ? "%s[%s]:%u" : "%s%s:%u", i ? ", " : "",
 			ip_text(l->ip).s, l->port);
@@ -558,7 +652,12 @@ static void print_value(const struct config *c, const struct key *k, struct buf 
 		buf_add_c(out, levels[*(const int *)at]);
 		break;
 	case LISTENS:
-		print_listens(c, out);
+		print_listens(at, out);
+		break;
+	case PORTS:
+		if (((const struct config_ports *)at)->first)
+			buf_fmt(out, "%u-%u", ((const struct config_ports *)at)->first,
+				((const struct config_ports *)at)->last);
 		break;
 	case PREFIX:
 		buf_add_c(out, prefix_text(*(const struct prefix *)at).s);

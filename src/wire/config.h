@@ -21,6 +21,13 @@ struct config_listen { /* "127.0.0.1:8080", optionally "…/createos": bound to 
 	uint16_t port; /* 0: any free port; the chosen one is written to <run>/api.addr */
 	char dialect[16]; /* "all", "createos", … */
 };
+struct config_listens {
+	struct config_listen at[CONFIG_LISTEN_MAX];
+	unsigned int n;
+};
+struct config_ports { /* "30000-32767"; both 0: none */
+	uint16_t first, last;
+};
 struct config_prefixes {
 	struct prefix p[CONFIG_LIST_MAX];
 	unsigned int n;
@@ -37,8 +44,7 @@ struct config {
 	char run_dir[200];	  /* /run/weir */
 	char image_dir[200];	  /* <state_dir>/images when empty; several daemons may share one */
 	int log_level;		  /* enum log_level */
-	struct config_listen api_listen[CONFIG_LISTEN_MAX];
-	unsigned int n_api_listen;
+	struct config_listens api_listen;
 	char api_cors_origins[1024];
 	uint32_t api_body_max_mib;	/* JSON bodies; default 8 */
 	uint32_t api_connections_max;	/* default 4096 */
@@ -47,6 +53,21 @@ struct config {
 	uint32_t sandboxes_per_user;	/* 0: no limit */
 	uint32_t sandboxes_timeout_max_s; /* 0: no limit, and a sandbox may live for ever */
 	uint32_t edge_workers;		/* default 1 */
+	struct config_listens ingress_listen; /* 127.0.0.1:8081 */
+	char ingress_domain[200];	/* default "localhost" */
+	bool ingress_https;		/* ingress.scheme = http (default) | https */
+	uint16_t ingress_public_port;	/* 0: that of the first listener */
+	char ingress_template[8];	/* auto | host | path; the host role settles auto */
+	char ingress_cert[200], ingress_key[200]; /* PEM files; empty: self-made */
+	struct config_ports ingress_ports; /* 30000-32767 */
+	uint32_t ingress_connections_max;	  /* default 8192 */
+	uint32_t ingress_connections_per_address; /* default 1024 */
+	uint32_t ingress_connections_per_sandbox; /* default 2048 */
+	uint32_t ingress_upstreams_max;		  /* default 4096 */
+	uint32_t ingress_head_max;	/* bytes; default 32768 */
+	uint32_t ingress_head_s, ingress_idle_s, ingress_connect_s, ingress_answer_s,
+		ingress_silence_s, ingress_hold_s;
+	uint32_t ingress_held_max;	/* requests waiting for one sandbox; default 2048 */
 	struct prefix net_range4;	/* 10.60.0.0/16: /12../24; its last /30 is the uplink */
 	struct prefix net_range6;	/* fd77:6569:7200::/64, a /64; its last /126 is the uplink */
 	struct prefix net_overlay4;	/* 10.42.0.0/16 */

@@ -15,10 +15,11 @@
  *     api -> host  NETS       its private networks, if it is in any
  *   2 api -> edge  SET        slot, link, policy id, networks; learned names are re-pinned
  *   3 api -> host  COMMIT     prefixes written, slot flipped to the policy id
+ *     api -> host  INGRESS    if it may be reached from outside, then edge INGRESS (ipc_ingress.h)
  *   4 api answers the client
  * A policy change is 2, 3, then edge RETIRE of the old id. Joining or leaving a network is NETS,
  * then 2. Adoption after a restart is LIST, then 2 (and 3 where the slot's policy id is not the
- * stored one, NETS where its networks are not).
+ * stored one, NETS where its networks are not), then INGRESS.
  */
 #pragma once
 #include "base/ulid.h"
@@ -34,6 +35,7 @@
 #define IPC_ID_LEN   32	 /* "sb-" + ULID + NUL, rounded up */
 #define IPC_NAME_LEN 64
 #define IPC_NETS_MAX 8	 /* private networks of one sandbox: WEIR_NETS_MAX */
+#define IPC_INGRESS_PORTS 2 /* of the host, for one sandbox: /proxy/{port}/…, and straight to 8080 */
 #define IPC_HOST_ADDRS 64 /* told to the api role; the kernel's floor holds all of them */
 
 enum ipc_type {
@@ -59,6 +61,7 @@ enum ipc_type {
 	IPC_HOST_BUILD,	     /* struct ipc_build -> 1 descriptor: the log, read to its end */
 	IPC_HOST_INFO,	     /* -> struct ipc_host_info */
 	IPC_HOST_NETS,	     /* struct ipc_nets: it is in these private networks and in no others */
+	IPC_HOST_INGRESS,    /* struct ipc_ingress -> its ports' listeners, 0 to 2 descriptors */
 	IPC_HOST_PAIR,	     /* struct ipc_edge_up: the channel to that worker broke, make another;
 			      * it comes as IPC_EVENT_EDGE. -EAGAIN: the worker is starting */
 
@@ -116,6 +119,7 @@ struct ipc_sandbox { /* a sandbox as the kernel has it */
 	uint32_t spawn_us;	 /* time the host role took */
 	int32_t exit_status;	 /* DEAD: wait status, or -1 if unknown */
 	uint32_t n_nets, nets[IPC_NETS_MAX];
+	uint32_t ingress; /* 1: the edge may connect to it */
 };
 struct ipc_list { /* reply of LIST; with more than fit, n is set and a memfd holds them all */
 	uint32_t n;
@@ -144,6 +148,14 @@ struct ipc_nets {
 	char id[IPC_ID_LEN];
 	uint32_t slot;
 	uint32_t n, nets[IPC_NETS_MAX]; /* numbers, ascending */
+};
+struct ipc_ingress {
+	char id[IPC_ID_LEN];
+	uint32_t slot;
+	uint32_t on; /* the edge may connect to it */
+	/* Ports of the host, of the range in the configuration, that are its until it is destroyed or
+	 * this is said anew; 0: none. -EADDRINUSE: somebody has one of them, and nothing changed. */
+	uint16_t port[IPC_INGRESS_PORTS];
 };
 struct ipc_destroy {
 	char id[IPC_ID_LEN];

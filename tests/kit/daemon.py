@@ -115,6 +115,7 @@ class Daemon:
             "daemon.state_dir": self.state_dir,
             "daemon.image_dir": image_dir(),
             "api.listen": "127.0.0.1:0",
+            "ingress.listen": "127.0.0.1:0",
             "net.range4": f"10.{128 + self.number // 16}.{self.number % 16 * 16}.0/20",
             "net.range6": f"fd77:6569:72{self.number // 256:02x}:{self.number % 256:x}::/64",
             "pool.slots": "4",  # most daemons here make a sandbox or two
@@ -122,7 +123,7 @@ class Daemon:
             **(settings or {}),
         }
         self.process = None
-        self.url = self.key = None
+        self.url = self.key = self.ingress = None  # ingress: "127.0.0.1:port"
 
     @staticmethod
     def _take_number():
@@ -167,6 +168,8 @@ class Daemon:
                 where = f.read().split()[0]
         except (OSError, IndexError):
             return False
+        with open(os.path.join(self.run_dir, "ingress.addr")) as f:
+            self.ingress = f.read().split()[0]
         self.address = where
         self.url = f"http://{where}"
         try:

@@ -41,9 +41,9 @@ static void defaults(void **state)
 	assert_string_equal(c.daemon_name, "weir");
 	assert_string_equal(c.state_dir, "/var/lib/weir");
 	assert_int_equal(c.log_level, LOG_INFO);
-	assert_int_equal(c.n_api_listen, 1);
-	assert_int_equal(c.api_listen[0].port, 8080);
-	assert_string_equal(c.api_listen[0].dialect, "all");
+	assert_int_equal(c.api_listen.n, 1);
+	assert_int_equal(c.api_listen.at[0].port, 8080);
+	assert_string_equal(c.api_listen.at[0].dialect, "all");
 	assert_string_equal(prefix_text(c.net_range4).s, "10.60.0.0/16");
 	assert_string_equal(prefix_text(c.net_range6).s, "fd77:6569:7200::/64");
 	assert_string_equal(prefix_text(c.net_overlay4).s, "10.42.0.0/16");
@@ -119,11 +119,11 @@ static void good_values(void **state)
 	assert_int_equal(config_read(&c, "f", buf_str(&text), &complaints), 0);
 	assert_string_equal(c.daemon_name, "w-2");
 	assert_int_equal(c.log_level, LOG_DEBUG);
-	assert_int_equal(c.n_api_listen, 3);
-	assert_int_equal(c.api_listen[0].port, 0);
-	assert_string_equal(c.api_listen[0].dialect, "createos");
-	assert_string_equal(ip_text(c.api_listen[1].ip).s, "::1");
-	assert_string_equal(c.api_listen[2].dialect, "sandbox0");
+	assert_int_equal(c.api_listen.n, 3);
+	assert_int_equal(c.api_listen.at[0].port, 0);
+	assert_string_equal(c.api_listen.at[0].dialect, "createos");
+	assert_string_equal(ip_text(c.api_listen.at[1].ip).s, "::1");
+	assert_string_equal(c.api_listen.at[2].dialect, "sandbox0");
 	assert_false(c.net_ipv6);
 	assert_int_equal(c.dns_upstream.n, 2);
 	assert_string_equal(ip_text(c.dns_upstream.ip[1]).s, "2620:fe::fe");
@@ -223,7 +223,7 @@ static void list_limits(void **state)
 	assert_int_equal(config_set(&c, buf_str(&b), NULL), 0);
 	buf_add_c(&b, ", 1.1.1.1:9");
 	assert_int_equal(config_set(&c, buf_str(&b), NULL), -EINVAL);
-	assert_int_equal(c.n_api_listen, CONFIG_LISTEN_MAX);
+	assert_int_equal(c.api_listen.n, CONFIG_LISTEN_MAX);
 }
 
 static void keys_together(void **state)
