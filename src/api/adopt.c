@@ -108,6 +108,10 @@ static void adopt_listed(struct adoption *d, const struct ipc_sandbox *s)
 	flow_adopt(b, s->state == IPC_RUN_FROZEN, repolicy);
 	if (s->n_nets > IPC_NETS_MAX || !box_nets_are(b, s->nets, s->n_nets))
 		flow_nets_again(b);
+	/* The host ports' listeners are anew in any case. Known to the edges until then without. */
+	b->ingress.told = ingress_any(&b->row);
+	if (b->ingress.told || s->ingress)
+		flow_ingress_again(b, NULL, NULL, NULL);
 }
 
 static void adopt_rest(struct box *b)
@@ -261,6 +265,8 @@ void api_adopt(struct api *a)
 	r = store_sandboxes(a->store, NULL, live, UINT32_MAX, 0, load_row, a, NULL, &err);
 	if (r == 0)
 		r = nets_load(a, &err);
+	if (r == 0)
+		r = ingress_load(a, &err);
 	if (r < 0) {
 		adoption_done(d, &err);
 		return;

@@ -22,6 +22,7 @@ struct box *box_new(struct api *a, const char *id)
 	LIST_INIT(&b->orphans);
 	TAILQ_INIT(&b->holds);
 	LIST_INIT(&b->denials.followers);
+	ingress_init(b);
 	HASH_ADD_STR(a->boxes, row.id, b);
 	if (!table_has(b)) {
 		free(b);
@@ -44,6 +45,7 @@ struct box *box_unref(struct box *b)
 	tick_free(b->grace);
 	tick_free(b->expiry);
 	denials_done(&b->denials);
+	ingress_done(b);
 	policy_free(b->policy);
 	policy_free(b->policy_before);
 	sandbox_row_done(&b->row);
@@ -64,6 +66,7 @@ void box_forget(struct box *b)
 	box_unplace(b);
 	b->expiry = tick_free(b->expiry);
 	box_leave_all(b);
+	ingress_done(b);
 	HASH_DEL(b->api->boxes, b);
 	denials_done(&b->denials);
 	box_unref(b);
@@ -125,6 +128,8 @@ int box_event(struct box *b, enum life_event event, const char *detail, struct e
 		r = store_note(b->api->store, b->row.id, life_event_name(event), reason, err);
 	if (r == 0 && b->n_nets && life_terminal(to))
 		r = store_member_clear(b->api->store, b->row.id, err);
+	if (r == 0 && b->ingress.n_tokens && life_terminal(to))
+		r = store_token_clear(b->api->store, b->row.id, err);
 	if (r == 0)
 		r = store_commit(b->api->store, err);
 	store_rollback(b->api->store);
@@ -138,6 +143,7 @@ int box_event(struct box *b, enum life_event event, const char *detail, struct e
 		b->row.id, life_state_name(before.state), life_state_name(to),
 		life_event_name(event), log_q(str_c(reason)));
 	box_expiry(b);
+	ingress_state(b);
 	if (!life_transitional(to))
 		hold_settled(b);
 	return 0;
@@ -452,6 +458,10 @@ static void on_idle(void *arg)
 
 	if (b->n_uses || b->row.state != LIFE_RUNNING)
 		return;
+	if (ingress_in_use(b)) { /* its end is reported, and touches again */
+		box_touch(b);
+		return;
+	}
 	snprintf(why, sizeof(why), "idle for %u seconds", b->row.auto_pause_s);
 	if (flow_pause(b, why, 0, &err) < 0)
 		log_event(LOG_WARN, "sandbox.auto_pause", "sandbox=%s text=%s", b->row.id,

@@ -14,6 +14,7 @@
 #include "api/agent.h"
 #include "api/api.h"
 #include "api/denials.h"
+#include "api/ingress.h"
 #include "api/tick.h"
 #include "base/table.h"
 #include "policy/policy.h"
@@ -81,6 +82,7 @@ struct box {
 	struct tick *grace; /* of a pausing or destroying operation */
 	TAILQ_HEAD(, hold) holds;
 	struct denials denials;
+	struct ingress ingress;
 };
 
 struct box *box_new(struct api *a, const char *id); /* in the table, one reference its own */
@@ -179,6 +181,16 @@ void flow_join(struct box *b, const struct network *n, op_done_fn done, void *ar
 	struct op **slot);
 void flow_leave(struct box *b, const struct network *n, op_done_fn done, void *arg,
 	struct op **slot);
+/* How it may be reached from outside; negative: as it was. Done when it is so. */
+struct ingress_want {
+	int on, access /* enum ipc_ingress_access */, hold, ports;
+};
+#define INGRESS_AS_IT_WAS { -1, -1, -1, -1 }
+void ingress_want_set(struct sandbox_row *row, const struct ingress_want *w); /* the row alone */
+void flow_ingress(struct box *b, const struct ingress_want *want, op_done_fn done, void *arg,
+	struct op **slot);
+/* Tell host and edges again: its tokens have changed, or the kernel has another word. */
+void flow_ingress_again(struct box *b, op_done_fn done, void *arg, struct op **slot);
 void flow_grow(struct box *b, uint32_t disk_mib, op_done_fn done, void *arg, struct op **slot);
 /* After adoption: go on with what the row says was under way; `repolicy`: the kernel has another
  * policy than the row. frozen: as the kernel has it. */

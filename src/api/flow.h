@@ -2,6 +2,7 @@
 #pragma once
 #include "api/box.h"
 #include "api/ident.h"
+#include "api/ingress.h"
 
 /* Edge DEL, then host DESTROY; then `then`, also if they failed (op->err then says so unless it
  * said something before). */
@@ -19,3 +20,5 @@ void flow_reclaim(struct box *b);
 void flow_destroy_unknown(struct api *a, const char *id);
 /* A row that failed, and has no box, becomes destroyed. */
 int flow_end_failed(struct api *a, struct sandbox_row *row, struct err *err);
+/* Host and edges are told how it may be reached, as if it were in this state: fn once. */
+void ingress_apply(struct box *b, enum ipc_ingress_state state, edges_fn fn, void *arg);

@@ -2,6 +2,7 @@
  * From nothing to running, and from an error back to running.
  *
  *	SPAWN (host)  ->  NETS (host), if any  ->  SET (edges)  ->  COMMIT (host)  ->  WAKE (agent)
+ *	->  INGRESS (host, edges), if any
  *
  * The sandbox is quarantined until COMMIT: no packet leaves before its policy stands. A resume
  * after the host restarted takes the same steps with the writable layer that is still there.
@@ -108,6 +109,20 @@ static void running(struct start_op *s)
 	op_finish(&s->op, NULL);
 }
 
+static void on_ingress(const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+
+	FAULT("api.create.ingress");
+	if (!goes_on(s))
+		return;
+	if (err)
+		undo(s, err);
+	else
+		running(s);
+}
+
+/* Told as running a moment before it is called so: who is answered may be visited. */
 static void on_woken(const struct err *err, void *arg)
 {
 	struct start_op *s = arg;
@@ -117,6 +132,8 @@ static void on_woken(const struct err *err, void *arg)
 		return;
 	if (err)
 		undo(s, err);
+	else if (ingress_any(&s->op.box->row))
+		ingress_apply(s->op.box, IPC_INGRESS_RUNNING, on_ingress, s);
 	else
 		running(s);
 }

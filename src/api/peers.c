@@ -1,6 +1,7 @@
 /* Calls to host and edge, and what they say by themselves: see the header. */
 #include "api/box.h"
 #include "api/builds.h"
+#include "api/ingress.h"
 #include "api/peers.h"
 #include "api/tick.h"
 #include "base/fd.h"
@@ -85,8 +86,8 @@ static void on_edge_reply(struct chan_msg *m, void *arg)
 	fan_less(f);
 }
 
-void edges_call(struct api *a, uint16_t type, const void *payload, size_t n, int fd, edges_fn fn,
-	void *arg)
+void edges_call_fds(struct api *a, uint16_t type, const void *payload, size_t n, const int *fds,
+	unsigned int n_fds, edges_fn fn, void *arg)
 {
 	struct fan *f = calloc(1, sizeof(*f));
 	struct err err;
@@ -100,11 +101,17 @@ void edges_call(struct api *a, uint16_t type, const void *payload, size_t n, int
 	for (unsigned int i = 0; i < EDGES_MAX; i++) {
 		if (!a->edges[i].chan)
 			continue;
-		if (chan_call(a->edges[i].chan, type, payload, n, fd < 0 ? NULL : &fd, fd >= 0,
+		if (chan_call(a->edges[i].chan, type, payload, n, n_fds ? fds : NULL, n_fds,
 			    on_edge_reply, f) >= 0)
 			f->open++;
 	}
 	fan_less(f);
+}
+
+void edges_call(struct api *a, uint16_t type, const void *payload, size_t n, int fd, edges_fn fn,
+	void *arg)
+{
+	edges_call_fds(a, type, payload, n, &fd, fd >= 0, fn, arg);
 }
 
 struct learned_call {
@@ -230,6 +237,11 @@ static void on_edge_msg(struct chan *c, struct chan_msg *m, void *arg)
 
 	if (m->type == IPC_EVENT_DNS && m->payload.n == sizeof(struct ipc_event_dns))
 		denials_dns(e->api, (const struct ipc_event_dns *)m->payload.p);
+	else if (m->type == IPC_EVENT_INGRESS_SEEN &&
+		m->payload.n == sizeof(struct ipc_ingress_seen))
+		ingress_on_seen(e, (const struct ipc_ingress_seen *)m->payload.p);
+	else if (m->type == IPC_EVENT_INGRESS_WAKE && m->serial)
+		ingress_on_wake(e, m);
 	else
 		log_event(LOG_WARN, "api.edge_message", "worker=%u type=%u bytes=%zu", e->worker,
 			m->type, m->payload.n);
@@ -274,6 +286,7 @@ static void on_edge_close(struct chan *c, int err, void *arg)
 	log_event(LOG_WARN, "api.edge_gone", "worker=%u err=%d", e->worker, err);
 	e->chan = NULL;
 	chan_free(c);
+	ingress_edge_gone(e);
 	pair_soon(e->api);
 }
 
@@ -318,6 +331,10 @@ static int tell_one(struct edge *e, const struct box *b)
 	box_edge_set(b, &set);
 	r = chan_call(e->chan, IPC_EDGE_SET, &set, sizeof(set), &fd, 1, on_told, e);
 	e->tell_open += r >= 0;
+	if (r >= 0 && b->ingress.told) {
+		r = ingress_tell_one(e->chan, b, on_told, e);
+		e->tell_open += r >= 0;
+	}
 	return MIN(r, 0);
 }
 
@@ -363,6 +380,8 @@ int edge_up(struct api *a, uint32_t worker, int fd)
 	}
 	e = &a->edges[worker];
 	chan_free(take_ptr(e->chan));
+	if (e->api)
+		ingress_edge_gone(e);
 	e->tell_next = e->tell_open = 0;
 	e->api = a;
 	e->worker = worker;

@@ -16,6 +16,8 @@ void host_call(struct api *a, uint16_t type, const void *payload, size_t n, int 
 typedef void (*edges_fn)(const struct err *err, void *arg);
 void edges_call(struct api *a, uint16_t type, const void *payload, size_t n, int fd, edges_fn fn,
 	void *arg);
+void edges_call_fds(struct api *a, uint16_t type, const void *payload, size_t n, const int *fds,
+	unsigned int n_fds, edges_fn fn, void *arg);
 /* The lines of IPC_EDGE_LEARNED of all workers together; text is valid during the callback. */
 typedef void (*learned_fn)(struct str lines, void *arg);
 struct learned_call;

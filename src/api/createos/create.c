@@ -23,7 +23,7 @@ static const struct json_field fields[] = {
 	{ F("disks", JK_RAW, disks) },
 	{ F("disk_mib", JK_I64, disk_mib), .max = INT32_MAX },
 	{ F("bandwidth_quota_bytes", JK_I64, bandwidth) },
-	{ F("ingress_enabled", JK_BOOL, ingress) },
+	INGRESS_FIELDS(struct create_ask, ingress),
 	{ .name = "auto_pause_after_seconds", .kind = JK_I64,
 		.offset = offsetof(struct create_ask, auto_pause),
 		.seen_offset = offsetof(struct create_ask, auto_pause_seen) },
@@ -60,8 +60,6 @@ int create_decode(const json_t *body, struct create_ask *ret, struct err *err)
 	/* Never accepted and ignored. */
 	if (json_array_size(ret->disks))
 		return field_not_built("disks", "S3 disks are", err);
-	if (ret->ingress)
-		return field_not_built("ingress_enabled", "ingress is", err);
 	return 0;
 }
 
@@ -94,7 +92,7 @@ static int check_place(const struct api *a, const struct create_ask *c, struct e
 	if (c->disk_mib > a->config.disk_max_mib)
 		return err_field(err, -ERANGE, ERR_INVALID, "disk_mib", "at most %u MiB",
 			a->config.disk_max_mib);
-	return 0;
+	return ingress_ask_read(a, &c->ingress, &(struct ingress_want){ 0 }, err);
 }
 
 /* --- the row --- */
@@ -104,6 +102,7 @@ static int fill(struct box *b, void *arg, struct err *err)
 	const struct create_ask *ask = arg;
 	struct sandbox_row *row = &b->row;
 	auto_json json_t *keys = json_array();
+	struct ingress_want want;
 	struct str runtime;
 	int r = runtime_of(ask, &runtime, err);
 
@@ -118,6 +117,10 @@ static int fill(struct box *b, void *arg, struct err *err)
 		row->disk_mib = (uint32_t)ask->disk_mib;
 	row->auto_pause_s = (uint32_t)ask->auto_pause;
 	row->dialect = POLICY_CREATEOS;
+	r = ingress_ask_read(b->api, &ask->ingress, &want, err);
+	if (r < 0)
+		return r;
+	ingress_want_set(row, &want);
 	row->envs = ask->envs ? json_dumps(ask->envs, JSON_COMPACT) : strdup("{}");
 	row->ssh_keys = json_dumps(keys, JSON_COMPACT);
 	if (!row->envs || !row->ssh_keys)

@@ -1,5 +1,6 @@
 /* The single-sandbox routes and the list: see the header. */
 #include "api/box.h"
+#include "api/createos/ingress.h"
 #include "api/createos/sandboxes.h"
 #include "api/createos/view.h"
 #include "api/flow.h"
@@ -99,12 +100,14 @@ void createos_by_ip(struct req *q)
 /* --- patch --- */
 
 struct patch {
-	bool ingress, no_pause, pause_seen, no_pause_seen;
+	struct ingress_ask ingress;
+	struct ingress_want want; /* what ingress says */
+	bool no_pause, pause_seen;
 	int64_t pause;
+	struct op *op; /* while host and edges are told */
 };
 static const struct json_field patch_fields[] = {
-	{ .name = "ingress_enabled", .kind = JK_BOOL, .offset = offsetof(struct patch, ingress),
-		.seen_offset = -1 },
+	INGRESS_FIELDS(struct patch, ingress),
 	{ .name = "auto_pause_after_seconds", .kind = JK_I64,
 		.offset = offsetof(struct patch, pause),
 		.seen_offset = offsetof(struct patch, pause_seen) },
@@ -112,15 +115,14 @@ static const struct json_field patch_fields[] = {
 		.seen_offset = -1 },
 };
 
-static int patch_decode(const json_t *body, struct patch *p, struct err *err)
+static int patch_decode(const struct req *q, struct patch *p, struct err *err)
 {
-	int r = json_decode(body, patch_fields, ARRAY_SIZE(patch_fields), p, err);
+	int r = json_decode(q->json, patch_fields, ARRAY_SIZE(patch_fields), p, err);
 
+	if (r == 0)
+		r = ingress_ask_read(q->api, &p->ingress, &p->want, err);
 	if (r < 0)
 		return r;
-	if (p->ingress)
-		return err_field(err, -ENOSYS, ERR_UNSUPPORTED, "ingress_enabled",
-			"ingress is not built yet");
 	if (p->pause_seen && p->no_pause)
 		return err_field(err, -EINVAL, ERR_INVALID, "disable_auto_pause",
 			"contradicts auto_pause_after_seconds");
@@ -130,26 +132,64 @@ static int patch_decode(const json_t *body, struct patch *p, struct err *err)
 	return 0;
 }
 
+static int set_pause(struct box *b, const struct patch *p, struct err *err)
+{
+	uint32_t before = b->row.auto_pause_s;
+	int r;
+
+	b->row.auto_pause_s = p->no_pause ? 0 : (uint32_t)p->pause;
+	r = box_save(b, err);
+	if (r < 0)
+		b->row.auto_pause_s = before;
+	else
+		box_touch(b);
+	return r;
+}
+
+static void patch_end(struct req *q, const struct err *err)
+{
+	const struct patch *p = q->state;
+	struct err why;
+
+	if (!err && (p->pause_seen || p->no_pause) && set_pause(q->box, p, &why) < 0)
+		err = &why;
+	if (err)
+		reply_err(q, err);
+	else
+		reply_view(q, 200, q->row);
+}
+
+static void patched(struct op *op, const struct err *err, void *arg)
+{
+	struct req *q = arg;
+
+	q->on_gone = NULL;
+	patch_end(q, err);
+}
+
+static void patch_gone(struct req *q)
+{
+	op_forget(((struct patch *)q->state)->op);
+}
+
 void createos_patch(struct req *q)
 {
-	struct box *b = q->box;
-	uint32_t before = b->row.auto_pause_s;
-	struct patch p = { 0 };
+	struct patch *p = http_alloc(q->h, sizeof(*p));
 	struct err err;
-	int r = patch_decode(q->json, &p, &err);
+	int r = p ? patch_decode(q, p, &err) :
+		    err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
 
-	if (r == 0 && (p.pause_seen || p.no_pause)) {
-		b->row.auto_pause_s = p.no_pause ? 0 : (uint32_t)p.pause;
-		r = box_save(b, &err);
-		if (r < 0)
-			b->row.auto_pause_s = before;
-		else
-			box_touch(b);
-	}
-	if (r < 0)
+	if (r < 0) {
 		reply_err(q, &err);
-	else
-		reply_view(q, 200, &b->row);
+		return;
+	}
+	q->state = p;
+	if (!ingress_ask_any(&p->ingress)) {
+		patch_end(q, NULL);
+		return;
+	}
+	q->on_gone = patch_gone;
+	flow_ingress(q->box, &p->want, patched, q, &p->op);
 }
 
 /* --- transitions --- */

@@ -1,6 +1,7 @@
 /* The sandbox view: see the header. Optional members are left out, never null. */
 #include "api/createos/egress.h"
 #include "api/createos/view.h"
+#include "api/ingress.h"
 #include "api/shape.h"
 #include "base/clock.h"
 
@@ -40,6 +41,29 @@ static void put_size(struct jw *w, const struct sandbox_row *row)
 	jw_u64(w, "disk_mib", row->disk_mib);
 }
 
+static void put_ingress(struct jw *w, const struct api *a, const struct sandbox_row *row)
+{
+	auto_buf struct buf text = BUF_MAX(512);
+
+	jw_bool(w, "ingress_enabled", row->ingress);
+	if (row->ingress) {
+		ingress_template(a, row->id, &text);
+		jw_str(w, "ingress_url_template", buf_str(&text));
+		jw_c(w, "ingress_access", row->ingress_access == IPC_INGRESS_TOKEN ? "token" : "open");
+		jw_bool(w, "ingress_hold", row->ingress_hold);
+	}
+	if (!row->ingress_ports || !row->port_proxy)
+		return;
+	jw_obj(w, "host_ports");
+	buf_reset(&text);
+	ingress_address(a, row->port_proxy, &text);
+	jw_str(w, "proxy", buf_str(&text));
+	buf_reset(&text);
+	ingress_address(a, row->port_direct, &text);
+	jw_str(w, "direct", buf_str(&text));
+	jw_end(w);
+}
+
 void view_write(struct jw *w, const char *name, struct api *a, const struct sandbox_row *row)
 {
 	jw_obj(w, name);
@@ -64,7 +88,7 @@ void view_write(struct jw *w, const char *name, struct api *a, const struct sand
 	if (row->ssh_keys && *row->ssh_keys && !str_eq_c(str_c(row->ssh_keys), "[]"))
 		jw_raw(w, "ssh_pubkeys", str_c(row->ssh_keys));
 	put_text(w, "created_by", row->created_by);
-	jw_bool(w, "ingress_enabled", false);
+	put_ingress(w, a, row);
 	jw_i64(w, "bandwidth_quota_bytes", -1);
 	jw_u64(w, "bandwidth_ingress_bytes", row->in_used);
 	if (row->auto_pause_s)

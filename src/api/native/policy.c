@@ -7,9 +7,11 @@
 void native_counters(struct req *q)
 {
 	struct weir_counters n = { 0 };
+	struct ingress_use use = { 0 };
 	struct answer a;
 
 	if (q->box) {
+		use = ingress_sum(q->box);
 		box_count(q->box);
 		if (q->box->in_kernel)
 			api_counters(q->api, q->row->slot, &n);
@@ -27,6 +29,14 @@ void native_counters(struct req *q)
 	jw_u64(&a.w, "overlay_in_bytes", n.overlay_in_bytes);
 	jw_u64(&a.w, "overlay_out_packets", n.overlay_out_packets);
 	jw_u64(&a.w, "overlay_in_packets", n.overlay_in_packets);
+	jw_u64(&a.w, "ingress_out_bytes", n.ingress_out_bytes);
+	jw_u64(&a.w, "ingress_in_bytes", n.ingress_in_bytes);
+	jw_u64(&a.w, "ingress_out_packets", n.ingress_out_packets);
+	jw_u64(&a.w, "ingress_in_packets", n.ingress_in_packets);
+	jw_u64(&a.w, "ingress_requests", use.requests);
+	jw_u64(&a.w, "ingress_refused", use.refused);
+	jw_u64(&a.w, "ingress_failed", use.failed);
+	jw_u64(&a.w, "ingress_open", use.open);
 	jw_obj(&a.w, "denied");
 	for (unsigned int r = WEIR_R_NONE + 1; r < WEIR_R_MAX; r++)
 		if (n.denied[r])

@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	CHECK(shape_find(ask.shape));
 	CHECK(!ask.name.n || sandbox_name_check(ask.name, &err) == 0);
 	CHECK(!ask.envs || json_object_size(ask.envs) <= ENVS_MAX);
-	CHECK(!ask.bandwidth && !ask.ingress && ask.disk_mib >= 0);
+	CHECK(!ask.bandwidth && ask.disk_mib >= 0 && ask.ingress.access.n <= 16);
 	check_policy(ask.egress);
 	check_keys(ask.ssh_pubkeys);
 	return 0;

@@ -16,6 +16,9 @@
  *	forget		the machine restarted: no sandbox is left
  *	nets ID [N…]	the kernel has it in these networks
  *	denied SLOT NAME  the edge refused a name
+ *	taken N		the next N pairs of host ports are somebody else's
+ *	seen ID OPEN REQUESTS  the edge reports use of a sandbox's ingress
+ *	wake ID		the edge asks for a sandbox; the answer is journalled: "WOKEN ID STATUS"
  *	edge		a new edge worker replaces the old one
  *	shutdown	ask the role to end; it is started again
  *	quit
@@ -29,6 +32,7 @@
 #include "base/log.h"
 #include "bpf/maps.h"
 #include "event/chan.h"
+#include "wire/ipc_ingress.h"
 
 /* A member of a payload, which lies where it lies. */
 #define FIELD(p, type, member)                                                                     \
@@ -47,6 +51,7 @@ static struct buf journal = { .max = 1u << 20 }, config = { .max = 65536 };
 static char *program, *state_dir;
 static uint16_t fail_type, hold_type;
 static int fail_kind;
+static unsigned int taken;
 static struct {
 	uint32_t serial;
 	uint16_t type;
@@ -66,7 +71,8 @@ static const struct {
 	{ "DESTROY", IPC_HOST_DESTROY }, { "GROW", IPC_HOST_GROW }, { "IMAGES", IPC_HOST_IMAGES },
 	{ "INFO", IPC_HOST_INFO }, { "BUILD", IPC_HOST_BUILD }, { "SET", IPC_EDGE_SET },
 	{ "RETIRE", IPC_EDGE_RETIRE }, { "DEL", IPC_EDGE_DEL }, { "SYNCED", IPC_EDGE_SYNCED },
-	{ "LEARNED", IPC_EDGE_LEARNED }, { "NETS", IPC_HOST_NETS } };
+	{ "LEARNED", IPC_EDGE_LEARNED }, { "NETS", IPC_HOST_NETS },
+	{ "INGRESS", IPC_HOST_INGRESS }, { "ROUTE", IPC_EDGE_INGRESS } };
 
 static const char *name_of(uint16_t type)
 {
@@ -144,6 +150,20 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 		b->n_nets = nets.n;
 		memcpy(b->nets, nets.nets, sizeof(b->nets));
 		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
+	} else if (type == IPC_HOST_INGRESS && b) {
+		struct ipc_ingress q;
+		int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), fds[] = { fd, fd };
+
+		memcpy(&q, p.p, sizeof(q));
+		if (taken && q.port[0]) {
+			taken--;
+			err_set(&err, -EADDRINUSE, ERR_CONFLICT, "port %u is taken", q.port[0]);
+			chan_reply_err(c, serial, &err);
+		} else {
+			b->ingress = q.on;
+			chan_reply(c, serial, 0, NULL, 0, fds, q.port[0] ? 2 : 0);
+		}
+		close(fd);
 	} else if ((type == IPC_HOST_FREEZE || type == IPC_HOST_THAW) && b) {
 		b->state = type == IPC_HOST_FREEZE ? IPC_RUN_FROZEN : IPC_RUN_RUNNING;
 		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
@@ -177,12 +197,27 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 		struct str lines = STR("93.184.216.34 example.com 60\n");
 
 		chan_reply(c, serial, 0, lines.p, lines.n, NULL, 0);
-	} else if ((type == IPC_HOST_COMMIT || type == IPC_HOST_NETS || type == IPC_HOST_FREEZE || type == IPC_HOST_THAW) && !b) {
+	} else if ((type == IPC_HOST_COMMIT || type == IPC_HOST_NETS || type == IPC_HOST_INGRESS ||
+			   type == IPC_HOST_FREEZE || type == IPC_HOST_THAW) && !b) {
 		err_set(&err, -ENOENT, ERR_NOT_FOUND, "no such sandbox");
 		chan_reply_err(c, serial, &err);
 	} else {
 		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
 	}
+}
+
+/* flags, state, access and number of tokens in one: 0xTTASFF; all ones: sizes do not fit. */
+static unsigned int route_word(const struct chan_msg *m)
+{
+	struct ipc_edge_ingress set = { .slot = 0 };
+	size_t head = offsetof(struct ipc_edge_ingress, tokens);
+	unsigned int fds;
+
+	memcpy(&set, m->payload.p, MIN(m->payload.n, sizeof(set)));
+	fds = !!(set.flags & IPC_INGRESS_PROXY_FD) + !!(set.flags & IPC_INGRESS_DIRECT_FD);
+	if (m->payload.n != head + set.n_tokens * sizeof(set.tokens[0]) || m->n_fds != fds)
+		return UINT32_MAX;
+	return set.flags | set.state << 8 | set.access << 12 | set.n_tokens << 16;
 }
 
 static void on_msg(struct chan *c, struct chan_msg *m, void *arg)
@@ -202,6 +237,11 @@ static void on_msg(struct chan *c, struct chan_msg *m, void *arg)
 		n = FIELD(m->payload.p, struct ipc_spawn, revive);
 	else if (m->type == IPC_HOST_NETS)
 		n = FIELD(m->payload.p, struct ipc_nets, n);
+	else if (m->type == IPC_HOST_INGRESS)
+		n = FIELD(m->payload.p, struct ipc_ingress, on) ?
+			FIELD(m->payload.p, struct ipc_ingress, port[0]) + 1u : 0;
+	else if (m->type == IPC_EDGE_INGRESS)
+		n = route_word(m);
 	else if (m->type == IPC_HOST_DESTROY)
 		n = FIELD(m->payload.p, struct ipc_destroy, keep_disk);
 	buf_fmt(&journal, "%s %.31s %u\n", name_of(m->type), id, n);
@@ -307,6 +347,32 @@ static void edge_denied(char *args)
 	chan_send(edge, IPC_EVENT_DNS, &d, sizeof(d), NULL, 0);
 }
 
+static void on_woken(struct chan_msg *m, void *arg)
+{
+	struct ipc_sandbox *b = arg;
+
+	buf_fmt(&journal, "WOKEN %.31s %d\n", b->id, m->status);
+}
+
+/* "ID OPEN REQUESTS", or an ID alone */
+static void edge_says(uint16_t type, char *args)
+{
+	char *rest = args, *id = strsep(&rest, " "), *open = strsep(&rest, " ");
+	struct ipc_sandbox *b = box(id);
+	struct ipc_ingress_seen s = { .slot = b ? b->slot : 0 };
+	struct ipc_ingress_wake w = { .slot = s.slot };
+
+	snprintf(s.id, sizeof(s.id), "%s", id);
+	snprintf(w.id, sizeof(w.id), "%s", id);
+	if (type == IPC_EVENT_INGRESS_WAKE) {
+		chan_call(edge, type, &w, sizeof(w), NULL, 0, on_woken, b);
+		return;
+	}
+	s.open = open ? (uint32_t)strtoul(open, NULL, 10) : 0;
+	s.requests = rest ? strtoul(rest, NULL, 10) : 0;
+	chan_send(edge, type, &s, sizeof(s), NULL, 0);
+}
+
 static void command(char *line)
 {
 	char *args = strchr(line, ' ');
@@ -345,6 +411,12 @@ static void command(char *line)
 			memset(boxes, 0, sizeof(boxes));
 		} else if (!strcmp(line, "denied") && args) {
 			edge_denied(args);
+		} else if (!strcmp(line, "taken") && args) {
+			taken = (unsigned int)strtoul(args, NULL, 10);
+		} else if (!strcmp(line, "seen") && args) {
+			edge_says(IPC_EVENT_INGRESS_SEEN, args);
+		} else if (!strcmp(line, "wake") && args) {
+			edge_says(IPC_EVENT_INGRESS_WAKE, args);
 		} else if (!strcmp(line, "edge")) {
 			struct ipc_edge_up up = { 0 };
 			int fd = new_edge();

@@ -1,0 +1,75 @@
+/*
+ * Ingress as the api role keeps it: how a sandbox may be reached from outside, by whom, and who does.
+ *
+ * The row says what is wanted, the books here hold what goes with it: tokens, the listeners of its
+ * host ports, what the edge workers reported. Each edge worker is told one whole message per sandbox
+ * (wire/ipc_ingress.h), again after every change and every change of state. A sandbox that never was
+ * to be reached is told to nobody.
+ *
+ * The host role opens and closes the way in the kernel and the host ports; that and the edges
+ * together are an operation, flow_ingress.c, done before a client is answered.
+ */
+#pragma once
+#include "api/peers.h"
+#include "api/store.h"
+#include "wire/ipc_ingress.h"
+
+#define INGRESS_TOKEN_LEN (4 + 64) /* "wit_" and 256 bits */
+
+struct box;
+struct ingress { /* in struct box */
+	struct token_row *tokens;
+	uint32_t n_tokens;
+	int port_fd[IPC_INGRESS_PORTS]; /* listeners of port_proxy and port_direct, or -EBADF */
+	bool told;			/* the edges know of it */
+	enum ipc_ingress_state state;	/* as told last */
+	struct ingress_use {		/* as each worker reported last */
+		uint32_t open;
+		uint64_t requests, refused, failed, bytes_in, bytes_out;
+	} *use; /* [edge.workers], NULL until the first report */
+	uint32_t waking[EDGES_MAX]; /* serials of WAKE calls that wait for it to run */
+};
+
+void ingress_init(struct box *b);
+void ingress_done(struct box *b);
+/* From the store; boxes are there already. */
+int ingress_load(struct api *a, struct err *err);
+
+/* Is there any way in? */
+static inline bool ingress_any(const struct sandbox_row *row)
+{
+	return row->ingress || row->ingress_ports;
+}
+/* Its address for clients, with one literal "<port>". */
+void ingress_template(const struct api *a, const char *id, struct buf *out);
+/* "127.0.0.1:30000", where a host port is reached. */
+void ingress_address(const struct api *a, uint32_t port, struct buf *out);
+/* A pair of ports that no sandbox has. -ENOSPC, -ENOTSUP. */
+int ingress_pick_ports(struct box *b, struct err *err);
+
+/* --- the edges --- */
+/* What the row's state is to them. */
+enum ipc_ingress_state ingress_state_of(const struct box *b);
+/* The message, for a sandbox in this state. Returns how much of it is sent. */
+size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
+	struct ipc_edge_ingress *ret);
+/* To every worker, with the listeners. fn may be NULL. */
+void ingress_tell(struct box *b, enum ipc_ingress_state state, edges_fn fn, void *arg);
+/* To one worker that has just come; on_told is called for it. 0, or why it could not be told. */
+int ingress_tell_one(struct chan *c, const struct box *b, chan_reply_fn on_told, void *arg);
+/* The row's state has changed. */
+void ingress_state(struct box *b);
+void ingress_on_seen(struct edge *e, const struct ipc_ingress_seen *seen);
+void ingress_on_wake(struct edge *e, struct chan_msg *m);
+/* That worker is gone, and what it reported as open with it. */
+void ingress_edge_gone(struct edge *e);
+/* Is somebody being served now? */
+bool ingress_in_use(const struct box *b);
+/* Of all workers together. */
+struct ingress_use ingress_sum(const struct box *b);
+
+/* --- tokens --- */
+/* text receives the token, the only time it is seen. */
+int ingress_token_add(struct box *b, struct str name, uint32_t port, uint64_t expires_ms,
+	const struct token_row **ret, char text[static INGRESS_TOKEN_LEN + 1], struct err *err);
+int ingress_token_drop(struct box *b, struct str id, struct err *err); /* -ENOENT */
