@@ -33,6 +33,11 @@ _weir()
 		" net rm") path=" net rm"; break ;;
 		" net attach") path=" net attach"; break ;;
 		" net detach") path=" net detach"; break ;;
+		" url") path=" url"; break ;;
+		" ingress") path=" ingress"; continue ;;
+		" ingress on") path=" ingress on"; break ;;
+		" ingress off") path=" ingress off"; break ;;
+		" ingress token") path=" ingress token"; break ;;
 		" rootfs") path=" rootfs"; continue ;;
 		" rootfs ls") path=" rootfs ls"; break ;;
 		" rootfs build") path=" rootfs build"; break ;;
@@ -49,12 +54,12 @@ _weir()
 	done
 
 	case $path in
-	'') operands="create ls show exec run cp egress denials pause resume rm net rootfs shapes key doctor version completion sandbox sb help" ;;
-	' create') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net" ;;
+	'') operands="create ls show exec run cp egress denials pause resume rm net url ingress rootfs shapes key doctor version completion sandbox sb help" ;;
+	' create') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net --ingress --access --hold --ports" ;;
 	' ls') options="--quiet --all" ;;
 	' show') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' exec') options="--env --interactive" operands=$(weir ls --quiet 2>/dev/null) ;;
-	' run') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net --interactive --keep --quiet" ;;
+	' run') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net --interactive --keep --quiet --ingress --access --hold --ports" ;;
 	' cp') options="--quiet" operands=$(weir ls --quiet 2>/dev/null | sed 's|$|:/|') ;;
 	' egress') operands="get set add rm explain" ;;
 	' egress get') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
@@ -73,6 +78,11 @@ _weir()
 	' net rm') options="" ;;
 	' net attach') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' net detach') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' url') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' ingress') operands="on off token" ;;
+	' ingress on') options="--access --hold --no-hold --ports --no-ports" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' ingress off') options="--access --hold --no-hold --ports --no-ports" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' ingress token') options="--name --expires" operands="create ls revoke" ;;
 	' rootfs') operands="ls build" ;;
 	' rootfs ls') options="" ;;
 	' rootfs build') options="" ;;

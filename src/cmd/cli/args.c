@@ -40,6 +40,18 @@ const struct cli_option cli_options[OPT_COUNT] = {
 	[OPT_FOLLOW] = { "follow", 'f', CLI_FLAG, AT(follow), .help = "go on as they happen" },
 	[OPT_LIMIT] = { "limit", 0, CLI_NUMBER, AT(limit), "N", 1, 500, .help = "at most so many" },
 	[OPT_ADMIN] = { "admin", 0, CLI_FLAG, AT(admin), .help = "a key that may manage keys" },
+	[OPT_INGRESS] = { "ingress", 0, CLI_FLAG, AT(ingress),
+		.help = "let its services be reached from outside (weir url)" },
+	[OPT_ACCESS] = { "access", 0, CLI_TEXT, AT(access), "open|token",
+		.help = "who may come in: who knows the address (open), or who has a token" },
+	[OPT_HOLD] = { "hold", 0, CLI_FLAG, AT(hold),
+		.help = "a visitor of the paused sandbox resumes it, and waits" },
+	[OPT_NO_HOLD] = { "no-hold", 0, CLI_FLAG, AT(no_hold), .help = "not any more" },
+	[OPT_PORTS] = { "ports", 0, CLI_FLAG, AT(ports),
+		.help = "two ports of the host for it: /proxy/PORT/ of any port, and port 8080" },
+	[OPT_NO_PORTS] = { "no-ports", 0, CLI_FLAG, AT(no_ports), .help = "close them" },
+	[OPT_EXPIRES] = { "expires", 0, CLI_NUMBER, AT(expires), "SECONDS", 1, 316224000,
+		.help = "how long it is good for; otherwise until it is revoked" },
 	[OPT_NO_WAIT] = { "no-wait", 0, CLI_FLAG, AT(no_wait), .help = "do not wait until it is done" },
 };
 

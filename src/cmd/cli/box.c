@@ -152,11 +152,14 @@ int box_create_body(struct cli *c, const char *name, struct buf *out)
 		}
 		jw_arr_end(&w);
 	}
+	if (o->ingress)
+		jw_bool(&w, "ingress_enabled", true);
+	r = ingress_options(c, &w);
 	if (o->disk)
 		jw_u64(&w, "disk_mib", o->disk);
 	if (o->auto_pause)
 		jw_u64(&w, "auto_pause_after_seconds", o->auto_pause);
-	if (o->env.n)
+	if (!r && o->env.n)
 		r = put_env(&w, "envs", &o->env);
 	if (!r && o->ssh_key.n)
 		r = put_keys(&w, &o->ssh_key);

@@ -43,13 +43,15 @@ enum cli_opt { /* rows of cli_options */
 	OPT_HELP, OPT_JSON, OPT_URL, /* every command has these */
 	OPT_SHAPE, OPT_NAME, OPT_ROOTFS, OPT_EGRESS, OPT_ENV, OPT_DISK, OPT_SSH_KEY, OPT_AUTO_PAUSE, OPT_NET,
 	OPT_INTERACTIVE, OPT_KEEP, OPT_QUIET, OPT_ALL, OPT_FOLLOW, OPT_LIMIT, OPT_ADMIN, OPT_NO_WAIT,
+	OPT_INGRESS, OPT_ACCESS, OPT_HOLD, OPT_NO_HOLD, OPT_PORTS, OPT_NO_PORTS, OPT_EXPIRES,
 	OPT_COUNT
 };
 
 struct cli_opts { /* where their values go */
 	bool help, json, interactive, keep, quiet, all, follow, admin, no_wait;
-	const char *url, *shape, *name, *rootfs;
-	uint32_t disk, auto_pause, limit;
+	bool ingress, hold, no_hold, ports, no_ports;
+	const char *url, *shape, *name, *rootfs, *access;
+	uint32_t disk, auto_pause, limit, expires;
 	struct cli_list egress, env, ssh_key, net;
 };
 
@@ -173,6 +175,8 @@ struct box_path box_path(const char *id, const char *rest);
 /* The body of a create from the options; 0 or CLI_USAGE. */
 int box_create_body(struct cli *c, const char *name, struct buf *out);
 int box_create(struct cli *c, const char *name, json_t **ret);
+/* What the options say of ingress, into a body; 0 or CLI_USAGE. */
+int ingress_options(struct cli *c, struct jw *w);
 /* Wait until its status is wanted, or one from which it cannot become so. */
 int box_wait(struct cli *c, const char *id, const char *wanted);
 /* Run a command and pass its output on; the exit status. words[n] need not be NULL. */
@@ -235,6 +239,10 @@ int cmd_net_show(struct cli *c);
 int cmd_net_rm(struct cli *c);
 int cmd_net_attach(struct cli *c);
 int cmd_net_detach(struct cli *c);
+int cmd_url(struct cli *c);
+int cmd_ingress_on(struct cli *c);
+int cmd_ingress_off(struct cli *c);
+int cmd_ingress_token(struct cli *c);
 int cmd_rootfs_ls(struct cli *c);
 int cmd_rootfs_build(struct cli *c);
 int cmd_shapes(struct cli *c);

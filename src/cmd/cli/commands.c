@@ -4,7 +4,7 @@
 #define O(x) (1u << OPT_##x)
 #define MAKING                                                                                     \
 	(O(SHAPE) | O(NAME) | O(ROOTFS) | O(EGRESS) | O(ENV) | O(DISK) | O(SSH_KEY) | O(AUTO_PAUSE) | \
-		O(NET))
+		O(NET) | O(INGRESS) | O(ACCESS) | O(HOLD) | O(PORTS))
 #define MANY 256
 
 const struct cli_command cli_commands[] = {
@@ -71,6 +71,24 @@ const struct cli_command cli_commands[] = {
 		.complete = "s", .run = cmd_net_attach },
 	{ "net detach", NULL, "SANDBOX NETWORK", "take a sandbox out of a private network", 0, 2, 2,
 		.complete = "s", .run = cmd_net_detach },
+	{ "url", NULL, "SANDBOX PORT", "the address at which a port is reached from outside", 0, 2, 2,
+		.complete = "s", .run = cmd_url,
+		.more = "  weir ingress on build && curl $(weir url build 8000)\n" },
+	{ "ingress on", NULL, "SANDBOX", "let a sandbox's services be reached from outside",
+		O(ACCESS) | O(HOLD) | O(NO_HOLD) | O(PORTS) | O(NO_PORTS), 1, 1, .complete = "s",
+		.run = cmd_ingress_on,
+		.more = "What is not said stays as it was. The address has <port> where the port goes;\n"
+			"a service listens on 0.0.0.0 or on localhost.\n" },
+	{ "ingress off", NULL, "SANDBOX", "let nobody in; who is in is cut off",
+		O(ACCESS) | O(HOLD) | O(NO_HOLD) | O(PORTS) | O(NO_PORTS), 1, 1, .complete = "s",
+		.run = cmd_ingress_off },
+	{ "ingress token", NULL, "create SANDBOX PORT | ls SANDBOX | revoke SANDBOX ID ...",
+		"tokens that let visitors in where --access token asks for them",
+		O(NAME) | O(EXPIRES), 2, MANY, .complete = "w", .words = "create ls revoke",
+		.run = cmd_ingress_token,
+		.more = "A token opens one port. It is shown once. Visitors send it in the header\n"
+			"X-Weir-Ingress-Token, or once as ?weir_token=... in a browser.\n\n"
+			"  weir ingress token create --expires 3600 build 8000\n" },
 	{ "rootfs ls", "rootfs list", "", "list root file systems", 0, 0, 0, .run = cmd_rootfs_ls },
 	{ "rootfs build", NULL, "NAME", "build a root file system and follow the log", 0, 1, 1,
 		.run = cmd_rootfs_build },

@@ -1,0 +1,249 @@
+/* weir url, weir ingress on, off, token: reaching a sandbox's services from outside. */
+#include <time.h>
+#include "cmd/cli/cli.h"
+
+static int get_box(struct cli *c, const char *id, json_t **ret)
+{
+	return api_json(c, "GET", box_path(id, "").s, STR_NONE, ret);
+}
+
+static int read_port(const char *text, uint32_t *ret)
+{
+	uint64_t n;
+
+	if (str_u64(str_c(text), UINT16_MAX, &n) < 0 || n == 0) {
+		cli_say("\"%.40s\" is no port: a number from 1 to 65535", text);
+		return CLI_USAGE;
+	}
+	*ret = (uint32_t)n;
+	return CLI_OK;
+}
+
+/* The template with the port in its place. */
+static void put_url(struct buf *out, const char *template, uint32_t port)
+{
+	const char *mark = strstr(template, "<port>");
+
+	if (!mark) {
+		print_clean(out, str_c(template));
+		return;
+	}
+	print_clean(out, str_n(template, (size_t)(mark - template)));
+	buf_fmt(out, "%u", port);
+	print_clean(out, str_c(mark + strlen("<port>")));
+}
+
+int cmd_url(struct cli *c)
+{
+	auto_buf struct buf out = BUF_MAX(65536);
+	auto_json json_t *box = NULL;
+	char id[CLI_ID_LEN];
+	uint32_t port;
+	int r = read_port(c->argv[1], &port);
+
+	if (!r)
+		r = box_find(c, c->argv[0], id);
+	if (!r)
+		r = get_box(c, id, &box);
+	if (r)
+		return r;
+	if (!jbool(box, "ingress_enabled")) {
+		cli_say("%s cannot be reached from outside", jtext(box, "name"));
+		cli_hint("\"weir ingress on %s\" lets it", c->argv[0]);
+		return CLI_FAILED;
+	}
+	put_url(&out, jtext(box, "ingress_url_template"), port);
+	if (c->opt.json) {
+		auto_json json_t *data = json_pack("{s:s, s:i, s:s}", "url", buf_cstr(&out), "port",
+			(int)port, "access", jtext(box, "ingress_access"));
+
+		return print_json(c, data);
+	}
+	buf_add(&out, "\n", 1);
+	print_flush(&out, STDOUT_FILENO);
+	return CLI_OK;
+}
+
+/* --- on and off --- */
+
+static int flags(struct cli *c, bool yes, bool no, const char *name, struct jw *w)
+{
+	if (yes && no) {
+		cli_say("--%s and --no-%s contradict each other", name, name);
+		return CLI_USAGE;
+	}
+	if (yes || no)
+		jw_bool(w, strcmp(name, "hold") == 0 ? "ingress_hold" : "host_ports", yes);
+	return CLI_OK;
+}
+
+int ingress_options(struct cli *c, struct jw *w)
+{
+	const struct cli_opts *o = &c->opt;
+	int r;
+
+	if (o->access)
+		jw_c(w, "ingress_access", o->access);
+	r = flags(c, o->hold, o->no_hold, "hold", w);
+	return r ? r : flags(c, o->ports, o->no_ports, "ports", w);
+}
+
+static int patch(struct cli *c, bool on)
+{
+	auto_buf struct buf body = BUF_MAX(4096), out = BUF_MAX(65536);
+	auto_json json_t *box = NULL;
+	struct jw w = JW(&body);
+	char id[CLI_ID_LEN];
+	int r = box_find(c, c->argv[0], id);
+
+	if (r)
+		return r;
+	jw_obj(&w, NULL);
+	jw_bool(&w, "ingress_enabled", on);
+	r = ingress_options(c, &w);
+	jw_end(&w);
+	if (!r)
+		r = api_json(c, "PATCH", box_path(id, "").s, buf_str(&body), &box);
+	if (r || c->opt.json)
+		return r ? r : print_json(c, box);
+	if (on) {
+		print_clean(&out, str_c(jtext(box, "ingress_url_template")));
+		buf_add(&out, "\n", 1);
+	}
+	print_flush(&out, STDOUT_FILENO);
+	return CLI_OK;
+}
+
+int cmd_ingress_on(struct cli *c)
+{
+	return patch(c, true);
+}
+
+int cmd_ingress_off(struct cli *c)
+{
+	return patch(c, false);
+}
+
+/* --- tokens --- */
+
+static int token_create(struct cli *c, const char *id)
+{
+	auto_buf struct buf body = BUF_MAX(4096), out = BUF_MAX(65536);
+	auto_json json_t *data = NULL;
+	struct jw w = JW(&body);
+	uint32_t port;
+	int r;
+
+	if (c->argc != 3) {
+		cli_say("weir ingress token create needs: SANDBOX PORT");
+		return CLI_USAGE;
+	}
+	r = read_port(c->argv[2], &port);
+	if (r)
+		return r;
+	jw_obj(&w, NULL);
+	jw_u64(&w, "port", port);
+	if (c->opt.name)
+		jw_c(&w, "name", c->opt.name);
+	if (c->opt.expires)
+		jw_u64(&w, "expires_in_seconds", c->opt.expires);
+	jw_end(&w);
+	r = api_json(c, "POST", box_path(id, "/ingress/tokens").s, buf_str(&body), &data);
+	if (r)
+		return r;
+	if (c->opt.json)
+		return print_json(c, data);
+	print_clean(&out, str_c(jtext(data, "token")));
+	buf_add(&out, "\n", 1);
+	print_flush(&out, STDOUT_FILENO);
+	if (isatty(STDERR_FILENO)) {
+		cli_say("this is the only time the token is shown; its id is %s", jtext(data, "id"));
+		cli_hint("send it as header X-Weir-Ingress-Token, or once as ?weir_token=... in a browser");
+	}
+	return CLI_OK;
+}
+
+struct tokens {
+	struct table *table;
+	json_t *all;
+	uint64_t now;
+};
+
+static int one_token(json_t *token, void *arg)
+{
+	struct tokens *t = arg;
+	char port[24];
+
+	json_array_append(t->all, token);
+	snprintf(port, sizeof(port), "%" PRId64, jint(token, "port"));
+	table_cell(t->table, jtext(token, "id"));
+	table_cell(t->table, port);
+	table_cell(t->table, jtext(token, "name"));
+	table_cell(t->table, jtext(token, "hint"));
+	table_cell(t->table, jtext(token, "expires_at")[0] ? jtext(token, "expires_at") : "never");
+	table_cell(t->table, age_of(jtext(token, "created_at"), t->now).s);
+	return 0;
+}
+
+static int token_ls(struct cli *c, const char *id)
+{
+	static const char *const heads[] = { "ID", "PORT", "NAME", "STARTS WITH", "EXPIRES", "AGE" };
+	struct tokens t = { table_new(heads, ARRAY_SIZE(heads)), json_array(), (uint64_t)time(NULL) };
+	auto_buf struct buf out = BUF_MAX(1u << 20);
+	int r = api_each(c, box_path(id, "/ingress/tokens").s, one_token, &t);
+
+	if (!r && c->opt.json) {
+		r = print_json(c, t.all);
+	} else if (!r) {
+		table_print(t.table, c->colour, &out);
+		print_flush(&out, STDOUT_FILENO);
+	}
+	table_free(t.table);
+	json_decref(t.all);
+	return r;
+}
+
+static int token_revoke(struct cli *c, const char *id)
+{
+	if (c->argc < 3) {
+		cli_say("weir ingress token revoke needs: SANDBOX ID ...");
+		return CLI_USAGE;
+	}
+	for (int i = 2; i < c->argc; i++) {
+		auto_buf struct buf path = BUF_MAX(4096);
+		auto_json json_t *data = NULL;
+		int r;
+
+		buf_add_c(&path, box_path(id, "/ingress/tokens/").s);
+		api_escape(&path, c->argv[i]);
+		if (!buf_cstr(&path)) {
+			cli_say("\"%.60s...\" is no token", c->argv[i]);
+			return CLI_USAGE;
+		}
+		r = api_json(c, "DELETE", path.p, STR_NONE, &data);
+		if (!r && c->opt.json)
+			r = print_json(c, data);
+		if (r)
+			return r;
+	}
+	return CLI_OK;
+}
+
+int cmd_ingress_token(struct cli *c)
+{
+	static const struct {
+		const char *name;
+		int (*run)(struct cli *c, const char *id);
+	} verbs[] = { { "create", token_create }, { "ls", token_ls }, { "revoke", token_revoke } };
+	char id[CLI_ID_LEN];
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+		if (strcmp(c->argv[0], verbs[i].name) != 0)
+			continue;
+		r = box_find(c, c->argv[1], id);
+		return r ? r : verbs[i].run(c, id);
+	}
+	cli_say("weir ingress token: there is no \"%.40s\"; there is create, ls, revoke", c->argv[0]);
+	return CLI_USAGE;
+}
