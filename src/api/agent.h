@@ -93,6 +93,24 @@ uint64_t agent_get_size(const struct agent_get *x); /* of the whole file, from o
 void agent_get_pause(struct agent_get *x, bool paused);
 void agent_get_free(struct agent_get *x);
 
+/* --- tunnels: a connection to a port of the sandbox's loopback; tunnel.c --- */
+struct agent_tunnel;
+struct agent_tunnel_ops {
+	void (*on_open)(struct agent_tunnel *x, void *arg); /* it stands; nothing else comes before */
+	void (*on_data)(struct agent_tunnel *x, struct str data, void *arg);
+	void (*on_half)(struct agent_tunnel *x, void *arg); /* the service has said all it will */
+	void (*on_drain)(struct agent_tunnel *x, void *arg); /* room again after agent_tunnel_write said 0 */
+	/* err NULL: both sides are over. Before on_open: the connection was refused. */
+	void (*on_end)(struct agent_tunnel *x, const struct err *err, void *arg);
+};
+int agent_tunnel_start(uv_loop_t *loop, const struct agent_link *link, uint16_t port,
+	const struct agent_tunnel_ops *ops, void *arg, struct agent_tunnel **ret, struct err *err);
+/* 1: go on; 0: taken, but wait for on_drain; negative: failed (on_end follows). */
+int agent_tunnel_write(struct agent_tunnel *x, struct str data);
+void agent_tunnel_finish(struct agent_tunnel *x); /* half-close; on_end may follow at once */
+void agent_tunnel_pause(struct agent_tunnel *x, bool paused);
+void agent_tunnel_free(struct agent_tunnel *x);
+
 /* --- wake: after create, resume, adoption --- */
 struct agent_wake_spec {
 	struct str hostname;

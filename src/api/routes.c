@@ -9,6 +9,7 @@
 #include "api/createos/files.h"
 #include "api/createos/networks.h"
 #include "api/createos/sandboxes.h"
+#include "api/createos/tunnel.h"
 #include "api/native/native.h"
 #include "api/routes.h"
 
@@ -45,6 +46,7 @@ const struct route createos_routes[] = {
 	{ POST,   SB "/exec",			AUTH_USER,  BODY_JSON,   LIFE_OP_DATA,	 createos_exec },
 	{ GET,    SB "/files",			AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 createos_file_get },
 	{ PUT,    SB "/files",			AUTH_USER,  BODY_STREAM, LIFE_OP_DATA,	 createos_file_put },
+	{ POST,   SB "/tunnel/{port}",		AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 createos_tunnel },
 	{ GET,    SB "/egress",			AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 createos_egress_get },
 	{ PUT,    SB "/egress",			AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, createos_egress_put },
 	{ GET,    SB "/bandwidth",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 createos_bandwidth_get },
@@ -72,7 +74,6 @@ const struct route createos_routes[] = {
 	/* in the contract, not built: the sandbox is looked for first */
 	{ ANY,    SB "/disks",			AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_configured },
 	{ ANY,    SB "/disks/{*}",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_configured },
-	{ ANY,    SB "/tunnel/{*}",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
 	{ ANY,    SB "/shell",			AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
 	{ ANY,    SB "/shell-ws",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },
 	{ ANY,    SB "/processes",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 not_built },

@@ -5,6 +5,8 @@
  *	true, exit N, echo ARGS…, cat (stdin back), env NAME, bytes HEX (raw output), flood N (N KiB),
  *	wait (until killed or freed), nap MS, missing (not found), garbage (the agent misbehaves)
  *
+ * Of its ports 7 echoes and 9 hangs up; nobody listens on the others.
+ *
  * Files live in memory. WAKE remembers the environment of each link. `signal pause|delete` makes
  * the watch of that sandbox report a self-signal.
  */
@@ -420,4 +422,87 @@ void agent_watch_free(struct agent_watch *w)
 	if (w && w->world->watch == w)
 		w->world->watch = NULL;
 	free(w);
+}
+
+/* --- tunnels --- */
+
+struct agent_tunnel {
+	const struct agent_tunnel_ops *ops;
+	void *arg;
+	struct tick *tick;
+	uint16_t port;
+	struct buf back; /* what 7 was told */
+	bool open, finished, half, paused;
+};
+
+static void tunnel_turn(void *arg)
+{
+	struct agent_tunnel *x = arg;
+	struct err err;
+
+	if (!x->open && x->port != 7 && x->port != 9) {
+		err_set(&err, -ECONNREFUSED, ERR_UPSTREAM,
+			"nothing accepts connections on port %u of the sandbox", x->port);
+		x->ops->on_end(x, &err, x->arg);
+	} else if (!x->open) {
+		x->open = true;
+		tick_again(x->tick, 0);
+		x->ops->on_open(x, x->arg);
+	} else if (x->port == 9) {
+		err_set(&err, -ECONNRESET, ERR_UPSTREAM, "gone");
+		x->ops->on_end(x, &err, x->arg);
+	} else if (x->back.n && !x->paused) {
+		struct buf all = x->back;
+
+		x->back = BUF_MAX(64u << 20);
+		tick_again(x->tick, 0);
+		x->ops->on_drain(x, x->arg);
+		x->ops->on_data(x, buf_str(&all), x->arg);
+		buf_done(&all);
+	} else if (!x->back.n && x->finished && !x->half) {
+		x->half = true;
+		tick_again(x->tick, 0);
+		x->ops->on_half(x, x->arg);
+	} else if (x->half) {
+		x->ops->on_end(x, NULL, x->arg);
+	}
+}
+
+int agent_tunnel_start(uv_loop_t *loop, const struct agent_link *link, uint16_t port,
+	const struct agent_tunnel_ops *ops, void *arg, struct agent_tunnel **ret, struct err *err)
+{
+	struct agent_tunnel *x = calloc(1, sizeof(*x));
+
+	*x = (struct agent_tunnel){ .ops = ops, .arg = arg, .port = port, .back = BUF_MAX(64u << 20) };
+	x->tick = tick_new(loop, 0, 0, tunnel_turn, x);
+	*ret = x;
+	return 0;
+}
+
+int agent_tunnel_write(struct agent_tunnel *x, struct str data)
+{
+	buf_add_str(&x->back, data);
+	tick_again(x->tick, 0);
+	return 0; /* always "wait": the pausing path is the one to try */
+}
+
+void agent_tunnel_finish(struct agent_tunnel *x)
+{
+	x->finished = true;
+	tick_again(x->tick, 0);
+}
+
+void agent_tunnel_pause(struct agent_tunnel *x, bool paused)
+{
+	x->paused = paused;
+	tick_again(x->tick, 0);
+}
+
+void agent_tunnel_free(struct agent_tunnel *x)
+{
+	if (!x)
+		return;
+	tick_free(x->tick);
+	buf_done(&x->back);
+	free(x);
 }

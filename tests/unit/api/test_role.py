@@ -213,7 +213,7 @@ def test_what_other_dialects_lack_is_refused_in_their_form(role):
 
 def test_what_is_not_built_looks_for_the_sandbox_first(role):
     sb = role.create()["id"]
-    for path in ("processes", "shell", "tunnel/80", "metrics", "computer/screen"):
+    for path in ("processes", "shell", "metrics", "computer/screen"):
         assert "not built" in role.post(f"/v1/sandboxes/{sb}/{path}").fails(501)
         role.post(f"/v1/sandboxes/sb-{'0' * 26}/{path}").fails(404, "id")
     assert "configured" in role.get("/v1/disks").fails(503)
