@@ -188,6 +188,25 @@ static int open_listeners(struct inbound *b, struct role *role, struct err *err)
 	return 0;
 }
 
+static void conf_from(const struct config *c, struct ingress_conf *ret)
+{
+	ingress_conf_defaults(ret);
+	snprintf(ret->domain, sizeof(ret->domain), "%s", c->ingress_domain);
+	ret->connections_max = c->ingress_connections_max;
+	ret->per_address = c->ingress_connections_per_address ? c->ingress_connections_per_address :
+								c->ingress_connections_max;
+	ret->per_sandbox = c->ingress_connections_per_sandbox;
+	ret->upstream_max = c->ingress_upstreams_max;
+	ret->head_max = c->ingress_head_max;
+	ret->head_ms = c->ingress_head_s * 1000;
+	ret->idle_ms = c->ingress_idle_s * 1000;
+	ret->connect_ms = c->ingress_connect_s * 1000;
+	ret->answer_ms = c->ingress_answer_s * 1000;
+	ret->silence_ms = c->ingress_silence_s * 1000;
+	ret->hold_ms = c->ingress_hold_s * 1000;
+	ret->hold_max = c->ingress_held_max;
+}
+
 int inbound_new(uv_loop_t *loop, struct role *role, const struct config *config,
 	struct inbound **ret, struct err *err)
 {
@@ -198,7 +217,7 @@ int inbound_new(uv_loop_t *loop, struct role *role, const struct config *config,
 	if (!b)
 		return err_sys(err, -ENOMEM, "ingress");
 	b->cert = -EBADF;
-	ingress_conf_defaults(&conf);
+	conf_from(config, &conf);
 	r = ingress_new(loop, &conf, &ops, b, &b->in);
 	if (r < 0) {
 		free(b);

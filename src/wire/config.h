@@ -60,14 +60,14 @@ struct config {
 	char ingress_template[8];	/* auto | host | path; the host role settles auto */
 	char ingress_cert[200], ingress_key[200]; /* PEM files; empty: self-made */
 	struct config_ports ingress_ports; /* 30000-32767 */
-	uint32_t ingress_connections_max;	  /* default 8192 */
-	uint32_t ingress_connections_per_address; /* default 1024 */
-	uint32_t ingress_connections_per_sandbox; /* default 2048 */
+	uint32_t ingress_connections_max;	  /* default 12288 */
+	uint32_t ingress_connections_per_address; /* default 4096 */
+	uint32_t ingress_connections_per_sandbox; /* default 1024 */
 	uint32_t ingress_upstreams_max;		  /* default 4096 */
 	uint32_t ingress_head_max;	/* bytes; default 32768 */
 	uint32_t ingress_head_s, ingress_idle_s, ingress_connect_s, ingress_answer_s,
 		ingress_silence_s, ingress_hold_s;
-	uint32_t ingress_held_max;	/* requests waiting for one sandbox; default 2048 */
+	uint32_t ingress_held_max;	/* requests waiting for one sandbox; default 1024 */
 	struct prefix net_range4;	/* 10.60.0.0/16: /12../24; its last /30 is the uplink */
 	struct prefix net_range6;	/* fd77:6569:7200::/64, a /64; its last /126 is the uplink */
 	struct prefix net_overlay4;	/* 10.42.0.0/16 */
