@@ -5,6 +5,7 @@
 #include "sandbox/box.h"
 #include "sandbox/daemon.h"
 #include "sandbox/events.h"
+#include "sandbox/listen.h"
 #include "sandbox/net.h"
 #include "../nth.h"
 
@@ -61,6 +62,21 @@ int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
 int net_members(struct daemon *d, uint32_t number, const uint32_t *nets, uint32_t n, struct err *err)
 {
 	return -ENODEV;
+}
+
+int net_ingress(struct daemon *d, uint32_t number, bool on, struct err *err)
+{
+	return 0;
+}
+
+bool net_ingress_get(const struct daemon *d, uint32_t number)
+{
+	return false;
+}
+
+int listener_of_port(const struct daemon *d, uint16_t port, struct err *err)
+{
+	return err_set(err, -EADDRINUSE, ERR_CONFLICT, "played");
 }
 
 uint32_t net_members_get(const struct daemon *d, uint32_t number, uint32_t nets[IPC_NETS_MAX])
