@@ -261,8 +261,7 @@ static int check_seat(const struct runtime *rt, const struct runtime_seat *seat,
 	if (!layer_exists(rt->kit.layers, seat->revive))
 		return err_set(err, -ENOENT, ERR_CONFLICT, "%s has no writable layer",
 			seat->revive);
-	return seat->disk_mib ? layer_grow(rt->kit.layers, seat->revive, seat->disk_mib, false, err)
-			      : 0;
+	return 0;
 }
 
 static int container_park(struct runtime *rt, const struct runtime_seat *seat,

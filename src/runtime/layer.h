@@ -28,12 +28,12 @@ size_t layers_fds(const struct layers *ls, int *fds, size_t max); /* needed by l
 /* Have what a layer of this size is made from, so that layer_make is a copy. */
 int layers_ready(struct layers *ls, uint32_t mib, struct err *err);
 bool layer_exists(struct layers *ls, const char *name);
-/* These three also run in a starter: they allocate nothing. */
+/* These also run in a starter (layer_grow: of a layer that is not mounted): they allocate nothing. */
 int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *err);
 int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
+int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err);
 /* Give a spare one its name. */
 int layer_claim(struct layers *ls, const char *from, const char *name, struct err *err);
-int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err);
 uint64_t layer_used(struct layers *ls, const char *name);
 /* It is nobody's from now on, and removed in the background. 0 also when there is none. */
 int layer_discard(struct layers *ls, const char *name, struct err *err);

@@ -270,6 +270,8 @@ static int make_place(struct work *w, struct err *err)
 
 	if (r == 0 && !w->seat->layer)
 		r = layer_make(kit->layers, w->layer_name, w->seat->disk_mib, err);
+	else if (r == 0 && w->seat->disk_mib) /* checking a large one takes its time: not the host role's */
+		r = layer_grow(kit->layers, w->layer_name, w->seat->disk_mib, false, err);
 	r = r < 0 ? r : layer_mount(kit->layers, w->layer_name, &w->at, err);
 	r = r < 0 ? r : make_stage(w, err);
 	r = r < 0 ? r : make_map_holder(w, err);

@@ -40,7 +40,7 @@ struct starter_kit { /* what all starters of a daemon share; outlives them */
 struct starter_seat { /* what a sandbox is made in and from */
 	const char *cgroup;
 	const char *layer; /* a stored layer; NULL: a spare one of disk_mib is made */
-	uint32_t disk_mib;
+	uint32_t disk_mib; /* of a stored layer: it is grown to that; 0: stays as it is */
 	uint32_t uid;	    /* the sandbox's base id on the host */
 	uint32_t image_uid; /* the image's base id on disk */
 	int netns, agent_sock, rootfs; /* the caller's; needed until the fork only */

@@ -231,12 +231,19 @@ def test_a_stuck_agent(plain):
     """Process 1 is stopped from outside: what asks it is answered in bounded time, and deleting
     needs no word from it."""
     box = box_of(plain)
+    box.put("/root/file", b"a file")
     os.kill(agent_pid(plain, box.ip), signal.SIGSTOP)
     began = time.monotonic()
+    read = []  # a file is given up sooner: no byte comes
+    reader = threading.Thread(target=lambda: read.append(
+        (refused(lambda: box.get("/root/file")), time.monotonic() - began)))
+    reader.start()
     answer = refused(lambda: plain.api.ok("POST", f"{box.path}/exec", {"cmd": "true"}, timeout=90))
     assert answer.status in (408, 502, 503, 504), answer.body
     assert "agent" in answer.says, answer.says
     assert time.monotonic() - began < 80
+    reader.join(SECONDS)
+    assert read and read[0][0].status == 502 and 25 < read[0][1] < 55, read
     assert box.status == "running", "the API itself answers at once"
     other = box_of(plain)
     assert other.exec("true").code == 0, "its neighbour is not held up"
