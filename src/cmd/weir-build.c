@@ -42,10 +42,14 @@
 #define UID_BASE_DEFAULT 4293918720u /* 0xfff00000: above the range of every slot */
 #define UID_COUNT	 65536u
 #define RECIPE_MAX	 (1u << 20)
+#define AUTH_MAX	 (1u << 16)
+#define FETCH		 "fetch" /* the recipe of images that come from a registry */
 #define TREE_DEPTH_MAX	 128u /* deeper than any distribution; keeps the walk's stack small */
 
 struct job {
 	const char *name, *store, *cache, *recipes;
+	const char *from;   /* an image of a registry: the recipe is `fetch`; or NULL */
+	const char *auth;   /* file with its credentials, as containers-auth.json(5) has them; or NULL */
 	uint32_t uid_base;
 	bool force;
 	char staging[1000]; /* <store>/tmp/<pid>: gone at the end */
@@ -259,6 +263,8 @@ static _noreturn_ void recipe_init(const struct job *job, const char *script, co
 		dup2(STDOUT_FILENO, STDERR_FILENO);
 		setenv("HOME", job->work, 1);
 		setenv("LC_ALL", "C.UTF-8", 1);
+		if (job->from)
+			setenv("WEIR_IMAGE", job->from, 1);
 		unsetenv("TMPDIR");
 		umask(022);
 		if (chdir(job->work) == 0)
@@ -358,6 +364,28 @@ static int recipes_stage(const struct job *job, const char *file, char *ret_scri
 	}
 	closedir(dir);
 	return r;
+}
+
+/* The credentials, where the recipe's user alone can read them. */
+static int auth_stage(const struct job *job, struct err *err)
+{
+	auto_buf struct buf text = BUF_MAX(AUTH_MAX);
+	char path[1200];
+	int r;
+
+	if (!job->auth)
+		return 0;
+	r = file_read(AT_FDCWD, job->auth, &text);
+	if (r < 0)
+		return err_sys(err, r, "read %s", job->auth);
+	r = path_fmt(path, sizeof(path), err, "%s/auth.json", job->work);
+	if (r == 0)
+		r = file_replace(AT_FDCWD, path, buf_str(&text), 0600, false);
+	if (r == 0 && chown(path, job->uid_base, job->uid_base) < 0)
+		r = -errno;
+	if (text.p)
+		explicit_bzero(text.p, text.n);
+	return r < 0 ? err_sys(err, r, "stage the credentials") : 0;
 }
 
 static int recipe_run(const struct job *job, const char *script, const char *rootfs,
@@ -517,7 +545,7 @@ static int build(struct job *job, struct err *err)
 		return 0;
 
 	/* devbox:1 -> devbox_1 */
-	r = path_fmt(file, sizeof(file), err, "%s", job->name);
+	r = path_fmt(file, sizeof(file), err, "%s", job->from ? FETCH : job->name);
 	if (r < 0)
 		return r;
 	for (char *p = file; *p; p++)
@@ -559,7 +587,12 @@ static int build(struct job *job, struct err *err)
 	    chown(job->cache, job->uid_base, job->uid_base) < 0)
 		return err_sys(err, -errno, "give %s to user %u", rootfs, job->uid_base);
 
-	say("building %s", job->name);
+	r = auth_stage(job, err);
+	if (r < 0) {
+		remove_tree(job->staging);
+		return r;
+	}
+	say(job->from ? "fetching %s from %s" : "building %s", job->name, job->from);
 	r = recipe_run(job, script, rootfs, err);
 	if (r == 0) {
 		say("digesting");
@@ -584,12 +617,23 @@ static bool name_ok(const char *name)
 		!strchr(colon + 1, ':') && name[0] != '.' && name[0] != '-';
 }
 
+/* A reference that can be nothing but one: it becomes a word on skopeo's command line. */
+static bool from_ok(const char *from)
+{
+	size_t n = strspn(from, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/:@-");
+
+	return n && n < 256 && !from[n] && from[0] != '-' && strchr(from, '/');
+}
+
 static int usage(FILE *to, int code)
 {
-	fputs("usage: weir-build NAME --store DIR [--cache DIR] [--recipes DIR] [--uid-base N] [--force]\n"
+	fputs("usage: weir-build NAME --store DIR [--from IMAGE [--auth FILE]] [--cache DIR] [--recipes DIR]\n"
+	      "                  [--uid-base N] [--force]\n"
 	      "\n"
 	      "Build the image NAME (debian:12, devbox:1) into an image store. Needs root.\n"
 	      "  --store DIR     the image store\n"
+	      "  --from IMAGE    fetch it: registry.example/name:tag (http://… without TLS)\n"
+	      "  --auth FILE     the registry's credentials, as containers-auth.json(5) has them\n"
 	      "  --cache DIR     downloaded packages (default /var/cache/weir/build)\n"
 	      "  --recipes DIR   where recipes lie (default " WEIR_RECIPES ")\n"
 	      "  --uid-base N    owner range of the files; 0: no user namespace (default 4293918720)\n"
@@ -603,6 +647,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "store", required_argument, NULL, 's' }, { "cache", required_argument, NULL, 'c' },
 		{ "recipes", required_argument, NULL, 'r' }, { "uid-base", required_argument, NULL, 'u' },
+		{ "from", required_argument, NULL, 'i' }, { "auth", required_argument, NULL, 'a' },
 		{ "force", no_argument, NULL, 'f' },	   { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },	   { 0 }
 	};
@@ -625,6 +670,8 @@ int main(int argc, char **argv)
 				return usage(stderr, 2);
 			job.uid_base = (uint32_t)n;
 			break;
+		case 'i': job.from = optarg; break;
+		case 'a': job.auth = optarg; break;
 		case 'f': job.force = true; break;
 		case 'h': return usage(stdout, 0);
 		case 'V': puts("weir-build " WEIR_VERSION); return 0;
@@ -632,7 +679,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind + 1 != argc || !job.store || job.store[0] != '/' || job.cache[0] != '/' ||
-	    !name_ok(argv[optind]))
+	    !name_ok(argv[optind]) || (job.from && !from_ok(job.from)) || (job.auth && !job.from))
 		return usage(stderr, 2);
 	job.name = argv[optind];
 	if (geteuid() != 0) {
