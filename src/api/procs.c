@@ -82,9 +82,13 @@ static void proc_frame(struct talk *t, const struct frame *f)
 		proc_started(x, f);
 	} else if (x->started && f->type == FRAME_SEEK &&
 		frame_decode(FRAME_SEEK, f->body, &m) == 0 && m.seek.offset >= x->at) {
+		bool first = !x->sought;
+
 		x->at = m.seek.offset;
 		x->sought = true;
 		t->wait_ms = x->follow ? 0 : ASK_MS;
+		if (first && x->ops->on_attached)
+			x->ops->on_attached(x, m.seek.offset, x->arg);
 	} else if (x->sought && is_output(f) && x->at <= INT64_MAX - FRAME_MAX) {
 		proc_output(x, f);
 	} else if (x->sought && !x->follow && f->type == FRAME_END) {

@@ -73,6 +73,8 @@ struct proc_ops {
 	 * process runs on, and this was all (no `follow`, no `attach`). */
 	void (*on_end)(struct proc *x, const struct agent_exit *exit, const struct err *err,
 		void *arg);
+	/* There is such a process, and its output begins at this offset. Only of proc_attach(). */
+	void (*on_attached)(struct proc *x, uint64_t offset, void *arg);
 };
 
 /* Start; with attach the conversation goes on from the first byte to the end of the process. */

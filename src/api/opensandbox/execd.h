@@ -5,6 +5,7 @@
  *	execd.c		what its files share: bodies, paths, refusals
  *	execd_run.c	one command on its way to a client: the event stream
  *	execd_command.c	/command…, /session…
+ *	execd_code.c	/code…: interpreters that keep their state, by drivers.h
  *	execd_files.c	/files/…, /directories… but contents
  *	execd_upload.c	/files/upload; execd_download.c
  *	execd_metrics.c	/metrics…
@@ -72,6 +73,13 @@ void execd_logs(struct req *q);
 void execd_session(struct req *q);
 void execd_session_run(struct req *q);
 void execd_session_delete(struct req *q);
+void execd_context_create(struct req *q);
+void execd_contexts(struct req *q);
+void execd_context_get(struct req *q);
+void execd_context_delete(struct req *q);
+void execd_contexts_delete(struct req *q);
+void execd_code(struct req *q);
+void execd_code_interrupt(struct req *q);
 void execd_info(struct req *q);
 void execd_delete(struct req *q);
 void execd_permissions(struct req *q);
@@ -97,6 +105,13 @@ void execd_metrics_watch(struct req *q);
 	{ HTTP_M_POST,   at EXECD_AT "/session",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_session }, \
 	{ HTTP_M_POST,   at EXECD_AT "/session/{id}/run",	AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_session_run }, \
 	{ HTTP_M_DELETE, at EXECD_AT "/session/{id}",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_session_delete }, \
+	{ HTTP_M_POST,   at EXECD_AT "/code/context",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_context_create }, \
+	{ HTTP_M_GET,    at EXECD_AT "/code/contexts",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_contexts }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/code/contexts",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_contexts_delete }, \
+	{ HTTP_M_GET,    at EXECD_AT "/code/contexts/{id}",	AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_context_get }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/code/contexts/{id}",	AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_context_delete }, \
+	{ HTTP_M_POST,   at EXECD_AT "/code",			AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_code }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/code",			AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_code_interrupt }, \
 	{ HTTP_M_GET,    at EXECD_AT "/files/info",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_info }, \
 	{ HTTP_M_DELETE, at EXECD_AT "/files",			AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_delete }, \
 	{ HTTP_M_POST,   at EXECD_AT "/files/permissions",	AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_permissions }, \

@@ -368,7 +368,7 @@ static void on_log_end(struct proc *x, const struct agent_exit *exit, const stru
 
 static void logs_begin(struct ask *a)
 {
-	static const struct proc_ops ops = { NULL, on_log, on_log_end };
+	static const struct proc_ops ops = { .on_output = on_log, .on_end = on_log_end };
 	struct proc_attach how = { .id = a->id, .from = a->cursor };
 	struct req *q = a->q;
 	char cursor[24];

@@ -197,7 +197,8 @@ static void on_end(struct proc *x, const struct agent_exit *exit, const struct e
 
 static int run_start(struct run *r, struct err *err)
 {
-	static const struct proc_ops ops = { on_started, on_output, on_end };
+	static const struct proc_ops ops = { .on_started = on_started,
+		.on_output = on_output, .on_end = on_end };
 	const struct execd_run_spec *s = &r->spec;
 	struct str argv[8] = { r->plain ? STR("sh") : STR("bash"), STR("-c"), s->cmd };
 	size_t n_env = 0, n = json_object_size(s->envs);

@@ -75,7 +75,8 @@ static void on_end(struct proc *x, const struct agent_exit *exit, const struct e
 	proc_free(x);
 }
 
-static const struct proc_ops ops = { on_started, on_output, on_end };
+static const struct proc_ops ops = { .on_started = on_started, .on_output = on_output,
+	.on_end = on_end };
 
 /* --- asking in one line --- */
 
