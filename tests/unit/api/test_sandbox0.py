@@ -1,0 +1,132 @@
+"""sandbox0's dialect of the api role, against a played host: its description and its table of routes,
+lists and filters, times to live across a restart, policies stored and told again. (What its client
+does with it is tests/client's subject.)"""
+
+import json
+import os
+import re
+import time
+
+import pytest
+
+from test_role import Role, settings, until  # noqa: F401
+
+ROOT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "..")
+
+
+class Client:
+    def __init__(self, role, key=None):
+        self.role, self.key = role, key or role.key
+
+    def ask(self, method, path, body=None, status=200):
+        a = self.role.ask(method, "/api/v1" + path, body, key=None,
+                          headers={"Authorization": f"Bearer {self.key}"})
+        assert a.status == status, (method, path, a.status, a.body)
+        assert a.json["success"] == (status < 400), a.body
+        return a.json["data"] if status < 400 else a.json["error"]
+
+    def claim(self, **config):
+        return self.ask("POST", "/sandboxes", {"template": "default", "config": config},
+                        201)["sandbox_id"]
+
+    def get(self, sb):
+        return self.ask("GET", f"/sandboxes/{sb}")
+
+
+@pytest.fixture
+def s0(tmp_path, settings):
+    role = Role(str(tmp_path), settings)
+    yield Client(role)
+    role.end()
+
+
+def test_every_route_is_described():
+    """doc/openapi-sandbox0.json and the table of routes name the same paths and methods."""
+    with open(os.path.join(ROOT, "doc", "openapi-sandbox0.json")) as f:
+        doc = json.load(f)
+    with open(os.path.join(ROOT, "src", "api", "sandbox0", "routes.c")) as f:
+        text = f.read()
+    at = {"": "", "V1": "/api/v1", "SB": "/api/v1/sandboxes/{sandbox}",
+          "CX": "/api/v1/sandboxes/{sandbox}/contexts/{context}"}
+    table = {(m.lower(), at[base] + rest) for m, base, rest in
+             re.findall(r'\{ (GET|POST|PUT|DELETE), +(V1|SB|CX)(?: "([^"]*)")?,', text)}
+    described = {(m, p) for p, ops in doc["paths"].items() for m in ops if m != "parameters"}
+    assert len(table) > 25 and table == described
+
+
+def test_views_are_described(s0):
+    with open(os.path.join(ROOT, "doc", "openapi-sandbox0.json")) as f:
+        schemas = json.load(f)["components"]["schemas"]
+    sb = s0.claim(ttl=60)
+    assert set(s0.get(sb)) == set(schemas["Sandbox"]["properties"])
+    assert set(s0.ask("GET", f"/sandboxes/{sb}/status")) == set(schemas["Status"]["properties"])
+    assert set(s0.ask("GET", "/sandboxes")["sandboxes"][0]) == set(schemas["Item"]["properties"])
+
+
+def test_lists(s0):
+    ids = [s0.claim() for _ in range(5)]
+    s0.ask("POST", f"/sandboxes/{ids[1]}/pause")
+    page = s0.ask("GET", "/sandboxes?limit=2&offset=1")
+    assert [x["id"] for x in page["sandboxes"]] == [ids[3], ids[2]]
+    assert page["count"] == 5 and page["has_more"] is True
+    assert s0.ask("GET", "/sandboxes?limit=2&offset=3")["has_more"] is False
+    for query, want in (("status=paused", 1), ("status=running", 4), ("paused=true", 1),
+                        ("paused=false", 4), ("template_id=default", 5), ("template_id=vm", 0),
+                        ("template_id=default&limit=2&offset=4", 5), ("status=failed", 0)):
+        assert s0.ask("GET", "/sandboxes?" + query)["count"] == want, query
+    assert len(s0.ask("GET", "/sandboxes?template_id=default&limit=2&offset=4")["sandboxes"]) == 1
+    for query in ("limit=0", "limit=201", "limit=x", "offset=-1", "status=asleep", "paused=1"):
+        assert query.split("=")[0] in s0.ask("GET", "/sandboxes?" + query, status=400)["message"]
+
+
+def test_times_outlive_a_restart(s0):
+    kept, short, sleeper = s0.claim(ttl=300, hard_ttl=600), s0.claim(hard_ttl=1), s0.claim(ttl=1)
+    before = s0.get(kept)
+    s0.role.restart()
+    after = s0.get(kept)
+    assert [after[k] for k in ("expires_at", "hard_expires_at")] == \
+        [before[k] for k in ("expires_at", "hard_expires_at")]
+    until("the end of one", lambda: s0.role.ask(
+        "GET", f"/api/v1/sandboxes/{short}", key=None,
+        headers={"Authorization": f"Bearer {s0.key}"}).status == 404)
+    until("the sleep of the other", lambda: s0.get(sleeper)["paused"])
+    again = s0.ask("POST", f"/sandboxes/{sleeper}/resume")
+    assert again["resumed"] and s0.get(sleeper)["runtime_generation"] == 2
+    until("its sleep again", lambda: s0.get(sleeper)["paused"])
+    assert s0.get(kept)["status"] == "running"
+
+
+def test_refresh_counts_anew(s0):
+    sb = s0.claim(ttl=300, hard_ttl=600)
+    first = s0.get(sb)
+    time.sleep(0.01)  # a moment later is another moment
+    again = s0.ask("POST", f"/sandboxes/{sb}/refresh")
+    assert again["expires_at"] > first["expires_at"]
+    assert again["hard_expires_at"] > first["hard_expires_at"]
+    longer = s0.ask("POST", f"/sandboxes/{sb}/refresh", {"duration": 3000})
+    assert longer["expires_at"] > again["hard_expires_at"]
+
+
+def test_policies_outlive_a_restart(s0):
+    given = {"mode": "block-all", "egress": {"trafficRules": [
+        {"name": "n", "action": "deny", "cidrs": ["10.0.0.0/8"]},
+        {"action": "allow", "domains": ["*.corp.test"], "ports": [{"port": 443}]}]}}
+    sb = s0.claim(network=given)
+    assert s0.ask("GET", f"/sandboxes/{sb}/network") == given
+    s0.role.restart()
+    assert s0.ask("GET", f"/sandboxes/{sb}/network") == given
+    assert "policy_unreadable" not in open(s0.role.log.name).read()
+    versions = s0.role.get(f"/v1/sandboxes/{sb}/egress/versions").data["data"]
+    assert [v["dialect"] for v in versions] == ["sandbox0"] and versions[0]["egress"] == given
+
+
+def test_bodies_that_do_not_read(s0):
+    sb = s0.claim()
+    for path in ("/sandboxes", f"/sandboxes/{sb}/network"):
+        method = "POST" if path == "/sandboxes" else "PUT"
+        for raw in (b"{", b"[]", b"nope"):
+            a = s0.role.ask(method, "/api/v1" + path, raw, key=None,
+                            headers={"Authorization": f"Bearer {s0.key}"})
+            assert a.status == 400 and a.json["error"]["message"].startswith("invalid request"), a.body
+    assert s0.ask("GET", "/nothing", status=404)["code"] == "not_found"
+    assert s0.ask("DELETE", "/sandboxes", status=405)["code"] == "method_not_allowed"
