@@ -146,18 +146,25 @@ static bool type_is_forwarded(uint16_t type)
 	return false;
 }
 
-/* Over budget: a clear refusal while that is cheap, then silence. */
+/* Over budget: a clear refusal while that is cheap, then silence, for which nothing is read. */
 static void over_budget(struct resolver *r, struct tenant *t, const struct dns_client *from,
-	const struct dns_query *q, uint64_t now)
+	struct str msg, uint64_t now)
 {
-	if (!bucket_take(&t->refusals, r->qps, r->qps, now)) {
-		r->stats.dropped_rate++;
-		resolver_count(r, t, WEIR_R_DNS_LIMIT);
-		return;
+	struct dns_query q;
+
+	if (bucket_take(&t->refusals, r->qps, r->qps, now)) {
+		dns_query_read(msg, &q);
+		if (q.header_ok) {
+			r->stats.refused_rate++;
+			reply_empty(r, from, &q, DNS_REFUSED, DNS_EDE_PROHIBITED,
+				STR("query rate limit (dns.qps)"));
+			reply_event(r, t, WEIR_R_DNS_LIMIT, WEIR_RULE_NONE,
+				q.question_ok ? q.type : 0, (struct ip){ 0 }, NULL, now);
+			return;
+		}
 	}
-	r->stats.refused_rate++;
-	reply_empty(r, from, q, DNS_REFUSED, DNS_EDE_PROHIBITED, STR("query rate limit (dns.qps)"));
-	reply_event(r, t, WEIR_R_DNS_LIMIT, WEIR_RULE_NONE, q->type, (struct ip){ 0 }, NULL, now);
+	r->stats.dropped_rate++;
+	resolver_count(r, t, WEIR_R_DNS_LIMIT);
 }
 
 static void invalid(struct resolver *r, struct tenant *t, const struct dns_client *from,
@@ -187,12 +194,11 @@ void resolver_query(struct resolver *r, const struct dns_client *from, struct st
 	}
 	if (r->counters)
 		r->counters[t->slot].queries++;
-	shape = dns_query_read(msg, &q);
 	if (!bucket_take(&t->queries, r->qps, 2 * r->qps, now)) {
-		if (q.header_ok)
-			over_budget(r, t, from, &q, now);
+		over_budget(r, t, from, msg, now);
 		return;
 	}
+	shape = dns_query_read(msg, &q);
 	if (!q.header_ok) { /* not even a question: nobody to answer */
 		r->stats.refused_invalid++;
 		reply_event(r, t, WEIR_R_DNS_INVALID, WEIR_RULE_NONE, 0, (struct ip){0}, NULL, now);

@@ -32,6 +32,21 @@ static void flood(void **state)
 	play_free(p);
 }
 
+/* What is no question is counted like one: within the budget it is read, beyond it it is not. */
+static void flood_of_garbage(void **state)
+{
+	struct play *p = play_new(&(struct play_conf){ .qps = 100 });
+
+	play_set(p, 1, 11, "allow:");
+	for (unsigned int i = 0; i < 1000; i++)
+		play_ask_raw(p, 1, STR("no DNS"));
+	assert_int_equal(p->n_replies, 0);
+	assert_int_equal(resolver_stats(p->r)->refused_invalid, 200); /* the burst */
+	assert_int_equal(resolver_stats(p->r)->refused_rate, 0);
+	assert_int_equal(resolver_stats(p->r)->dropped_rate, 800);
+	play_free(p);
+}
+
 static void events_are_bounded_and_counted(void **state)
 {
 	struct play *p = play_new(&(struct play_conf){ .qps = 100000 });
@@ -144,6 +159,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(flood),
+		cmocka_unit_test(flood_of_garbage),
 		cmocka_unit_test(events_are_bounded_and_counted),
 		cmocka_unit_test(questions_in_flight),
 		cmocka_unit_test(questions_of_all),
