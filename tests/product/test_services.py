@@ -1,0 +1,85 @@
+"""Services of real sandboxes, reached from outside."""
+
+import hashlib
+import os
+
+import pytest
+
+from kit.ingress import Door, serve
+
+
+@pytest.fixture
+def door(about):
+    return Door(about)
+
+
+def test_routable_as_soon_as_create_answers(make_box, door):
+    box = make_box(ingress_enabled=True)
+    assert door.get(box, 8000).status == 502  # known, and nothing listens
+    serve(box, 8000)
+    for tls in (False, True):
+        answer = door.get(box, 8000, "/a?b=c", "Authorization: Bearer mine", tls=tls)
+        assert answer.status == 200 and answer.json["line"] == "GET /a?b=c HTTP/1.1"
+        assert answer.saw("host") == ["localhost:8000"]
+        assert answer.saw("authorization") == ["Bearer mine"]
+        assert answer.saw("x-forwarded-proto") == ["https" if tls else "http"]
+    serve(box, 8001, "127.0.0.1")
+    assert door.get(box, 8001).status == 200  # through the agent
+    box.sh("pkill -f 'service.py 800'; while pgrep -f service.py; do sleep 0.01; done")
+    assert door.get(box, 8000).status == 502
+
+
+def test_the_three_ways_to_name_a_port(make_box, door):
+    box = serve(make_box(ingress_enabled=True), 8000)
+    w = door.connect()
+    for text in (door.ask(box, 8000, "/x"),
+                 f"GET /x HTTP/1.1\r\nHost: h\r\nOpenSandbox-Ingress-To: {box.id}-8000\r\n\r\n",
+                 f"GET /{box.id}/8000/x HTTP/1.1\r\nHost: h\r\n\r\n",
+                 f"GET /sandboxes/{box.id}/proxy/8000/x HTTP/1.1\r\nHost: h\r\n\r\n"):
+        assert w.send(text).answer().json["line"] == "GET /x HTTP/1.1"
+
+
+@pytest.mark.parametrize("port, address", [(8000, "0.0.0.0"), (8001, "127.0.0.1")])
+def test_streams_both_ways(make_box, door, port, address):
+    box = serve(make_box(ingress_enabled=True), port, address)
+    w = door.connect().send(door.ask(box, port, "/events"))
+    assert w.head().status == 200
+    for i in range(3):
+        assert w.until(b"\n\n") == b"data: %d\n\n" % i
+        box.sh(f"echo > /root/next.{port}")
+    assert w.ended()
+    w = door.connect().send(door.ask(box, port, "/", "Connection: Upgrade", "Upgrade: websocket"))
+    assert w.head().status == 101
+    for i in range(100):
+        w.send("message %03d" % i)
+        assert w.exactly(11) == b"MESSAGE %03d" % i
+    w.close()
+    data = os.urandom(1 << 20)
+    w = door.connect().send(door.ask(box, port, "/", f"Content-Length: {64 << 20}", method="PUT"))
+    digest = hashlib.sha256()
+    for _ in range(64):
+        digest.update(data)
+        w.send(data)
+    assert w.answer().body.decode() == digest.hexdigest()
+    w.send(door.ask(box, port, f"/bulk/{64 << 20}"))
+    assert w.answer().body == bytes(range(256)) * (64 << 12)
+
+
+def test_off_paused_and_gone(make_box, door):
+    box = serve(make_box(ingress_enabled=True), 8000)
+    w = door.connect()
+    assert w.send(door.ask(box, 8000)).answer().status == 200
+    box.api.ok("PATCH", box.path, {"ingress_enabled": False})
+    assert w.send(door.ask(box, 8000)).answer().status == 404
+    box.api.ok("PATCH", box.path, {"ingress_enabled": True})
+    assert w.send(door.ask(box, 8000)).answer().status == 200
+    box.pause()
+    assert w.send(door.ask(box, 8000)).answer().status == 503
+    box.resume()
+    assert w.send(door.ask(box, 8000)).answer().status == 200
+    box.api.ok("PATCH", box.path, {"ingress_hold": True})
+    box.pause()
+    assert w.send(door.ask(box, 8000)).answer().status == 200  # it waited, and that woke it
+    assert box.status == "running"
+    box.destroy()
+    assert w.send(door.ask(box, 8000)).answer().status == 404
