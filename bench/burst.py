@@ -16,7 +16,7 @@ from create import bwrap_argv, works
 from measure import Client, Samples, kit
 
 N, BURSTS = 100, 3
-SETTLE_S = 20
+SETTLE_S = 10
 
 
 class One:
