@@ -1,12 +1,16 @@
 /*
  * Where a port of a sandbox is reached. execd and the egress API are answered by this role itself,
  * below /sandboxes/{id}/proxy/{port} on the listener that the request came to: the same authority is
- * given back. With the address of the egress API comes the
- * token that it asks for.
+ * given back. With the address of the egress API comes the token that it asks for. Every other port
+ * is reached through the reverse proxy: 8080 by a port of the host of its own, the rest by another
+ * below /proxy/{port}.
  */
 #include "api/box.h"
+#include "api/ingress.h"
 #include "api/opensandbox/opensandbox.h"
 #include "api/secret.h"
+
+#define DIRECT_PORT 8080u
 
 static int port_from(struct req *q, uint32_t *ret, struct err *err)
 {
@@ -62,10 +66,72 @@ static void put_headers(struct req *q, struct jw *w, uint32_t port)
 	explicit_bzero(token, sizeof(token));
 }
 
+static void reply_endpoint(struct req *q, uint32_t port, struct str at)
+{
+	auto_buf struct buf body = BUF_MAX(4096);
+	struct jw w = JW(&body);
+
+	jw_obj(&w, NULL);
+	jw_str(&w, "endpoint", at);
+	put_headers(q, &w, port);
+	jw_end(&w);
+	reply_json(q, 200, &body);
+}
+
+/* --- the sandbox's own ports: by its two ports of the host --- */
+
+static void reply_port(struct req *q)
+{
+	auto_buf struct buf at = BUF_MAX(1024);
+	const struct sandbox_row *row = q->row;
+	struct err err;
+	uint32_t port;
+
+	if (port_from(q, &port, &err) < 0 || !row->ingress_ports || !row->port_proxy) {
+		no_mapping(q, port == DIRECT_PORT ? port : EXECD_PORT, &err);
+		reply_err(q, &err);
+		return;
+	}
+	ingress_address(q->api, port == DIRECT_PORT ? row->port_direct : row->port_proxy, &at);
+	if (port != DIRECT_PORT)
+		buf_fmt(&at, "/proxy/%u", port);
+	reply_endpoint(q, port, buf_str(&at));
+}
+
+static void opening_gone(struct req *q)
+{
+	op_forget(q->state); /* they stay open */
+}
+
+static void opened(struct op *op, const struct err *err, void *arg)
+{
+	struct req *q = arg;
+
+	q->on_gone = NULL;
+	if (err)
+		reply_err(q, err);
+	else
+		reply_port(q);
+}
+
+/* They are opened when they are first asked for, and stay. What another API made keeps its own ways
+ * in: opening more of them is not for a GET to do. */
+static void user_port(struct req *q)
+{
+	static const struct ingress_want want = { .on = -1, .access = -1, .hold = -1, .ports = 1 };
+	bool ours = q->row->image && *q->row->image;
+
+	if (q->row->ingress_ports || !ours || !q->api->config.ingress_ports.first) {
+		reply_port(q);
+		return;
+	}
+	q->on_gone = opening_gone;
+	flow_ingress(q->box, &want, opened, q, (struct op **)&q->state);
+}
+
 void opensandbox_endpoint(struct req *q)
 {
-	auto_buf struct buf body = BUF_MAX(4096), at = BUF_MAX(1024);
-	struct jw w = JW(&body);
+	auto_buf struct buf at = BUF_MAX(1024);
 	bool proxy = false;
 	uint32_t port = 0;
 	struct err err;
@@ -80,15 +146,10 @@ void opensandbox_endpoint(struct req *q)
 	if (!opensandbox_there(q))
 		return;
 	if (port != EXECD_PORT && port != EGRESS_PORT) {
-		no_mapping(q, port, &err);
-		reply_err(q, &err);
+		user_port(q);
 		return;
 	}
 	buf_add_str(&at, http_header(q->h, "host"));
 	buf_fmt(&at, "/sandboxes/%s/proxy/%u", q->row->id, port);
-	jw_obj(&w, NULL);
-	jw_str(&w, "endpoint", buf_str(&at));
-	put_headers(q, &w, port);
-	jw_end(&w);
-	reply_json(q, 200, &body);
+	reply_endpoint(q, port, buf_str(&at));
 }

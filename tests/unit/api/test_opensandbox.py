@@ -409,6 +409,15 @@ def test_endpoints(os_):
         a = endpoint(18080, query).json
         assert a["endpoint"].endswith(f"/sandboxes/{sb}/proxy/18080")
         assert len(a["headers"]["OPENSANDBOX-EGRESS-AUTH"]) >= 32
+    direct, other = endpoint(8080).json, endpoint(3000).json
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", direct["endpoint"])
+    assert re.fullmatch(r"127\.0\.0\.1:\d+/proxy/3000", other["endpoint"])
+    assert (endpoint(8080).json, endpoint(3000).json) == (direct, other)  # and they stay
+    theirs = os_.role.create()["id"]
+    a = os_.get(f"/sandboxes/{theirs}/endpoints/8080")
+    assert "8080" in fails(a, 500, "DOCKER::NETWORK_MODE_ENDPOINT_UNAVAILABLE")
+    a = os_.get(f"/sandboxes/{theirs}/endpoints/3000")
+    assert "44772" in fails(a, 500, "DOCKER::NETWORK_MODE_ENDPOINT_UNAVAILABLE")
     for port in (0, 65536, "x", "-1", "08080x"):
         fails(endpoint(port), 400, "DOCKER::INVALID_PORT")
     fails(endpoint(44772, "?expires=1&use_server_proxy=true"), 400, INVALID)
