@@ -155,14 +155,24 @@ static int put(struct websocket *w, struct buf *bytes)
 	return !w->was_high;
 }
 
-int websocket_send(struct websocket *w, struct str text)
+static int message(struct websocket *w, enum ws_op op, struct str body)
 {
-	struct buf out = BUF_MAX(text.n + 16);
+	struct buf out = BUF_MAX(body.n + 16);
 
 	if (w->state != OPEN)
 		return -EPIPE;
-	ws_add(&out, WS_TEXT, text);
+	ws_add(&out, op, body);
 	return put(w, &out);
+}
+
+int websocket_send(struct websocket *w, struct str text)
+{
+	return message(w, WS_TEXT, text);
+}
+
+int websocket_send_binary(struct websocket *w, struct str bytes)
+{
+	return message(w, WS_BINARY, bytes);
 }
 
 static void say_close(struct websocket *w, uint16_t code, const char *reason)
@@ -373,7 +383,8 @@ static struct websocket *websocket_new(const struct req *q, const struct websock
 	w->who.counted = false;
 	w->in = BUF_MAX(WEBSOCKET_MESSAGE_MAX + 16);
 	w->message = BUF_MAX(WEBSOCKET_MESSAGE_MAX);
-	if (keyring_enter(w->keys, &w->who, UINT32_MAX) < 0) { /* the request's own place, handed on */
+	/* The request's own place, handed on; one that needed no key has none. */
+	if (q->who.counted && keyring_enter(w->keys, &w->who, UINT32_MAX) < 0) {
 		free(w);
 		return NULL;
 	}

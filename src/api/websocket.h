@@ -1,6 +1,6 @@
 /*
  * A WebSocket that a request became. Messages come whole, at most WEBSOCKET_MESSAGE_MAX bytes, and go
- * out as text; pings are answered and sent, and who does not answer them is gone. It holds a place
+ * out as text or binary; pings are answered and sent, and who does not answer them is gone. It holds a place
  * among its key's requests under way, as the request did.
  *
  * The owner frees it by websocket_close() or websocket_free(), or is told once by on_gone that it is no
@@ -29,6 +29,7 @@ int websocket_accept(struct req *q, const struct websocket_ops *ops, void *arg,
 void websocket_pause(struct websocket *w, bool paused);
 /* One text message. 1: go on; 0: taken, wait for on_drain; negative: on_gone follows. */
 int websocket_send(struct websocket *w, struct str text);
+int websocket_send_binary(struct websocket *w, struct str bytes);
 /* Say goodbye: what is queued still leaves. */
 void websocket_close(struct websocket *w, uint16_t code, const char *reason);
 void websocket_free(struct websocket *w); /* at once */

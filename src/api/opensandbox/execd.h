@@ -6,6 +6,7 @@
  *	execd_run.c	one command on its way to a client: the event stream
  *	execd_command.c	/command…, /session…
  *	execd_code.c	/code…: interpreters that keep their state, by drivers.h
+ *	execd_pty.c	/pty…: a terminal over WebSocket
  *	execd_files.c	/files/…, /directories… but contents
  *	execd_upload.c	/files/upload; execd_download.c
  *	execd_metrics.c	/metrics…
@@ -80,6 +81,10 @@ void execd_context_delete(struct req *q);
 void execd_contexts_delete(struct req *q);
 void execd_code(struct req *q);
 void execd_code_interrupt(struct req *q);
+void execd_pty_create(struct req *q);
+void execd_pty_get(struct req *q);
+void execd_pty_delete(struct req *q);
+void execd_pty_ws(struct req *q);
 void execd_info(struct req *q);
 void execd_delete(struct req *q);
 void execd_permissions(struct req *q);
@@ -112,6 +117,10 @@ void execd_metrics_watch(struct req *q);
 	{ HTTP_M_DELETE, at EXECD_AT "/code/contexts/{id}",	AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_context_delete }, \
 	{ HTTP_M_POST,   at EXECD_AT "/code",			AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_code }, \
 	{ HTTP_M_DELETE, at EXECD_AT "/code",			AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_code_interrupt }, \
+	{ HTTP_M_POST,   at EXECD_AT "/pty",			AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_pty_create }, \
+	{ HTTP_M_GET,    at EXECD_AT "/pty/{id}",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_pty_get }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/pty/{id}",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_pty_delete }, \
+	{ HTTP_M_GET,    at EXECD_AT "/pty/{id}/ws",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_pty_ws }, \
 	{ HTTP_M_GET,    at EXECD_AT "/files/info",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_info }, \
 	{ HTTP_M_DELETE, at EXECD_AT "/files",			AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_delete }, \
 	{ HTTP_M_POST,   at EXECD_AT "/files/permissions",	AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_permissions }, \

@@ -1,0 +1,425 @@
+/*
+ * /pty: a terminal over WebSocket. It is a process of the label "pty" with a terminal (api/procs.h),
+ * which outlives its clients; one at a time is at it. What was written before a client came is sent
+ * again from the offset it names, each piece with its own, then it goes on as it comes.
+ *
+ *	binary   0 bytes		 input
+ *		 1 bytes		 output
+ *		 3 offset (8, big-endian) bytes	 output of before
+ *	text	 {"type":"connected"|"exit"|"pong"|"error"…}; from the client "resize", "signal", "ping"
+ */
+#include <signal.h>
+#include "api/opensandbox/execd.h"
+#include "api/websocket.h"
+#include "wire/frame.h"
+
+#define LABEL	 "pty"
+#define ROWS_MAX 65535u
+
+struct pty {
+	LIST_ENTRY(pty) next; /* attached */
+	struct use use;
+	struct req *q; /* NULL: upgraded, or answered */
+	struct websocket *ws;
+	struct proc *x;
+	struct proc_ask *ask;
+	char id[FRAME_ID_MAX + 1];
+	uint64_t since, newest, at;
+	bool listed, takeover, found, running;
+	void (*then)(struct pty *p);
+};
+
+static LIST_HEAD(, pty) attached = LIST_HEAD_INITIALIZER(attached);
+
+static void pty_free(struct pty *p)
+{
+	if (p->listed)
+		LIST_REMOVE(p, next);
+	proc_free(p->x);
+	proc_ask_free(p->ask);
+	box_unuse(&p->use);
+	free(p);
+}
+
+static void pty_gone(struct req *q)
+{
+	pty_free(q->state);
+}
+
+static struct req *pty_over(struct pty *p)
+{
+	struct req *q = p->q;
+
+	q->on_gone = NULL;
+	pty_free(p);
+	return q;
+}
+
+/* Say why, if there is somebody to hear it, and be gone. */
+static void pty_close(struct pty *p, uint16_t code, const char *why)
+{
+	websocket_close(p->ws, code, why);
+	pty_free(p);
+}
+
+static void pty_fail(struct pty *p, const struct err *err)
+{
+	if (!p->q)
+		pty_close(p, 1011, err->text);
+	else if (err->kind == ERR_NOT_FOUND)
+		execd_fail(pty_over(p), 404, "CONTEXT_NOT_FOUND", "no such terminal");
+	else
+		execd_err(pty_over(p), err, NULL);
+}
+
+static void pty_bounce(struct use *u, const struct err *err)
+{
+	pty_fail(container_of(u, struct pty, use), err);
+}
+
+static struct pty *pty_new(struct req *q, struct str id)
+{
+	struct pty *p = calloc(1, sizeof(*p));
+
+	if (!p || str_copy(p->id, sizeof(p->id), id) < 0) {
+		free(p);
+		execd_fail(q, 404, "CONTEXT_NOT_FOUND", "no such terminal");
+		return NULL;
+	}
+	p->q = q;
+	q->state = p;
+	q->on_gone = pty_gone;
+	box_use(q->box, &p->use, pty_bounce);
+	return p;
+}
+
+/* --- POST --- */
+
+static void on_started(struct proc *x, uint32_t pid, void *arg)
+{
+	auto_buf struct buf out = BUF_MAX(256);
+	struct pty *p = arg;
+	struct jw w = JW(&out);
+
+	jw_obj(&w, NULL);
+	jw_c(&w, "session_id", p->id);
+	jw_end(&w);
+	reply_json(pty_over(p), 201, &out);
+}
+
+static int pty_start(struct pty *p, bool plain, struct str cwd, uint64_t rows, uint64_t cols,
+	struct err *err);
+
+static void on_start_end(struct proc *x, const struct agent_exit *exit, const struct err *err,
+	void *arg)
+{
+	struct pty *p = arg;
+	struct err e;
+
+	if (err)
+		pty_fail(p, err);
+	else if (exit && exit->code == 127 && !p->takeover) { /* no bash: sh, once */
+		p->takeover = true;
+		proc_free(take_ptr(p->x));
+		if (pty_start(p, true, STR_NONE, p->since, p->newest, &e) < 0)
+			pty_fail(p, &e);
+	} else if (exit)
+		execd_fail(pty_over(p), exit->code == 126 ? 400 : 500, "RUNTIME_ERROR", "%s",
+			exit->error);
+}
+
+static int pty_start(struct pty *p, bool plain, struct str cwd, uint64_t rows, uint64_t cols,
+	struct err *err)
+{
+	static const struct proc_ops ops = { .on_started = on_started, .on_end = on_start_end };
+	static const struct agent_env env[] = { { STR("TERM"), STR("xterm-256color") } };
+	const struct str argv[] = { plain ? STR("sh") : STR("bash"), STR("-i") };
+	struct proc_spec spec = { .id = str_c(p->id), .label = STR(LABEL), .argv = argv, .n_argv = 2,
+		.env = env, .n_env = 1, .cwd = cwd, .pty = true,
+		.rows = (uint16_t)rows, .cols = (uint16_t)cols };
+	struct req *q = p->q;
+
+	return proc_start(q->api->loop, &q->box->link, &spec, false, false, &ops, p, &p->x, err);
+}
+
+static void create(struct req *q)
+{
+	uint64_t rows, cols;
+	struct str cwd;
+	char id[33];
+	struct pty *p;
+	struct err err;
+
+	if (execd_number(q, q->json, "rows", ROWS_MAX, &rows) < 0 ||
+		execd_number(q, q->json, "cols", ROWS_MAX, &cols) < 0 ||
+		execd_text(q, q->json, "cwd", &cwd) < 0 || (cwd.n && execd_path(q, cwd, &cwd) < 0))
+		return;
+	execd_id(id);
+	p = pty_new(q, str_c(id));
+	if (!p)
+		return;
+	p->since = rows;
+	p->newest = cols;
+	if (pty_start(p, false, cwd, rows, cols, &err) < 0)
+		pty_fail(p, &err);
+}
+
+void execd_pty_create(struct req *q)
+{
+	execd_json(q, create);
+}
+
+/* --- asking --- */
+
+static void on_info(const struct proc_info *i, const struct err *err, void *arg)
+{
+	struct pty *p = arg;
+
+	if (i) {
+		p->found = true;
+		p->running = i->running;
+		p->newest = i->newest;
+		return;
+	}
+	p->ask = NULL;
+	if (err)
+		pty_fail(p, err);
+	else if (!p->found)
+		execd_fail(pty_over(p), 404, "CONTEXT_NOT_FOUND", "no such terminal");
+	else
+		p->then(p);
+}
+
+static void look(struct pty *p, void (*then)(struct pty *p))
+{
+	struct req *q = p->q;
+	struct err err;
+
+	p->then = then;
+	if (procs_list(q->api->loop, &q->box->link, STR(LABEL), str_c(p->id), on_info, p, &p->ask,
+		    &err) < 0)
+		pty_fail(p, &err);
+}
+
+static void show(struct pty *p)
+{
+	auto_buf struct buf out = BUF_MAX(256);
+	struct jw w = JW(&out);
+
+	jw_obj(&w, NULL);
+	jw_c(&w, "session_id", p->id);
+	jw_bool(&w, "running", p->running);
+	jw_u64(&w, "output_offset", p->newest);
+	jw_end(&w);
+	reply_json(pty_over(p), 200, &out);
+}
+
+void execd_pty_get(struct req *q)
+{
+	struct pty *p = pty_new(q, req_param(q, "id"));
+
+	if (p)
+		look(p, show);
+}
+
+static void on_deleted(const struct proc_info *i, const struct err *err, void *arg)
+{
+	struct pty *p = arg;
+
+	if (i)
+		return;
+	p->ask = NULL;
+	if (err)
+		pty_fail(p, err);
+	else
+		execd_empty(pty_over(p));
+}
+
+static void destroy(struct pty *p)
+{
+	struct proc_change how = { .id = str_c(p->id), .signal = SIGHUP, .grace_ms = 1000,
+		.forget = true };
+	struct req *q = p->q;
+	struct err err;
+
+	if (proc_change(q->api->loop, &q->box->link, &how, on_deleted, p, &p->ask, &err) < 0)
+		pty_fail(p, &err);
+}
+
+void execd_pty_delete(struct req *q)
+{
+	struct pty *p = pty_new(q, req_param(q, "id"));
+
+	if (p)
+		look(p, destroy);
+}
+
+/* --- at the terminal --- */
+
+static int say(struct pty *p, const char *type, const char *name, int64_t value)
+{
+	auto_buf struct buf out = BUF_MAX(512);
+	struct jw w = JW(&out);
+
+	jw_obj(&w, NULL);
+	jw_c(&w, "type", type);
+	jw_c(&w, "session_id", p->id);
+	if (name)
+		jw_i64(&w, name, value);
+	jw_end(&w);
+	return websocket_send(p->ws, buf_str(&out));
+}
+
+static void on_output(struct proc *x, enum proc_stream stream, uint64_t offset, struct str data,
+	void *arg)
+{
+	auto_buf struct buf out = BUF_MAX(FRAME_MAX + 16);
+	struct pty *p = arg;
+	size_t before = offset < p->newest ? (size_t)MIN(p->newest - offset, (uint64_t)data.n) : 0;
+	int r = 1;
+
+	if (before) {
+		buf_u8(&out, 3);
+		buf_be64(&out, offset);
+		buf_add(&out, data.p, before);
+		r = websocket_send_binary(p->ws, buf_str(&out));
+		buf_reset(&out);
+	}
+	data = str_skip(data, before);
+	if (r >= 0 && data.n) {
+		buf_u8(&out, 1);
+		buf_add_str(&out, data);
+		r = websocket_send_binary(p->ws, buf_str(&out));
+	}
+	if (r == 0)
+		proc_pause(x, true);
+}
+
+static void on_proc_end(struct proc *x, const struct agent_exit *exit, const struct err *err, void *arg)
+{
+	struct pty *p = arg;
+
+	if (err) {
+		pty_fail(p, err);
+		return;
+	}
+	if (exit)
+		say(p, "exit", "exit_code", exit->signal ? -1 : exit->code);
+	pty_close(p, 1000, "");
+}
+
+static int signal_from(struct str name)
+{
+	static const struct {
+		const char *name;
+		int number;
+	} known[] = { { "INT", SIGINT }, { "TERM", SIGTERM }, { "KILL", SIGKILL }, { "HUP", SIGHUP },
+		{ "QUIT", SIGQUIT }, { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 } };
+
+	if (str_starts(name, STR("SIG")))
+		name = str_skip(name, 3);
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (str_eq_c(name, known[i].name))
+			return known[i].number;
+	return 0;
+}
+
+static void on_control(struct pty *p, struct str text)
+{
+	auto_json json_t *m = json_loadb(text.p, text.n, 0, NULL);
+	const char *type = json_string_value(json_object_get(m, "type"));
+	struct str t = str_c(type ? type : "");
+	json_int_t rows = json_integer_value(json_object_get(m, "rows"));
+	json_int_t cols = json_integer_value(json_object_get(m, "cols"));
+	int sig = signal_from(str_c(json_string_value(json_object_get(m, "signal"))));
+
+	if (str_eq_c(t, "ping"))
+		say(p, "pong", NULL, 0);
+	else if (str_eq_c(t, "resize") && rows > 0 && rows <= ROWS_MAX && cols > 0 && cols <= ROWS_MAX)
+		proc_resize(p->x, (uint16_t)rows, (uint16_t)cols);
+	else if (str_eq_c(t, "signal") && sig)
+		proc_kill(p->x, sig);
+	else
+		say(p, "error", NULL, 0);
+}
+
+static void on_message(struct websocket *ws, struct str data, void *arg)
+{
+	struct pty *p = arg;
+
+	if (!data.n || data.p[0] != 0)
+		on_control(p, data);
+	else if (data.n > 1)
+		proc_write(p->x, str_skip(data, 1), false); /* past its bound: on_proc_end() */
+}
+
+static void on_ws_drain(struct websocket *ws, void *arg)
+{
+	proc_pause(((struct pty *)arg)->x, false);
+}
+
+static void on_ws_gone(struct websocket *ws, void *arg)
+{
+	pty_free(arg);
+}
+
+/* Upgrade. */
+static void attach(struct pty *p)
+{
+	static const struct proc_ops ops = { .on_output = on_output, .on_end = on_proc_end };
+	static const struct websocket_ops ws_ops = { .on_message = on_message,
+		.on_drain = on_ws_drain, .on_gone = on_ws_gone };
+	struct proc_attach how = { .id = str_c(p->id), .from = p->since, .follow = true, .pace = true };
+	struct api *api = p->q->api;
+	struct pty *other, *next;
+	struct req *q = p->q;
+	struct err err;
+
+	for (other = LIST_FIRST(&attached); other; other = next) {
+		next = LIST_NEXT(other, next);
+		if (other->use.box != q->box || strcmp(other->id, p->id) != 0)
+			continue;
+		if (!p->takeover) {
+			execd_fail(pty_over(p), 409, "RUNTIME_ERROR", "somebody is at the terminal");
+			return;
+		}
+		pty_close(other, 4001, "taken over");
+	}
+	q->on_gone = NULL;
+	p->q = NULL;
+	if (websocket_accept(q, &ws_ops, p, &p->ws) < 0) {
+		pty_free(p);
+		return;
+	}
+	LIST_INSERT_HEAD(&attached, p, next);
+	p->listed = true;
+	say(p, "connected", "output_offset", (int64_t)p->newest);
+	if (proc_attach(api->loop, &p->use.box->link, &how, &ops, p, &p->x, &err) < 0)
+		pty_fail(p, &err);
+}
+
+void execd_pty_ws(struct req *q)
+{
+	uint64_t since = 0;
+	struct str text, mode;
+	bool takeover = false;
+	struct pty *p;
+	struct err err;
+
+	if (websocket_asked(q, &err) < 0 || req_query(q, "since", &text, &err) < 0 ||
+		req_query(q, "pty", &mode, &err) < 0 ||
+		req_query_bool(q, "takeover", &takeover, &err) < 0) {
+		reply_err(q, &err);
+		return;
+	}
+	if ((text.n && str_u64(text, INT64_MAX, &since) < 0) || str_eq_c(mode, "0")) {
+		execd_bad(q, "since: expected an offset; pty: only 1");
+		return;
+	}
+	p = pty_new(q, req_param(q, "id"));
+	if (!p)
+		return;
+	p->since = since;
+	p->takeover = takeover;
+	look(p, attach);
+}
