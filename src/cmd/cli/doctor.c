@@ -4,6 +4,7 @@
  * probe of the machine comes first.
  */
 #include <limits.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include "cmd/cli/cli.h"
@@ -195,6 +196,20 @@ static void images(struct findings *f)
 	found(f, FOUND_BAD, "rootfs", todo, "the default, %s, is not built", wanted);
 }
 
+/* The default domain of ingress: a daemon that finds this too publishes paths instead of names. */
+static void names(struct findings *f)
+{
+	struct addrinfo *a = NULL;
+
+	if (getaddrinfo("weir.localhost", NULL, NULL, &a) == 0)
+		found(f, FOUND_OK, "names", "", "names below localhost lead here");
+	else
+		found(f, FOUND_WARN, "names", "install libnss-myhostname, then restart weird",
+			"names below localhost do not resolve: services are published by path");
+	if (a)
+		freeaddrinfo(a);
+}
+
 int cmd_doctor(struct cli *c)
 {
 	struct findings f = { .c = c, .all = json_array() };
@@ -206,6 +221,7 @@ int cmd_doctor(struct cli *c)
 		identity(&f);
 		versions(&f);
 		images(&f);
+		names(&f);
 	}
 	if (c->opt.json)
 		r = print_json(c, f.all);
