@@ -488,7 +488,6 @@ static void as_another_user(void **state)
 /* As many as an agent keeps: the next is refused while all run, and the oldest ended gives way. */
 static void table_is_bounded(void **state)
 {
-	auto_heard struct heard over = heard_new(), fits = heard_new();
 	struct told t = list("", "");
 	unsigned int n = 0;
 	char id[16];

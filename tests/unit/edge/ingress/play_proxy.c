@@ -25,7 +25,7 @@ static struct ingress_conf conf;
 static uint32_t agent_port;
 static uv_loop_t loop;
 
-static void line(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static void line(const char *fmt, ...)
 {
 	va_list ap;
 
