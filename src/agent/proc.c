@@ -76,10 +76,16 @@ static void proc_free(struct proc *p)
 	free(p);
 }
 
-/* Nobody asks for it any more, or it is to be forgotten. */
+/* Its child is known to the loop until it is reaped. */
+static bool in_use(const struct proc *p)
+{
+	return alive(p) || p->readers || (p->child.pid && !p->reaped);
+}
+
+/* It is to be forgotten, or never was. */
 static bool proc_leave(struct proc *p)
 {
-	if (alive(p) || p->readers || !(p->forget || !p->started_ms))
+	if (in_use(p) || !(p->forget || !p->started_ms))
 		return false;
 	proc_free(p);
 	return true;
@@ -113,6 +119,8 @@ static void proc_ended(struct proc *p)
 	memcpy(label, p->label, sizeof(label));
 	p->state = PROC_ENDED;
 	p->ended_ms = wall_ms();
+	if (!p->started_ms)
+		p->id[0] = '\0'; /* it never was: its id is free at once */
 	timer_stop(&p->limit);
 	timer_stop(&p->idle);
 	watch_close(&p->status);
@@ -190,7 +198,8 @@ static void on_child(struct child *child, int status)
 	p->reaped = true;
 	p->wait_status = status;
 	timer_stop(&p->grace);
-	check_end(p);
+	if (!check_end(p))
+		proc_leave(p);
 }
 
 void proc_signal(struct proc *p, int sig)
@@ -564,7 +573,7 @@ static const struct conn_ops starter_ops = { .gone = on_starter_gone };
 static void forget_oldest(void)
 {
 	for (struct proc *p = procs; p; p = p->next)
-		if (!alive(p) && !p->readers) {
+		if (!in_use(p)) {
 			proc_free(p);
 			return;
 		}
@@ -681,7 +690,7 @@ static const struct proc *next_told(const struct telling *t)
 {
 	const struct proc *p = procs;
 
-	while (p && (p->number <= t->last || (t->id[0] && strcmp(p->id, t->id) != 0) ||
+	while (p && (!p->id[0] || p->number <= t->last || (t->id[0] && strcmp(p->id, t->id) != 0) ||
 			   (t->label[0] && strcmp(p->label, t->label) != 0)))
 		p = p->next;
 	return p;

@@ -253,6 +253,28 @@ static void not_started(void **state)
 	assert_int_equal(again.err.code, -EEXIST);
 }
 
+/* What never started is no more before its child is reaped: the next one takes its id, and its
+ * memory. */
+static void not_started_again_and_again(void **state)
+{
+	const struct str argv[] = { STR("no-such-program") };
+	struct proc_spec spec = { .id = STR("again"), .argv = argv, .n_argv = 1 };
+
+	for (int i = 0; i < 300; i++) {
+		auto_heard struct heard h = heard_new(), g = heard_new();
+		struct proc *x;
+
+		assert_int_equal(proc_start(&loop, &lo, &spec, true, false, &ops, &h, &x, NULL), 0);
+		run_until(h.ends);
+		assert_int_equal(h.exit.code, 127);
+		begin(&g, "again", "exit 3", true, (struct proc_spec){ 0 });
+		run_until(g.ends);
+		assert_int_equal(g.exit.code, 3);
+		change((struct proc_change){ .id = STR("again"), .forget = true });
+		run_until(list("", "again").n == 0);
+	}
+}
+
 static void the_last_bytes_are_kept(void **state)
 {
 	auto_heard struct heard h = heard_new(), part = heard_new();
@@ -525,6 +547,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(told_to_the_end),
 		cmocka_unit_test(outlives_its_connection),
 		cmocka_unit_test(not_started),
+		cmocka_unit_test(not_started_again_and_again),
 		cmocka_unit_test(the_last_bytes_are_kept),
 		cmocka_unit_test(a_paced_reader_misses_nothing),
 		cmocka_unit_test(terminal),
