@@ -13,9 +13,9 @@
  *	destroying     destroyed                        destroyed
  *	none, ended    destroyed                        –
  */
+#include "api/calls.h"
 #include "api/dialect.h"
 #include "api/flow.h"
-#include "api/nets.h"
 #include "api/peers.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -77,6 +77,23 @@ static int load_row(struct sandbox_row *row, void *arg)
 
 /* --- comparing --- */
 
+/* The kernel has rules where the store has none, or no word of the network: told below. */
+static void compare_rules(struct box *b, const struct ipc_sandbox *s)
+{
+	for (uint32_t i = 0; i < s->n_nets; i++)
+		b->nets[i]->untold |= s->net_versions[i] != 0;
+}
+
+/* Networks with rules are told whatever the kernel has: whom they name may have changed meanwhile. */
+static void adopt_rules(struct api *a)
+{
+	struct network *n, *tmp;
+
+	HASH_ITER (hh, a->nets, n, tmp)
+		if (n->members && (n->rules || n->untold))
+			net_rules_send(a, n, NULL, NULL);
+}
+
 static void adopt_listed(struct adoption *d, const struct ipc_sandbox *s)
 {
 	struct api *a = d->a;
@@ -108,6 +125,8 @@ static void adopt_listed(struct adoption *d, const struct ipc_sandbox *s)
 	flow_adopt(b, s->state == IPC_RUN_FROZEN, repolicy);
 	if (s->n_nets > IPC_NETS_MAX || !box_nets_are(b, s->nets, s->n_nets))
 		flow_nets_again(b);
+	else
+		compare_rules(b, s);
 	/* The host ports' listeners are anew in any case. Known to the edges until then without. */
 	b->ingress.told = ingress_any(&b->row);
 	if (b->ingress.told || s->ingress)
@@ -177,6 +196,14 @@ static void reserve(struct api *a)
 		host_call(a, IPC_HOST_RESERVE, keep, sizeof(*keep), -1, reserve_ignored, NULL);
 }
 
+static void policy_seen(struct adoption *d, const struct ipc_sandbox *s)
+{
+	d->policy_seen = MAX(d->policy_seen, s->policy);
+	for (uint32_t i = 0; i < MIN(s->n_nets, IPC_NETS_MAX); i++)
+		if (s->net_versions[i] != UINT32_MAX)
+			d->policy_seen = MAX(d->policy_seen, s->net_versions[i]);
+}
+
 static void compare(struct adoption *d)
 {
 	struct api *a = d->a;
@@ -184,7 +211,7 @@ static void compare(struct adoption *d)
 	struct err err;
 
 	for (uint32_t i = 0; i < d->n; i++)
-		d->policy_seen = MAX(d->policy_seen, d->list[i].policy);
+		policy_seen(d, &d->list[i]);
 	if (store_policy_seen(a->store, d->policy_seen, &err) < 0) {
 		adoption_done(d, &err);
 		return;
@@ -194,6 +221,7 @@ static void compare(struct adoption *d)
 			adopt_listed(d, &d->list[i]);
 	HASH_ITER (hh, a->boxes, b, tmp)
 		adopt_rest(b);
+	adopt_rules(a);
 	reserve(a);
 	adoption_done(d, NULL);
 }

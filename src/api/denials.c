@@ -1,6 +1,6 @@
 /* Refusals: see the header. */
 #include <netinet/in.h>
-#include "api/box.h"
+#include "api/calls.h"
 #include "base/clock.h"
 
 #define MERGE_BACK 16u /* how many of the newest entries are looked at for an equal one */
@@ -30,7 +30,7 @@ static bool same(const struct denial *a, const struct denial *b)
 {
 	return a->policy == b->policy && a->reason == b->reason && a->detail == b->detail &&
 		a->proto == b->proto && a->inbound == b->inbound && a->rule == b->rule &&
-		a->port == b->port && ip_eq(a->addr, b->addr) &&
+		a->port == b->port && a->net == b->net && ip_eq(a->addr, b->addr) &&
 		str_eq(str_c(a->name), str_c(b->name));
 }
 
@@ -94,7 +94,7 @@ void denials_kernel(struct api *a, const struct weir_event *e, uint64_t at_ms)
 	struct box *b = e->slot <= WEIR_SLOTS_MAX ? a->by_slot[e->slot] : NULL;
 	struct denial d = { .at_ms = at_ms, .policy = e->policy, .rule = e->rule,
 		.reason = e->reason, .detail = e->detail, .proto = e->proto,
-		.inbound = e->inbound, .port = e->remote_port };
+		.inbound = e->inbound, .port = e->remote_port, .net = e->net };
 
 	if (!b || e->reason >= WEIR_R_MAX)
 		return;
@@ -136,7 +136,9 @@ static const char *proto_name(uint8_t proto, char other[static 8])
 
 void denial_write(const struct box *b, const struct denial *d, struct str learned, struct jw *w)
 {
-	const struct policy *p = d->policy == b->row.policy	  ? b->policy :
+	const struct network *net = d->net ? nets_by_number(b->api, d->net) : NULL;
+	const struct policy *p = d->net			  ? NULL :
+		d->policy == b->row.policy	  ? b->policy :
 		d->policy && d->policy == b->policy_before_id ? b->policy_before :
 								  NULL;
 	auto_buf struct buf rule = BUF_MAX(1u << 20), text = BUF_MAX(1u << 20);
@@ -149,6 +151,13 @@ void denial_write(const struct box *b, const struct denial *d, struct str learne
 		learned_names(learned, d->addr, &name, 1);
 	jw_c(w, "at", rfc3339_from(d->at_ms * NS_PER_MS).s);
 	jw_c(w, "reason", policy_reason_name(d->reason));
+	if (net) {
+		jw_c(w, "network", net->row.name);
+		if (net->version == d->policy)
+			net_rule_text(net->rules, d->rule, &rule);
+		if (rule.n)
+			jw_str(w, "rule", buf_str(&rule));
+	}
 	if (d->rule != WEIR_RULE_NONE) {
 		if (p && policy_rule_text(p, d->rule, &rule) >= 0)
 			jw_str(w, "rule", buf_str(&rule));
@@ -166,7 +175,10 @@ void denial_write(const struct box *b, const struct denial *d, struct str learne
 		buf_fmt(&text, STR_FMT ": ", STR_ARG(name));
 	else if (d->addr.family)
 		buf_fmt(&text, "%s: ", ip_text(d->addr).s);
-	buf_add_c(&text, policy_reason_text(d->reason, d->detail));
+	if (net)
+		buf_fmt(&text, "the private network %s does not let it through", net->row.name);
+	else
+		buf_add_c(&text, policy_reason_text(d->reason, d->detail));
 	if (rule.n)
 		buf_fmt(&text, " (rule %u: " STR_FMT ")", d->rule, STR_ARG(buf_str(&rule)));
 	jw_str(w, "text", buf_str(&text));

@@ -13,7 +13,8 @@
 struct denial {
 	uint64_t at_ms; /* of the last one */
 	uint64_t seq;	/* grows; newest is largest */
-	uint32_t policy, count;
+	uint32_t policy, count; /* with net: the version of its rules */
+	uint32_t net;		/* private network whose rules refused, or 0 */
 	uint8_t reason, detail, proto, inbound;
 	uint16_t rule, port;
 	struct ip addr;

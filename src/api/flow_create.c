@@ -12,6 +12,7 @@
  * leaves the taking back to the delete, which waits in the queue behind it.
  */
 #include "api/box.h"
+#include "api/calls.h"
 #include "api/flow.h"
 #include "api/peers.h"
 #include "base/clock.h"
@@ -253,6 +254,7 @@ static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
 		tell_edges(s);
 		return;
 	}
+	box_rules_send(b);
 	box_nets_message(b, &nets);
 	host_call(b->api, IPC_HOST_NETS, &nets, sizeof(nets), -1, on_nets, s);
 }

@@ -1,15 +1,15 @@
 /*
  * Joining and leaving a private network.
  *
- *	store and books  ->  NETS (host)  ->  SET (edges)
+ *	store and books  ->  NET (host), if rules name members  ->  NETS (host)  ->  SET (edges)
  *
  * Both peers are told the whole set, so telling them again does no harm. If one of them fails, the
  * change is taken back everywhere and the asker hears of it. What a crash in between leaves, or a
  * taking back that fails as well, is put right by the next start, which compares what LIST says with
  * the store (adopt.c). Without a slot (error) the books are all, and the resume tells the rest.
  */
+#include "api/calls.h"
 #include "api/flow.h"
-#include "api/nets.h"
 #include "api/peers.h"
 #include "base/fault.h"
 #include "base/fd.h"
@@ -31,8 +31,10 @@ void box_nets_message(const struct box *b, struct ipc_nets *ret)
 {
 	*ret = (struct ipc_nets){ .slot = b->row.slot, .n = b->n_nets };
 	snprintf(ret->id, sizeof(ret->id), "%s", b->row.id);
-	for (uint32_t i = 0; i < b->n_nets; i++)
+	for (uint32_t i = 0; i < b->n_nets; i++) {
 		ret->nets[i] = b->nets[i]->row.number;
+		ret->versions[i] = b->nets[i]->version;
+	}
 }
 
 static int change(struct nets_op *o, bool join, struct err *err)
@@ -120,6 +122,8 @@ static void tell(struct nets_op *o)
 {
 	struct ipc_nets nets;
 
+	if (o->join || !o->network[0])
+		box_rules_send(o->op.box); /* they may name it: before it is a member */
 	box_nets_message(o->op.box, &nets);
 	host_call(o->op.box->api, IPC_HOST_NETS, &nets, sizeof(nets), -1, on_host, o);
 }

@@ -1,5 +1,6 @@
 /* Private networks in memory: see the header. */
-#include "api/nets.h"
+#include "api/calls.h"
+#include "api/peers.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -24,6 +25,7 @@ static struct network *keep(struct api *a, const struct network_row *row)
 	if (!n)
 		return NULL;
 	n->row = *row;
+	n->row.policy = NULL;
 	HASH_ADD_STR(a->nets, row.id, n);
 	if (!table_has(n)) {
 		free(n);
@@ -35,12 +37,30 @@ static struct network *keep(struct api *a, const struct network_row *row)
 static void forget(struct api *a, struct network *n)
 {
 	HASH_DEL(a->nets, n);
+	free(n->rules);
 	free(n);
+}
+
+/* Rules that were accepted once and no longer read must not open the network. */
+static int load_rules(struct network *n, const char *text)
+{
+	auto_json json_t *body = NULL;
+	struct err err;
+
+	if (!*text || (json_parse(str_c(text), &body, &err) == 0 &&
+			      net_rules_from(body, &n->rules, &err) == 0))
+		return 0;
+	log_event(LOG_ERROR, "network.policy_unreadable", "network=%s text=%s", n->row.id,
+		log_q(str_c(err.text)));
+	n->rules = calloc(1, sizeof(*n->rules));
+	return n->rules ? 0 : -ENOMEM;
 }
 
 static int load_net(const struct network_row *row, void *arg)
 {
-	return keep(arg, row) ? 0 : -ENOMEM;
+	struct network *n = keep(arg, row);
+
+	return n ? load_rules(n, row->policy) : -ENOMEM;
 }
 
 static int load_member(const char *network, const char *sandbox, void *arg)
@@ -67,6 +87,16 @@ void nets_free(struct api *a)
 
 	HASH_ITER (hh, a->nets, n, tmp)
 		forget(a, n);
+}
+
+struct network *nets_by_number(struct api *a, uint32_t number)
+{
+	struct network *n, *tmp;
+
+	HASH_ITER (hh, a->nets, n, tmp)
+		if (n->row.number == number)
+			return n;
+	return NULL;
 }
 
 /* "net-01…" or "NET_01…" -> "net-01…". */
@@ -165,6 +195,30 @@ int nets_add(struct api *a, const char *user, struct str name, struct network **
 	return r;
 }
 
+int nets_rule(struct api *a, struct network *n, struct net_rules *rules,
+	struct net_rules **ret_before, struct err *err)
+{
+	auto_buf struct buf text = BUF_MAX(1u << 20);
+	struct jw w = JW(&text);
+	int r;
+
+	if (rules) {
+		jw_obj(&w, NULL);
+		net_rules_write(rules, &w);
+		jw_end(&w);
+	}
+	buf_add(&text, "", 1);
+	r = buf_failed(&text) ? err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory") :
+				store_network_policy(a->store, n->row.id, text.p, err);
+	if (r < 0) {
+		free(rules);
+		return r;
+	}
+	*ret_before = n->rules;
+	n->rules = rules;
+	return 0;
+}
+
 int nets_drop(struct api *a, struct network *n, struct err *err)
 {
 	int r;
@@ -176,6 +230,7 @@ int nets_drop(struct api *a, struct network *n, struct err *err)
 	if (r < 0)
 		return r;
 	log_event(LOG_INFO, "network.gone", "network=%s number=%u", n->row.id, n->row.number);
+	net_gone_send(a, n);
 	forget(a, n);
 	return 0;
 }

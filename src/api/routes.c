@@ -58,6 +58,9 @@ const struct route createos_routes[] = {
 	{ GET,    "/v1/networks/{network}",	AUTH_USER,  BODY_NONE,   0,		 createos_network_get },
 	{ DELETE, "/v1/networks/{network}",	AUTH_USER,  BODY_NONE,   0,		 createos_network_delete },
 	/* native */
+	{ GET,    "/v1/networks/{network}/policy", AUTH_USER, BODY_NONE, 0,		 native_net_policy_get },
+	{ PUT,    "/v1/networks/{network}/policy", AUTH_USER, BODY_JSON, 0,		 native_net_policy_put },
+	{ DELETE, "/v1/networks/{network}/policy", AUTH_USER, BODY_NONE, 0,		 native_net_policy_delete },
 	{ GET,    SB "/egress/explain",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 native_explain },
 	{ GET,    SB "/egress/versions",	AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 native_versions },
 	{ GET,    SB "/denials",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 native_denials },

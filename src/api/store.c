@@ -44,6 +44,7 @@ enum {
 	Q_NOTE,
 	Q_NET_NUMBER,
 	Q_NET_ADD,
+	Q_NET_POLICY,
 	Q_NET_DROP,
 	Q_NET_ALL,
 	Q_NETS,
@@ -95,9 +96,10 @@ static const char *const query_text[QUERIES] = {
 	[Q_NET_NUMBER] = "UPDATE sequences SET next = next + 1 WHERE name = 'network' RETURNING next",
 	[Q_NET_ADD] = "INSERT INTO networks (id, user_id, name, number, created_ms) "
 		      "VALUES ($1, $2, $3, $4, $5)",
+	[Q_NET_POLICY] = "UPDATE networks SET policy = $1 WHERE id = $2",
 	[Q_NET_DROP] = "DELETE FROM networks WHERE id = $1",
-	[Q_NET_ALL] = "SELECT id, user_id, name, number, created_ms FROM networks",
-	[Q_NETS] = "SELECT id, user_id, name, number, created_ms FROM networks WHERE user_id = $1 "
+	[Q_NET_ALL] = "SELECT id, user_id, name, number, created_ms, policy FROM networks",
+	[Q_NETS] = "SELECT id, user_id, name, number, created_ms, policy FROM networks WHERE user_id = $1 "
 		   "ORDER BY created_ms DESC, id DESC LIMIT $2 OFFSET $3",
 	[Q_NETS_COUNT] = "SELECT COUNT(*) FROM networks WHERE user_id = $1",
 	[Q_MEMBER_ADD] = "INSERT INTO members (network_id, sandbox_id, joined_ms) VALUES ($1, $2, $3)",
@@ -182,6 +184,8 @@ static const char *const migrations[] = {
 	" name TEXT NOT NULL, hint TEXT NOT NULL, port BIGINT NOT NULL, hash TEXT NOT NULL UNIQUE,"
 	" created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL);"
 	"CREATE INDEX ingress_tokens_of_sandbox ON ingress_tokens (sandbox_id)",
+
+	"ALTER TABLE networks ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
 };
 
 /* --- one row, described once --- */
@@ -1074,6 +1078,11 @@ static int run_texts(struct store *s, unsigned int q, const char *a, const char 
 	return step_done(s, st, err, what);
 }
 
+int store_network_policy(struct store *s, const char *id, const char *json, struct err *err)
+{
+	return run_texts(s, Q_NET_POLICY, json, id, err, "network");
+}
+
 int store_network_drop(struct store *s, const char *id, struct err *err)
 {
 	return run_texts(s, Q_NET_DROP, id, NULL, err, "network");
@@ -1094,9 +1103,10 @@ int store_networks(struct store *s, const char *user, uint32_t limit, uint32_t o
 	}
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
 		struct network_row n = { .number = (uint32_t)sqlite3_column_int64(st, 3),
-			.created_ms = (uint64_t)sqlite3_column_int64(st, 4) };
+			.created_ms = (uint64_t)sqlite3_column_int64(st, 4),
+			.policy = (const char *)sqlite3_column_text(st, 5) };
 
-		if (col_copy(st, 0, n.id, sizeof(n.id)) < 0 ||
+		if (!n.policy || col_copy(st, 0, n.id, sizeof(n.id)) < 0 ||
 			col_copy(st, 1, n.user, sizeof(n.user)) < 0 ||
 			col_copy(st, 2, n.name, sizeof(n.name)) < 0)
 			return err_set(err, -EBADMSG, ERR_INTERNAL,

@@ -143,10 +143,12 @@ struct network_row {
 	char id[IPC_ID_LEN], user[IPC_ID_LEN], name[IPC_NAME_LEN];
 	uint32_t number; /* what the kernel knows it by */
 	uint64_t created_ms;
+	const char *policy; /* JSON; "": none. Only as long as store_networks() shows it */
 };
 /* A number no network has had. Within the transaction that adds it. */
 int store_network_number(struct store *s, uint32_t *ret, struct err *err);
 int store_network_add(struct store *s, const struct network_row *n, struct err *err);
+int store_network_policy(struct store *s, const char *id, const char *json, struct err *err);
 int store_network_drop(struct store *s, const char *id, struct err *err); /* without members */
 typedef int (*store_network_fn)(const struct network_row *n, void *arg); /* negative: stop */
 /* user NULL: everybody's, all of them, in no order; else newest first. */

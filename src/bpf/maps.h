@@ -21,7 +21,10 @@
  *
  * Private networks, apart from all this: each sandbox has one overlay address, `overlay4` + slot. A
  * packet between two of them passes if their slots' sets of network numbers (weir_members) meet, and
- * goes from link to link without a policy, a flow or the router in between. Numbers are never reused.
+ * goes from link to link without the router in between. Numbers are never reused. A network without
+ * rules (weir_nets: version 0, allow) asks no more; in others the first rule of weir_calls that fits
+ * decides, else the network's default, and a flow lets the answers back. One network that lets a
+ * packet through is enough.
  *
  * Ingress, apart from it as well: where the slot says so, the edge's connections to the sandbox's
  * address pass, and what the sandbox answers on them. The router's own sockets are the only record:
@@ -80,7 +83,7 @@ enum weir_reason {
 	WEIR_R_REBIND,	     /* DNS: a forbidden address was removed from an answer (edge role) */
 	WEIR_R_DNS_LIMIT,    /* DNS: query rate limit (edge role) */
 	WEIR_R_DNS_INVALID,  /* DNS: not a query that can be judged (edge role) */
-	WEIR_R_OVERLAY,	     /* no shared private network */
+	WEIR_R_OVERLAY,	     /* `detail` holds enum weir_overlay */
 	WEIR_R_MAX
 };
 
@@ -96,6 +99,11 @@ enum weir_floor {
 	WEIR_FLOOR_OPERATOR,  /* floor.deny */
 	WEIR_FLOOR_EMBEDDED,  /* IPv6 that carries an IPv4 address: NAT64, 6to4, Teredo, ::/96 */
 	WEIR_FLOOR_MAX
+};
+
+enum weir_overlay {
+	WEIR_OVERLAY_STRANGERS = 0, /* no shared private network */
+	WEIR_OVERLAY_RULES,	    /* the rules of the one they share (`net`) refuse */
 };
 
 #define WEIR_RULE_NONE 0xffffu /* no rule: a default decided */
@@ -164,6 +172,29 @@ struct weir_slot {
 struct weir_member {
 	__u32 n;
 	__u32 net[WEIR_NETS_MAX]; /* ascending; zero behind the last */
+};
+
+/* weir_nets: hash[network number]. A network that is not here lets nobody through. A version is a
+ * policy id that is no policy's: keys of the next are written beside these, then this entry flips. */
+struct weir_net {
+	__u32 version;	/* of its rules in weir_calls; 0: it has none */
+	__u32 fallback; /* enum weir_verdict: when no rule fits */
+};
+
+/* weir_calls: LPM trie. Who may call whom. prefixlen counts bits from `version` on: 104 for every
+ * port, to 120 for one. */
+struct weir_call_key {
+	__u32 prefixlen;
+	__u32 version;
+	__u32 from, to; /* slots; 0: any member */
+	__u8 proto;	/* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP; 0: any other */
+	__u8 port[2];	/* network order */
+	__u8 zero;
+};
+struct weir_call {
+	__u16 rule; /* the lowest of all that fit decides */
+	__u8 verdict;
+	__u8 zero;
 };
 
 /* weir_policies: hash[policy id]. */
@@ -237,15 +268,16 @@ struct weir_floor_key {
 /* weir_flows: hash. The sandbox's view; its own address is implied by the slot. */
 struct weir_flow_key {
 	__u32 slot;
-	__u8 family; /* 4 or 6 */
+	__u8 family; /* 4 or 6; WEIR_FLOW_CALL: within a private network, `remote` an overlay address */
 	__u8 proto; /* IPPROTO_FRAGMENT: later fragments of an answer whose first one passed */
 	__u16 epoch; /* of the slot: flows of its former sandbox are not found */
 	struct weir_addr remote;
 	__u16 local_port; /* network order; ICMP: echo id; fragments: their identification */
 	__u16 remote_port; /* network order; ICMP: 0 */
 };
+#define WEIR_FLOW_CALL 104
 struct weir_flow {
-	__u32 policy;	 /* the policy id that allowed it last */
+	__u32 policy;	 /* the policy id, or version of a network's rules, that allowed it last */
 	__u16 rule;
 	__u8 state;	 /* enum weir_flow_state */
 	__u8 flags;	 /* the FINs seen: 1 from the sandbox, 2 towards it */
@@ -290,16 +322,16 @@ struct weir_dns_counters {
 struct weir_event {
 	__u64 ktime; /* bpf_ktime_get_ns() */
 	__u32 slot;
-	__u32 policy;
+	__u32 policy; /* with `net`: the version of its rules */
 	__u8 reason; /* enum weir_reason */
-	__u8 detail; /* enum weir_floor for WEIR_R_FLOOR */
+	__u8 detail; /* enum weir_floor for WEIR_R_FLOOR, weir_overlay for WEIR_R_OVERLAY */
 	__u8 family; /* 4, 6, or 0 */
 	__u8 proto;
 	__u16 rule;
 	__u8 inbound; /* 1: towards the sandbox */
 	__u8 zero;
 	__u16 local_port, remote_port; /* host order */
-	__u32 pad;
+	__u32 net; /* WEIR_OVERLAY_RULES: the network's number */
 	struct weir_addr remote;
 };
 
@@ -334,6 +366,8 @@ struct weir_collect {
 #define WEIR_PORTS_MAX	  1048576u
 #define WEIR_NAMES_MAX	  262144u
 #define WEIR_FLOWS_MAX	  1048576u
+#define WEIR_NETWORKS_MAX 262144u
+#define WEIR_CALLS_MAX	  1048576u
 #define WEIR_EVENTS_PER_SEC 20u	    /* per slot, burst of the same size */
 #define WEIR_REFUSALS_PER_SEC 1000u /* per slot; more are dropped in silence: each costs a packet */
 #define WEIR_EVENT_RING	  (1u << 20)

@@ -368,9 +368,9 @@ int datapath_sweep(struct datapath *dp)
 	auto_free uint32_t *ids = calloc(WEIR_SLOTS_MAX, sizeof(*ids));
 	struct id_set in_force = { ids, 0 };
 	struct dp_policy *k, *tmp;
-	int removed = 0;
+	int removed = dp_nets_sweep(dp);
 
-	if (!ids)
+	if (!ids || removed < 0)
 		return -ENOMEM;
 	for (uint32_t slot = 1; slot <= WEIR_SLOTS_MAX; slot++)
 		if (dp->slots[slot].policy)

@@ -160,6 +160,7 @@ int datapath_counters(const struct datapath *dp, uint32_t slot, struct weir_coun
 void datapath_purge(struct datapath *dp)
 {
 	dp_policies_purge(dp, false);
+	dp_nets_purge(dp, false);
 }
 
 int datapath_collect(const struct datapath *dp, struct weir_collect *ret)

@@ -16,6 +16,7 @@
  * maps after a restart.
  */
 #pragma once
+#include "policy/calls.h"
 #include "policy/floor.h"
 #include "policy/policy.h"
 
@@ -75,13 +76,23 @@ int datapath_members_set(struct datapath *dp, uint32_t slot, const uint32_t *net
 	struct err *err);
 void datapath_members_get(const struct datapath *dp, uint32_t slot, struct weir_member *ret);
 
+/* Who may call whom in a network, from now on, in one step; `version` 0 for a network that is open to
+ * its members, else a policy id never used before. A network that was never set lets nobody through.
+ * On failure nothing has changed. */
+int datapath_net_set(struct datapath *dp, uint32_t number, uint32_t version,
+	const struct calls *c, struct err *err);
+void datapath_net_drop(struct datapath *dp, uint32_t number);
+/* The version in force; -ENOENT. */
+int datapath_net_get(const struct datapath *dp, uint32_t number, uint32_t *ret_version);
+
 /* Put version `policy` (an id never used before, below 2^31) of the slot's policy in force. Done
  * already: 0. On failure nothing has changed. */
 int datapath_commit(struct datapath *dp, uint32_t slot, uint32_t policy, const struct policy *p,
 	const struct policy_knobs *knobs, struct err *err);
 /* Policy 0: nothing passes but the gateway's conversation with the agent. The keys go too. */
 void datapath_quarantine(struct datapath *dp, uint32_t slot);
-/* Delete every key, the edge role's too, of policies that no slot has in force. Once after
+/* Delete every key, the edge role's too, of policies that no slot has in force, and networks without
+ * members. Once after
  * adoption, before requests are served. Returns how many, or negative errno. */
 int datapath_sweep(struct datapath *dp);
 

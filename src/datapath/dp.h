@@ -28,12 +28,14 @@ struct datapath {
 	char dir[128];
 	bool adopted;
 	int config, slots_fd, links, members, policies, prefixes, pins, ports, floor, flows, counters;
-	int shares_fd;
+	int shares_fd, nets_fd, calls;
 	struct weir_slot *slots; /* the map itself */
 	size_t slots_len;
 	struct dp_policy *known; /* by id */
 	struct dp_policy *retired, *retired_last; /* oldest first; last is stale without a first */
 	struct dp_share *shares;
+	struct dp_net *nets; /* nets.c: by number */
+	struct dp_net_old *old_nets;
 	struct datapath_limits limits;
 };
 
@@ -57,6 +59,14 @@ void dp_share_give(struct datapath *dp, uint32_t share, size_t keys);
 int dp_share_fits(const struct datapath *dp, uint32_t share, size_t more, size_t less,
 	struct err *err);
 void dp_shares_forget(struct datapath *dp); /* memory only */
+
+/* nets.c */
+/* After adoption: which keys are whose? Those of nobody are deleted. */
+int dp_nets_recover(struct datapath *dp);
+void dp_nets_purge(struct datapath *dp, bool all);
+/* Drop networks without members: whoever joins one makes it known again. Returns how many. */
+int dp_nets_sweep(struct datapath *dp);
+void dp_nets_forget(struct datapath *dp); /* memory only */
 
 /* commit.c */
 int dp_policies_recover(struct datapath *dp);

@@ -13,6 +13,7 @@ struct verdict {
 	__u8 detail;
 	__u8 zero;
 	__u32 rule;
+	__u32 net, version; /* of a private network whose rules decided */
 };
 
 static __always_inline void refuse(struct verdict *v, enum weir_reason reason, __u8 detail)
@@ -21,6 +22,7 @@ static __always_inline void refuse(struct verdict *v, enum weir_reason reason, _
 	v->reason = reason;
 	v->detail = detail;
 	v->rule = WEIR_RULE_NONE;
+	v->net = 0;
 }
 
 static __always_inline void decide(struct verdict *v, __u8 allow, __u16 rule)

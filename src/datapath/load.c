@@ -224,6 +224,8 @@ static int maps_open(struct datapath *dp)
 	dp->slots_fd = bpf_map__fd(s->maps.weir_slots);
 	dp->links = bpf_map__fd(s->maps.weir_links);
 	dp->members = bpf_map__fd(s->maps.weir_members);
+	dp->nets_fd = bpf_map__fd(s->maps.weir_nets);
+	dp->calls = bpf_map__fd(s->maps.weir_calls);
 	dp->policies = bpf_map__fd(s->maps.weir_policies);
 	dp->prefixes = bpf_map__fd(s->maps.weir_prefixes);
 	dp->pins = bpf_map__fd(s->maps.weir_pins);
@@ -312,6 +314,8 @@ static int load(struct datapath *dp, struct err *err)
 	r = dp->adopted ? dp_policies_recover(dp) : 0;
 	if (r == 0 && dp->adopted)
 		r = dp_shares_recover(dp);
+	if (r == 0 && dp->adopted)
+		r = dp_nets_recover(dp);
 	if (r < 0)
 		return err_sys(err, r, "read back the policies' keys");
 	return datapath_limits_set(dp, &limits_default, err);
@@ -363,10 +367,12 @@ struct datapath *datapath_free(struct datapath *dp)
 		return NULL;
 	if (dp->slots) {
 		dp_policies_purge(dp, true);
+		dp_nets_purge(dp, true);
 		munmap(dp->slots, dp->slots_len);
 	}
 	dp_policies_forget(dp);
 	dp_shares_forget(dp);
+	dp_nets_forget(dp);
 	weir_bpf__destroy(dp->skel);
 	free(dp);
 	return NULL;

@@ -53,6 +53,22 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_NETWORKS_MAX);
+	__type(key, __u32);
+	__type(value, struct weir_net);
+} weir_nets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_CALLS_MAX);
+	__type(key, struct weir_call_key);
+	__type(value, struct weir_call);
+} weir_calls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 2 * WEIR_SLOTS_MAX);
 	__type(key, __u32);
 	__type(value, struct weir_policy);

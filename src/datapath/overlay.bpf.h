@@ -8,10 +8,11 @@
  * taken), so everything that speaks for the receiver is asked here: that it lives, that its policy
  * is committed, that it is a member now, and that the port is not its agent's.
  *
- * There is no state: a sandbox that leaves a network is out of reach with the next packet.
+ * Among members of a network without rules there is no state: a sandbox that leaves is out of reach
+ * with the next packet. Rules and their flows are in calls.bpf.h.
  */
 #pragma once
-#include "datapath/flows.bpf.h"
+#include "datapath/calls.bpf.h"
 
 /* The slot that an address of the overlay stands for; 0: none. */
 static __always_inline __u32 overlay_slot(const struct weir_addr *a)
@@ -39,24 +40,6 @@ static __always_inline int is_own_overlay(const struct packet *p, __u32 slot)
 	return p->family == 4 && slot && overlay_slot(&p->local) == slot;
 }
 
-/* Do two ascending sets share a number? Both loops are unrolled: nothing but constants tells their
- * steps apart, so the verifier walks each once. */
-static __always_inline int sets_meet(const struct weir_member *a, const struct weir_member *b)
-{
-#pragma unroll
-	for (__u32 i = 0; i < WEIR_NETS_MAX; i++) {
-		__u32 net = a->net[i];
-
-		if (!net)
-			return 0;
-#pragma unroll
-		for (__u32 j = 0; j < WEIR_NETS_MAX; j++)
-			if (b->net[j] == net)
-				return 1;
-	}
-	return 0;
-}
-
 static __always_inline int is_agent_port(const struct packet *p)
 {
 	return p->proto == IPPROTO_TCP && p->frag != FRAG_LATER &&
@@ -76,25 +59,15 @@ static __always_inline int is_usual(const struct packet *p, __u32 policy_id)
 	return policy && policy->other_protocols;
 }
 
-/* The slot to which a packet of slot `from` may go, 0: none that it may reach, -1: one, but not with
- * this protocol. A global function, which the verifier walks once, whatever leads to it. */
-__noinline int overlay_peer(__u32 from, __u32 policy, const struct packet *p)
+/* The slot that the packet is for, if anybody lives there, and not for its agent; 0: none. */
+static __noinline __u32 overlay_peer(const struct packet *p)
 {
-	struct weir_member *mine, *theirs;
-	struct weir_slot *s;
-	__u32 to;
+	__u32 to = overlay_slot(&p->remote);
+	struct weir_slot *s = bpf_map_lookup_elem(&weir_slots, &to);
 
-	if (!p)
+	if (!s || !s->ifindex || !*(volatile __u32 *)&s->policy || is_agent_port(p))
 		return 0;
-	to = overlay_slot(&p->remote);
-	s = bpf_map_lookup_elem(&weir_slots, &to);
-	if (!to || !s || !s->ifindex || !*(volatile __u32 *)&s->policy || is_agent_port(p))
-		return 0;
-	mine = bpf_map_lookup_elem(&weir_members, &from);
-	theirs = bpf_map_lookup_elem(&weir_members, &to);
-	if (!mine || !theirs || !sets_meet(mine, theirs))
-		return 0;
-	return is_usual(p, policy) ? (int)to : -1;
+	return to;
 }
 
 /* An ICMP error speaks of what its receiver sent to its sender, and of nothing else: a member has no
@@ -107,22 +80,28 @@ static __noinline int overlay_quoted(struct __sk_buff *skb, const struct packet 
 		addr_eq(&q.remote, &p->remote);
 }
 
-/* The slot that the packet may go to, or 0 with the refusal. */
-static __always_inline __u32 overlay_judge(struct __sk_buff *skb, const struct where *w,
-	const struct packet *p, struct verdict *v)
+/* The slot that the packet may go to, or 0 with the refusal. flows: 0 asks for the verdict alone. */
+static __noinline __u32 overlay_judge(struct __sk_buff *skb, const struct where *w,
+	const struct packet *p, struct verdict *v, int flows)
 {
-	int to = overlay_peer(w->slot, w->policy, p);
+	struct way_ask q = { .from = w->slot, .to = overlay_peer(p) };
+	int way = q.to ? way_find(&q) : WAY_NONE;
 
-	refuse(v, to < 0 ? WEIR_R_PROTOCOL : WEIR_R_OVERLAY, 0);
-	if (to <= 0)
+	refuse(v, WEIR_R_OVERLAY, WEIR_OVERLAY_STRANGERS);
+	if (way == WAY_NONE)
 		return 0;
-	if (p->icmp == ICMP_ERROR && !overlay_quoted(skb, p)) {
-		refuse(v, WEIR_R_UNSOLICITED, 0);
+	refuse(v, WEIR_R_PROTOCOL, 0);
+	if (!is_usual(p, w->policy))
 		return 0;
-	}
+	refuse(v, WEIR_R_UNSOLICITED, 0);
+	if (p->icmp == ICMP_ERROR && !overlay_quoted(skb, p))
+		return 0;
+	if (way != WAY_OPEN && !(flows ? call_admit(skb, w, p, &q, v) : call_judge(p, &q, v)))
+		return 0;
 	v->allow = WEIR_ALLOW;
 	v->reason = WEIR_R_NONE;
-	return to;
+	v->detail = 0;
+	return q.to;
 }
 
 /* Count and send on. The MACs become what the receiver would see of its gateway. */

@@ -48,7 +48,7 @@ static __noinline void tell_denied(__u32 slot_id, struct weir_slot *slot, const 
 	__builtin_memset(e, 0, sizeof(*e));
 	e->ktime = now;
 	e->slot = slot_id;
-	e->policy = slot->policy;
+	e->policy = v->net ? v->version : slot->policy;
 	e->reason = v->reason;
 	e->detail = v->detail;
 	e->family = p->family;
@@ -58,6 +58,7 @@ static __noinline void tell_denied(__u32 slot_id, struct weir_slot *slot, const 
 	e->local_port = bpf_ntohs(p->local_port);
 	e->remote_port = bpf_ntohs(p->remote_port);
 	e->remote = p->remote;
+	e->net = v->net;
 	bpf_ringbuf_submit(e, 0);
 }
 

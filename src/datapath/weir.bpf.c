@@ -315,7 +315,7 @@ int weir_from_sandbox(struct __sk_buff *skb)
 	case COURSE_ROUTER:
 		return TC_ACT_OK;
 	case COURSE_OVERLAY:
-		peer = overlay_judge(skb, &w, &p, &v);
+		peer = overlay_judge(skb, &w, &p, &v, 1);
 		if (peer)
 			return overlay_send(skb, w.slot, peer);
 		break;
@@ -431,7 +431,7 @@ int weir_verdict_test(struct __sk_buff *skb)
 		judge(w.policy, &p, &v);
 		break;
 	case COURSE_OVERLAY:
-		overlay_judge(skb, &w, &p, &v);
+		overlay_judge(skb, &w, &p, &v, 0);
 		break;
 	case COURSE_DNS:
 	case COURSE_INGRESS:

@@ -56,6 +56,8 @@ const char *policy_reason_text(enum weir_reason reason, enum weir_floor floor)
 {
 	if (reason == WEIR_R_FLOOR && floor > WEIR_FLOOR_NONE && floor < WEIR_FLOOR_MAX)
 		return floors[floor].text;
+	if (reason == WEIR_R_OVERLAY && (int)floor == WEIR_OVERLAY_RULES)
+		return "the rules of the private network do not let it through";
 	return (unsigned int)reason < WEIR_R_MAX ? reasons[reason].text : "unknown";
 }
 

@@ -442,16 +442,16 @@ int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t id, const 
 	return r;
 }
 
-int box_nets(struct box *x, uint32_t slot, const uint32_t *nets, uint32_t n, struct err *err)
+int box_nets(struct box *x, const struct ipc_nets *nets, struct err *err)
 {
 	int r = must_live(x, "connect", err);
 
-	if (r == 0 && slot != x->rec.slot)
+	if (r == 0 && nets->slot != x->rec.slot)
 		return err_set(err, -EINVAL, ERR_INTERNAL, "%s is in slot %u, not %u", x->rec.id,
-			x->rec.slot, slot);
+			x->rec.slot, nets->slot);
 	FAULT("host.nets.asked");
 	if (r == 0) /* not recorded, like the policy */
-		r = net_members(x->in->d, x->rec.slot, nets, n, err);
+		r = net_members(x->in->d, x->rec.slot, nets, err);
 	FAULT("host.nets.done");
 	return r;
 }
@@ -572,7 +572,7 @@ void box_describe(const struct box *x, struct ipc_sandbox *ret)
 	memcpy(ret->id, rec->id, sizeof(ret->id));
 	memcpy(ret->link, rec->link, sizeof(ret->link));
 	if (!rec->dead) {
-		ret->n_nets = net_members_get(x->in->d, rec->slot, ret->nets);
+		net_members_get(x->in->d, rec->slot, ret);
 		ret->ingress = net_ingress_get(x->in->d, rec->slot);
 	}
 	ret->state = x->state == BOX_RUNNING  ? IPC_RUN_RUNNING

@@ -42,8 +42,7 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err);
 /* slot must be the sandbox's: a second check that the two sides mean the same. */
 int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t policy_id,
 	const struct policy *p, struct err *err);
-int box_nets(
-	struct box *x, uint32_t slot, const uint32_t *nets, uint32_t n, struct err *err);
+int box_nets(struct box *x, const struct ipc_nets *nets, struct err *err);
 /* fds: its ports' listeners, borrowed until the next call. */
 int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_PORTS],
 	unsigned int *n_fds, struct err *err);

@@ -175,7 +175,14 @@ static int do_nets(const struct ask *a, struct err *err)
 	int r = find(a, q->id, &x, err);
 
 	if (r == 0)
-		r = box_nets(x, q->slot, q->nets, q->n, err);
+		r = box_nets(x, q, err);
+	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
+}
+
+static int do_net(const struct ask *a, struct err *err)
+{
+	int r = net_rules(a->d, (const void *)a->m->payload.p, err);
+
 	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
 }
 
@@ -362,6 +369,7 @@ static const struct broker_op {
 	{ IPC_HOST_INFO,     FROM_API, SERVING, 0,                           0, do_info },
 	{ IPC_HOST_NETS,     FROM_API, SERVING, sizeof(struct ipc_nets),     0, do_nets },
 	{ IPC_HOST_INGRESS,  FROM_API, SERVING, sizeof(struct ipc_ingress),  0, do_ingress },
+	{ IPC_HOST_NET,      FROM_API, SERVING, sizeof(struct ipc_net),      0, do_net },
 	{ IPC_HOST_PAIR,     FROM_API, SERVING, sizeof(struct ipc_edge_up),  0, do_pair },
 	{ IPC_HOST_UPSTREAM, FROM_EDGE, SERVING, sizeof(struct ipc_upstream), 0, do_upstream },
 }; /* anything else: logged, refused, peer dropped */

@@ -385,19 +385,73 @@ int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
 	return r < 0 ? r : datapath_commit(d->dp, number, id, p, &knobs, err);
 }
 
-int net_members(struct daemon *d, uint32_t number, const uint32_t *nets, uint32_t n,
-	struct err *err)
+/* The network's rules are those that the asker means; one that has none is made known by its first
+ * member. */
+static int rules_stand(struct daemon *d, uint32_t number, uint32_t version, struct err *err)
 {
-	return datapath_members_set(d->dp, number, nets, n, err);
+	const struct calls open = { .fallback = WEIR_ALLOW };
+	uint32_t have;
+
+	if (datapath_net_get(d->dp, number, &have) < 0)
+		have = UINT32_MAX;
+	if (have == version)
+		return 0;
+	if (version || have != UINT32_MAX)
+		return err_set(err, -ESTALE, ERR_INTERNAL,
+			"the rules of network %" PRIu32 " are not in force", number);
+	return datapath_net_set(d->dp, number, 0, &open, err);
 }
 
-uint32_t net_members_get(const struct daemon *d, uint32_t number, uint32_t nets[IPC_NETS_MAX])
+int net_members(struct daemon *d, uint32_t number, const struct ipc_nets *nets, struct err *err)
+{
+	int r = 0;
+
+	if (nets->n > IPC_NETS_MAX)
+		return err_set(err, -EINVAL, ERR_INTERNAL, "too many networks");
+	for (uint32_t i = 0; i < nets->n && r == 0; i++)
+		r = rules_stand(d, nets->nets[i], nets->versions[i], err);
+	return r < 0 ? r : datapath_members_set(d->dp, number, nets->nets, nets->n, err);
+}
+
+void net_members_get(const struct daemon *d, uint32_t number, struct ipc_sandbox *ret)
 {
 	struct weir_member m;
 
 	datapath_members_get(d->dp, number, &m);
-	memcpy(nets, m.net, sizeof(m.net));
-	return m.n;
+	ret->n_nets = m.n;
+	memcpy(ret->nets, m.net, sizeof(m.net));
+	for (uint32_t i = 0; i < m.n; i++)
+		if (datapath_net_get(d->dp, m.net[i], &ret->net_versions[i]) < 0)
+			ret->net_versions[i] = UINT32_MAX;
+}
+
+int net_rules(struct daemon *d, const struct ipc_net *net, struct err *err)
+{
+	auto_free struct calls *c = NULL;
+
+	_Static_assert(IPC_CALLS_MAX == CALLS_RULES_MAX && IPC_CALL_PORTS_MAX == CALLS_PORTS_MAX,
+		"messages hold what a network may have");
+	if (net->gone) {
+		datapath_net_drop(d->dp, net->number);
+		return 0;
+	}
+	if (net->n > CALLS_RULES_MAX || net->fallback > WEIR_ALLOW)
+		return err_set(err, -EINVAL, ERR_INTERNAL, "too many rules");
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	c->fallback = (uint8_t)net->fallback;
+	c->n = net->n;
+	for (uint32_t i = 0; i < net->n; i++) {
+		const struct ipc_call *from = &net->rules[i];
+
+		c->rules[i] = (struct calls_rule){ .from = from->from, .to = from->to,
+			.action = from->action, .protos = from->protos, .n_ports = from->n_ports };
+		for (uint32_t k = 0; k < CALLS_PORTS_MAX; k++)
+			c->rules[i].ports[k] =
+				(struct calls_range){ from->ports[k][0], from->ports[k][1] };
+	}
+	return datapath_net_set(d->dp, net->number, net->version, c, err);
 }
 
 int net_ingress(struct daemon *d, uint32_t number, bool on, struct err *err)

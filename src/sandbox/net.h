@@ -30,10 +30,11 @@ void net_detach(struct daemon *d, uint32_t number);
 /* share: whose sandbox it is, for the limits per user. */
 int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
 	const struct policy *p, struct err *err);
-/* The private networks it is in, by number, ascending; and what the kernel has. */
-int net_members(struct daemon *d, uint32_t number, const uint32_t *nets, uint32_t n,
-	struct err *err);
-uint32_t net_members_get(const struct daemon *d, uint32_t number, uint32_t nets[IPC_NETS_MAX]);
+/* The private networks it is in, each under the rules that the asker means; and what the kernel has. */
+int net_members(struct daemon *d, uint32_t number, const struct ipc_nets *nets, struct err *err);
+void net_members_get(const struct daemon *d, uint32_t number, struct ipc_sandbox *ret);
+/* Who may call whom in a private network. */
+int net_rules(struct daemon *d, const struct ipc_net *net, struct err *err);
 /* May the edge connect to it? */
 int net_ingress(struct daemon *d, uint32_t number, bool on, struct err *err);
 bool net_ingress_get(const struct daemon *d, uint32_t number);

@@ -18,8 +18,9 @@
  *     api -> host  INGRESS    if it may be reached from outside, then edge INGRESS (ipc_ingress.h)
  *   4 api answers the client
  * A policy change is 2, 3, then edge RETIRE of the old id. Joining or leaving a network is NETS,
- * then 2. Adoption after a restart is LIST, then 2 (and 3 where the slot's policy id is not the
- * stored one, NETS where its networks are not), then INGRESS.
+ * then 2. NET, the rules of a network with the slots of the members they name, goes before the NETS
+ * that makes a slot a member. Adoption after a restart is LIST, then 2 (and 3 where the slot's policy
+ * id is not the stored one, NETS where its networks are not), then INGRESS.
  */
 #pragma once
 #include "base/ulid.h"
@@ -36,6 +37,8 @@
 #define IPC_NAME_LEN 64
 #define IPC_NETS_MAX 8	 /* private networks of one sandbox: WEIR_NETS_MAX */
 #define IPC_INGRESS_PORTS 2 /* of the host, for one sandbox: /proxy/{port}/…, and straight to 8080 */
+#define IPC_CALLS_MAX	   64 /* rules of one network: CALLS_RULES_MAX */
+#define IPC_CALL_PORTS_MAX 16
 #define IPC_HOST_ADDRS 64 /* told to the api role; the kernel's floor holds all of them */
 
 enum ipc_type {
@@ -62,6 +65,7 @@ enum ipc_type {
 	IPC_HOST_INFO,	     /* -> struct ipc_host_info */
 	IPC_HOST_NETS,	     /* struct ipc_nets: it is in these private networks and in no others */
 	IPC_HOST_INGRESS,    /* struct ipc_ingress -> its ports' listeners, 0 to 2 descriptors */
+	IPC_HOST_NET,	     /* struct ipc_net: who may call whom in a private network */
 	IPC_HOST_PAIR,	     /* struct ipc_edge_up: the channel to that worker broke, make another;
 			      * it comes as IPC_EVENT_EDGE. -EAGAIN: the worker is starting */
 
@@ -120,6 +124,7 @@ struct ipc_sandbox { /* a sandbox as the kernel has it */
 	int32_t exit_status;	 /* DEAD: wait status, or -1 if unknown */
 	uint32_t n_nets, nets[IPC_NETS_MAX];
 	uint32_t ingress; /* 1: the edge may connect to it */
+	uint32_t net_versions[IPC_NETS_MAX]; /* of their rules in force; UINT32_MAX: not known */
 };
 struct ipc_list { /* reply of LIST; with more than fit, n is set and a memfd holds them all */
 	uint32_t n;
@@ -147,7 +152,21 @@ struct ipc_commit {
 struct ipc_nets {
 	char id[IPC_ID_LEN];
 	uint32_t slot;
-	uint32_t n, nets[IPC_NETS_MAX]; /* numbers, ascending */
+	uint32_t n, nets[IPC_NETS_MAX];	 /* numbers, ascending */
+	uint32_t versions[IPC_NETS_MAX]; /* of rules that NET put in force; 0: the network has none */
+};
+struct ipc_call { /* policy/calls.h has the meaning of all */
+	uint32_t from, to;
+	uint8_t action, protos;
+	uint16_t n_ports;
+	uint16_t ports[IPC_CALL_PORTS_MAX][2];
+};
+struct ipc_net {
+	uint32_t number;
+	uint32_t version; /* new; 0: no rules */
+	uint32_t gone;	  /* 1: the network is no more, the rest does not count */
+	uint32_t fallback, n;
+	struct ipc_call rules[IPC_CALLS_MAX];
 };
 struct ipc_ingress {
 	char id[IPC_ID_LEN];

@@ -268,12 +268,16 @@ def network(world):
         return world.api.ok("POST", "/v1/networks", {"name": NETWORK})["id"]
 
 
+def slot_of(world, box):
+    first = ipaddress.ip_network(world.daemon.settings["net.range4"]).network_address
+    return int(ipaddress.ip_address(box.ip)) - int(first)
+
+
 def check_member(world, trial, box, wanted=None):
     """Books and kernel say the same, and what the client was told."""
     booked = any(m["sandbox_id"] == box.id
                  for m in world.api.ok("GET", f"/v1/networks/{NETWORK}")["members"])
-    first = ipaddress.ip_network(world.daemon.settings["net.range4"]).network_address
-    slot = int(ipaddress.ip_address(box.ip)) - int(first)
+    slot = slot_of(world, box)
     if wanted is not None and booked != wanted:
         trial.wrong(f"answered with success, and it is {'a' if booked else 'no'} member")
     try:
@@ -304,6 +308,35 @@ class Leave(Join):
 
     def act(self, world, box):
         return world.api.ok("DELETE", f"{box.path}/networks/{NETWORK}")
+
+
+class Rule(Leave):
+    """Who may call whom in its network: nobody but it, on one port, and before that everybody."""
+    ports = iter(range(1, 65536))
+
+    def prepare(self, world):
+        box = super().prepare(world)
+        world.api.ok("DELETE", f"/v1/networks/{NETWORK}/policy")
+        self.port = next(self.ports)
+        return box
+
+    def act(self, world, box):
+        return world.api.ok("PUT", f"/v1/networks/{NETWORK}/policy", {"rules": [
+            {"from": box.name, "to": "*", "ports": [self.port], "protocol": "tcp"}]})
+
+    def check(self, world, trial, box, outcome):
+        Op.check(self, world, trial, box, outcome)
+        ruled = world.api.ok("GET", f"/v1/networks/{NETWORK}/policy")["default"] == "deny"
+        if outcome.acked and not ruled:
+            trial.wrong("answered with success, and there are no rules")
+        slot = slot_of(world, box)
+        want = (0, {(slot, 0, 6, self.port, 16): (0, 1)}) if ruled else (1, {})
+        maps = Maps(world.daemon.name)
+        try:
+            until(lambda: maps.calls().get(maps.members()[slot][0]) == want, REACH_S,
+                  lambda: f"wanted {want}, the kernel has {maps.calls()}")
+        except AssertionError as e:
+            trial.wrong(str(e))
 
 
 class Turn(Op):
@@ -370,5 +403,5 @@ class Name(Op):
 
 
 OPS = [Create(), Miss(), Exec(), Stream(), Upload(), Download(), Tighten(), Loosen(), Join(),
-       Leave(), Pause(), Resume(), Destroy(), Name()]
+       Leave(), Rule(), Pause(), Resume(), Destroy(), Name()]
 BY_NAME = {op.name: op for op in OPS}

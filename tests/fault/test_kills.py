@@ -21,7 +21,7 @@ INGRESS = {"api.create.ingress", "api.ingress.stored", "api.ingress.host", "api.
 FIRST = {"host.record": "create", "host.spawn": "create", "host.commit": "tighten",
          "host.policy": "loosen", "host.freeze": "pause", "host.thaw": "resume",
          "host.destroy": "destroy", "host.starter": "miss", "host.inside": "miss",
-         "host.nets": "join", "api.nets": "leave",
+         "host.nets": "join", "api.nets": "leave", "host.net": "rule", "api.netpolicy": "rule",
          "api.create": "create", "api.policy": "tighten", "api.pause": "pause",
          "api.resume": "resume", "api.delete": "destroy", "api.exec": "exec", "api.put": "upload",
          "api.get": "download", "edge.set": "loosen", "edge.retire": "tighten",

@@ -3,6 +3,8 @@
 	maps = Maps(daemon.name)
 	maps.slots()		{slot: (policy id, ifindex)} of slots that have a link
 	maps.policies()		{policy id: Policy}: header, prefixes and port keys as sets
+	maps.members()		{slot: numbers of its private networks}
+	maps.calls()		who may call whom in each
 	maps.count()		{map: entries} of all that can grow
 
 Speaks to bpf(2) itself, so that it shares nothing with what it looks at but the layout in
@@ -23,7 +25,7 @@ DECISION = struct.Struct("<BBHHH")     # struct weir_decision; a table's number 
 PORTS_NONE, PORTS_TABLE = 0, 1         # others: bits of enum weir_ports
 LAYOUT = {"weir_links": (4, 4), "weir_policies": (4, 16), "weir_prefixes": (24, 8),
           "weir_pins": (20, 16), "weir_ports": (16, 4), "weir_flows": (28, 32),
-          "weir_members": (4, 36)}
+          "weir_members": (4, 36), "weir_nets": (4, 8), "weir_calls": (20, 4)}
 EDGE = 0x80000000  # port tables of the edge role
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -135,6 +137,22 @@ class Maps:
             except FileNotFoundError:  # it went meanwhile
                 continue
             found[struct.unpack("<I", key)[0]] = numbers[:n]
+        m.close()
+        return found
+
+    def calls(self):
+        """{network number: (default, {(from, to, proto, first port, prefix length): (rule, verdict)})}"""
+        m, nets, found = self._open("weir_nets"), {}, {}
+        for key in list(m.keys()):
+            version, default = struct.unpack("<II", m.get(key))
+            found[struct.unpack("<I", key)[0]] = nets[version] = (default, {})
+        m.close()
+        m = self._open("weir_calls")
+        for key in list(m.keys()):
+            bits, version, source, target, proto, port, _ = struct.unpack("<IIIIB2sB", key)
+            if version in nets:
+                nets[version][1][source, target, proto, int.from_bytes(port, "big"), bits - 104] = \
+                    struct.unpack("<HBB", m.get(key))[:2]
         m.close()
         return found
 

@@ -621,6 +621,17 @@ def test_networks(weir, box):
         row = next(r for r in table(weir("net", "ls").stdout) if r["NAME"] == name)
         assert row["MEMBERS"] == "2" and row["ID"] == ident
         assert "active members" in weir("net", "rm", name, code=1).stderr
+        assert weir("net", "policy", name).stdout == "default allow\n"
+        one, two = box, members[other]["name"]
+        said = weir("net", "policy", name, f"{one} {two} 80,8000-8099/tcp", "deny * *", f"{two} * icmp").stdout
+        assert said == f"allow {one} {two} 80,8000-8099/tcp\ndeny * *\nallow {two} * icmp\ndefault deny\n"
+        assert weir("net", "policy", name, *said.splitlines()[:3]).stdout == said  # it can be given back
+        assert weir("egress", "explain", box, members[other]["ip"] + ":80").returncode == 0
+        weir("egress", "explain", box, members[other]["ip"] + ":81", code=6)
+        weir("net", "policy", name, one, code=2)
+        assert "rules[0].ports" in weir("net", "policy", name, f"{one} {two} 0", code=1).stderr
+        assert weir("net", "policy", name, "closed").stdout == "default deny\n"
+        assert weir("net", "policy", name, "open").stdout == "default allow\n"
         weir("net", "detach", box, name)
         weir("net", "detach", box, name, code=5)
         weir("egress", "explain", box, members[other]["ip"] + ":80", code=6)

@@ -22,7 +22,7 @@ PROGRAMS = {"bin/weir", "sbin/weird", "libexec/weir/weir-api", "libexec/weir/wei
             "libexec/weir/images/devbox_1"}
 TEXTS = {"share/man/man1/weir.1", "share/man/man5/weird.conf.5", "share/man/man8/weird.8", CONFIG, UNIT,
          "share/doc/weir/README.md", "share/doc/weir/NEWS", "share/doc/weir/LICENSE",
-         "share/doc/weir/openapi.json", "share/doc/weir/threat-model.md",
+         "share/doc/weir/openapi.json", "share/doc/weir/threat-model.md", "share/doc/weir/networks.md",
          "share/doc/weir/privilege.md", "share/bash-completion/completions/weir",
          "share/zsh/site-functions/_weir"}
 

@@ -19,8 +19,7 @@ static int not_found(struct err *err)
 	return err_field(err, -ENOENT, ERR_NOT_FOUND, "id", "network not found");
 }
 
-/* The network that the path names, or NULL and the request is answered. */
-static struct network *network_of(struct req *q)
+struct network *network_of(struct req *q)
 {
 	struct network *n = nets_find(q->api, q->who.user, req_param(q, "network"));
 	struct err err;

@@ -3,6 +3,9 @@
 #include <jansson.h>
 #include "api/req.h"
 
+/* The network that the path names, or NULL and the request is answered. */
+struct network *network_of(struct req *q);
+
 void createos_networks(struct req *q);
 void createos_network_add(struct req *q);
 void createos_network_get(struct req *q);

@@ -4,8 +4,8 @@
  */
 #include <netinet/in.h>
 #include "api/box.h"
+#include "api/calls.h"
 #include "api/native/native.h"
-#include "api/nets.h"
 #include "api/peers.h"
 #include "policy/explain.h"
 
@@ -90,32 +90,85 @@ static void add_learned(struct explain *x, struct str lines)
 	x->ask.names = x->names;
 }
 
-/* In the overlay no rule decides, but whether both ends share a network. */
-static bool answer_overlay(const struct explain *x, struct jw *w)
+/* "otter", "otter.backend", "otter.fc.local": a fellow's overlay address for its name. */
+static void find_fellow(struct explain *x)
+{
+	struct str rest = x->ask.host ? name_str(x->ask.host) : STR_NONE, word = str_cut(&rest, '.');
+	const struct box *me = x->q->box, *b;
+
+	for (uint32_t slot = 1; word.n && me->n_nets && slot <= WEIR_SLOTS_MAX; slot++) {
+		b = x->q->api->by_slot[slot];
+		if (!b || (!str_eq_c(word, b->row.name) && !str_eq_c(word, b->row.id)))
+			continue;
+		for (uint32_t i = 0; i < me->n_nets; i++)
+			if (box_in(b, me->nets[i]))
+				x->ask.addr = box_overlay(b);
+	}
+}
+
+/* The network whose word it is: the first shared one that lets it through, else the first. */
+static struct network *network_between(const struct explain *x, const struct box *peer,
+	bool *ret_allow, uint32_t *ret_rule)
+{
+	const struct box *me = x->q->box;
+	struct network *first = NULL;
+
+	for (uint32_t i = 0; peer && i < me->n_nets; i++) {
+		uint32_t rule;
+
+		if (!box_in(peer, me->nets[i]))
+			continue;
+		*ret_allow = net_rules_allow(me->nets[i], me, peer, x->ask.proto, x->ask.port, &rule);
+		if (!first || *ret_allow)
+			*ret_rule = rule;
+		if (*ret_allow)
+			return me->nets[i];
+		first = first ? first : me->nets[i];
+	}
+	return first;
+}
+
+/* In the overlay no rule of egress decides, but shared networks and their rules. */
+static bool answer_overlay(struct explain *x, struct jw *w)
 {
 	const struct api *a = x->q->api;
 	const struct prefix range = a->config.net_overlay4;
-	const struct network *shared = NULL;
+	auto_buf struct buf text = BUF_MAX(4096);
+	auto_buf struct buf rule_text = BUF_MAX(4096);
 	const struct box *peer = NULL;
-	char text[256];
-	uint32_t slot;
+	uint32_t slot, rule = WEIR_RULE_NONE;
+	const struct network *n;
+	bool allow = false;
 
+	if (!x->ask.addr.family)
+		find_fellow(x);
 	if (!prefix_has(range, x->ask.addr))
 		return false;
 	slot = ip_v4_u32(x->ask.addr) - ip_v4_u32(range.ip);
-	if (slot <= WEIR_SLOTS_MAX && x->ask.port != WEIR_AGENT_PORT)
+	if (slot <= WEIR_SLOTS_MAX && (x->ask.port != WEIR_AGENT_PORT || x->ask.proto != IPPROTO_TCP))
 		peer = a->by_slot[slot];
-	for (uint32_t i = 0; peer && i < x->q->box->n_nets && !shared; i++)
-		if (box_in(peer, x->q->box->nets[i]))
-			shared = x->q->box->nets[i];
-	if (shared)
-		snprintf(text, sizeof(text), "both are members of the private network %s",
-			shared->row.name);
-	else
-		snprintf(text, sizeof(text), "%s", policy_reason_text(WEIR_R_OVERLAY, 0));
-	jw_c(w, "verdict", shared ? "allow" : "deny");
+	n = network_between(x, peer, &allow, &rule);
+	jw_c(w, "verdict", allow ? "allow" : "deny");
 	jw_c(w, "reason", policy_reason_name(WEIR_R_OVERLAY));
-	jw_c(w, "text", text);
+	if (!n) {
+		jw_c(w, "text", policy_reason_text(WEIR_R_OVERLAY, 0));
+		return true;
+	}
+	jw_c(w, "network", n->row.name);
+	net_rule_text(n->rules, rule, &rule_text);
+	if (rule_text.n) {
+		jw_str(w, "rule", buf_str(&rule_text));
+		jw_u64(w, "rule_index", rule);
+	}
+	if (!n->rules)
+		buf_fmt(&text, "both are members of the private network %s", n->row.name);
+	else if (rule_text.n)
+		buf_fmt(&text, "rule %u of the private network %s decides: " STR_FMT, rule, n->row.name,
+			STR_ARG(buf_str(&rule_text)));
+	else
+		buf_fmt(&text, "no rule of the private network %s matches, so its default decides",
+			n->row.name);
+	jw_str(w, "text", buf_str(&text));
 	return true;
 }
 

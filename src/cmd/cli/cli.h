@@ -243,6 +243,7 @@ int cmd_url(struct cli *c);
 int cmd_ingress_on(struct cli *c);
 int cmd_ingress_off(struct cli *c);
 int cmd_ingress_token(struct cli *c);
+int cmd_net_policy(struct cli *c);
 int cmd_rootfs_ls(struct cli *c);
 int cmd_rootfs_build(struct cli *c);
 int cmd_shapes(struct cli *c);

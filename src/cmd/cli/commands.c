@@ -89,6 +89,13 @@ const struct cli_command cli_commands[] = {
 		.more = "A token opens one port. It is shown once. Visitors send it in the header\n"
 			"X-Weir-Ingress-Token, or once as ?weir_token=... in a browser.\n\n"
 			"  weir ingress token create --expires 3600 build 8000\n" },
+	{ "net policy", NULL, "NETWORK [RULE ...]", "show or set who may call whom in a private network", 0,
+		1, 65, .run = cmd_net_policy,
+		.more = "A rule is [allow|deny] FROM TO [PORTS[/PROTOCOL]]; FROM and TO are names, ids or *. The\n"
+			"first that fits decides, and what none fits is refused. Answers always pass.\n\n"
+			"  weir net policy backend 'web db 5432/tcp' '* cache 6379' 'mon * icmp'\n"
+			"  weir net policy backend closed\n"
+			"  weir net policy backend open\n" },
 	{ "rootfs ls", "rootfs list", "", "list root file systems", 0, 0, 0, .run = cmd_rootfs_ls },
 	{ "rootfs build", NULL, "NAME", "build a root file system and follow the log", 0, 1, 1,
 		.run = cmd_rootfs_build },

@@ -93,7 +93,12 @@ int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t policy_id,
 	return act(true);
 }
 
-int box_nets(struct box *x, uint32_t slot, const uint32_t *nets, uint32_t n, struct err *err)
+int net_rules(struct daemon *d, const struct ipc_net *net, struct err *err)
+{
+	return act(true);
+}
+
+int box_nets(struct box *x, const struct ipc_nets *nets, struct err *err)
 {
 	return act(true);
 }

@@ -67,7 +67,7 @@ static const struct {
 	const char *name;
 	uint16_t type;
 } names[] = { { "LIST", IPC_HOST_LIST }, { "RESERVE", IPC_HOST_RESERVE }, { "SPAWN", IPC_HOST_SPAWN },
-	{ "COMMIT", IPC_HOST_COMMIT }, { "FREEZE", IPC_HOST_FREEZE }, { "THAW", IPC_HOST_THAW },
+	{ "COMMIT", IPC_HOST_COMMIT }, { "NET", IPC_HOST_NET }, { "FREEZE", IPC_HOST_FREEZE }, { "THAW", IPC_HOST_THAW },
 	{ "DESTROY", IPC_HOST_DESTROY }, { "GROW", IPC_HOST_GROW }, { "IMAGES", IPC_HOST_IMAGES },
 	{ "INFO", IPC_HOST_INFO }, { "BUILD", IPC_HOST_BUILD }, { "SET", IPC_EDGE_SET },
 	{ "RETIRE", IPC_EDGE_RETIRE }, { "DEL", IPC_EDGE_DEL }, { "SYNCED", IPC_EDGE_SYNCED },
@@ -104,7 +104,8 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 	struct ipc_sandbox *b;
 	struct err err;
 
-	if (p.n >= IPC_ID_LEN && type != IPC_HOST_RESERVE && type != IPC_HOST_BUILD)
+	if (p.n >= IPC_ID_LEN && type != IPC_HOST_RESERVE && type != IPC_HOST_BUILD &&
+		type != IPC_HOST_NET)
 		memcpy(id, p.p, IPC_ID_LEN);
 	b = id[0] ? box(id) : NULL;
 	if (type == fail_type) {
@@ -149,6 +150,7 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 		memcpy(&nets, p.p, sizeof(nets));
 		b->n_nets = nets.n;
 		memcpy(b->nets, nets.nets, sizeof(b->nets));
+		memcpy(b->net_versions, nets.versions, sizeof(b->net_versions));
 		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
 	} else if (type == IPC_HOST_INGRESS && b) {
 		struct ipc_ingress q;
@@ -220,14 +222,32 @@ static unsigned int route_word(const struct chan_msg *m)
 	return set.flags | set.state << 8 | set.access << 12 | set.n_tokens << 16;
 }
 
+/* The network's number in place of an id; each rule on a line of its own before. Returns the default. */
+static unsigned int net_told(const char *p, char id[static IPC_ID_LEN])
+{
+	struct ipc_net net;
+
+	memcpy(&net, p, sizeof(net));
+	snprintf(id, IPC_ID_LEN, "%u%s", net.number, net.gone ? "-gone" : "");
+	for (uint32_t i = 0; i < net.n; i++) {
+		const struct ipc_call *c = &net.rules[i];
+
+		buf_fmt(&journal, "RULE %d>%d %u/%u/%u-%u\n", (int)c->from, (int)c->to, c->action,
+			c->protos, c->n_ports ? c->ports[0][0] : 0u, c->n_ports ? c->ports[0][1] : 0u);
+	}
+	return net.fallback;
+}
+
 static void on_msg(struct chan *c, struct chan_msg *m, void *arg)
 {
 	char id[IPC_ID_LEN] = "-";
 	unsigned int n = 0;
 
-	if (m->payload.n >= IPC_ID_LEN && m->type != IPC_HOST_RESERVE)
+	if (m->payload.n >= IPC_ID_LEN && m->type != IPC_HOST_RESERVE && m->type != IPC_HOST_NET)
 		memcpy(id, m->payload.p, IPC_ID_LEN);
-	if (m->type == IPC_HOST_COMMIT)
+	if (m->type == IPC_HOST_NET)
+		n = net_told(m->payload.p, id);
+	else if (m->type == IPC_HOST_COMMIT)
 		n = FIELD(m->payload.p, struct ipc_commit, policy);
 	else if (m->type == IPC_EDGE_SET)
 		n = FIELD(m->payload.p, struct ipc_edge_set, policy);

@@ -407,6 +407,12 @@ static uint32_t between(struct datapath *dp, uint32_t from, uint32_t to, uint16_
 
 static void join(struct datapath *dp, uint32_t slot, uint32_t n, const uint32_t *nets)
 {
+	const struct calls open = { .fallback = WEIR_ALLOW };
+	uint32_t version;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (datapath_net_get(dp, nets[i], &version) < 0)
+			assert_int_equal(datapath_net_set(dp, nets[i], 0, &open, NULL), 0);
 	assert_int_equal(datapath_members_set(dp, slot, nets, n, NULL), 0);
 }
 
@@ -556,6 +562,126 @@ static void ingress(void **state)
 	datapath_slot_clear(dp, 5);
 }
 
+/* --- rules of private networks --- */
+
+#define ALLOWED(rule) WEIR_TEST_RESULT(WEIR_ALLOW, WEIR_R_NONE, 0, rule)
+#define REFUSED(rule) WEIR_TEST_RESULT(WEIR_DENY, WEIR_R_OVERLAY, WEIR_OVERLAY_RULES, rule)
+
+static uint32_t drawn = 7;
+
+static uint32_t draw(uint32_t n)
+{
+	drawn = drawn * 1664525u + 1013904223u;
+	return (drawn >> 8) % n;
+}
+
+/* What the kernel says of calls between slots 1 to 3 is what the list says. */
+static void assert_reads(struct datapath *dp, const struct calls *c, uint32_t times)
+{
+	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_TCP };
+
+	while (times--) {
+		uint32_t from = 1 + draw(3), to = 1 + (from + draw(2)) % 3;
+		uint16_t port = (uint16_t)(79 + draw(4));
+		uint8_t proto = protos[draw(3)];
+		struct calls_verdict v = calls_reference(c, from, to, proto, port);
+
+		assert_int_equal(verdict(dp, from, OVERLAY + from, OVERLAY + to, proto, port),
+			v.verdict ? ALLOWED(v.rule) : REFUSED(v.rule));
+	}
+}
+
+static void rules_of_networks(void **state)
+{
+	const struct prefix range = prefix_of(ip_v4(OVERLAY), 16);
+	struct datapath *dp = *state;
+	struct calls c = { .n = 2,
+		.rules = { { .from = 1, .to = 2, .action = WEIR_ALLOW, .protos = CALLS_TCP,
+				   .n_ports = 1, .ports = { { 80, 81 } } },
+			{ .from = 3, .to = CALLS_NOBODY, .action = WEIR_ALLOW, .protos = CALLS_EVERY } } };
+	const struct calls open = { .fallback = WEIR_ALLOW };
+	struct weir_member m;
+	uint32_t version;
+
+	assert_int_equal(datapath_overlay_set(dp, range, NULL), 0);
+	for (uint32_t slot = 1; slot <= 3; slot++) {
+		set_slot(dp, slot, 10 + slot);
+		commit(dp, slot, 10 + slot, "10.9.0.0/16:8080", NULL);
+		/* A network that nobody made known is closed. */
+		assert_int_equal(datapath_members_set(dp, slot, (uint32_t[]){ 5 }, 1, NULL), 0);
+	}
+	assert_int_equal(between(dp, 1, 2, 80), DENIED(WEIR_R_OVERLAY));
+	assert_int_equal(datapath_net_set(dp, 5, 100, &c, NULL), 0);
+	assert_int_equal(between(dp, 1, 2, 80), ALLOWED(0));
+	assert_int_equal(between(dp, 1, 2, 82), REFUSED(WEIR_RULE_NONE));
+	assert_int_equal(between(dp, 2, 1, 80), REFUSED(WEIR_RULE_NONE));
+	assert_int_equal(between(dp, 3, 1, 80), REFUSED(WEIR_RULE_NONE));
+	/* Another network that both share lets it through. */
+	join(dp, 2, 2, (uint32_t[]){ 5, 9 });
+	join(dp, 1, 2, (uint32_t[]){ 5, 9 });
+	assert_int_equal(between(dp, 2, 1, 80), PASSES);
+	join(dp, 1, 1, (uint32_t[]){ 5 });
+	assert_int_equal(between(dp, 2, 1, 80), REFUSED(WEIR_RULE_NONE));
+
+	/* One version after the other; nothing of them stays. */
+	for (uint32_t round = 0; round < 40; round++) {
+		c = (struct calls){ .fallback = (uint8_t)draw(2), .n = 1 + draw(6) };
+		for (uint32_t i = 0; i < c.n; i++)
+			c.rules[i] = (struct calls_rule){ .from = draw(4), .to = draw(4),
+				.action = (uint8_t)draw(2), .protos = (uint8_t)(1 + draw(3)),
+				.n_ports = (uint16_t)draw(2),
+				.ports = { { (uint16_t)(79 + draw(2)), (uint16_t)(80 + draw(3)) } } };
+		assert_int_equal(datapath_net_set(dp, 5, 200 + round, &c, NULL), 0);
+		assert_reads(dp, &c, 50);
+	}
+	/* Refused: what was, holds. */
+	c.rules[0].protos = 0;
+	assert_int_equal(datapath_net_set(dp, 5, 300, &c, NULL), -EINVAL);
+	assert_int_equal(datapath_net_get(dp, 5, &version), 0);
+	assert_int_equal(version, 239);
+	assert_int_equal(datapath_net_set(dp, 5, 0, &c, NULL), -EINVAL); /* rules without a version */
+	assert_int_equal(datapath_net_set(dp, 5, 0, &open, NULL), 0);
+	assert_int_equal(between(dp, 3, 2, 9999), PASSES);
+	datapath_net_drop(dp, 5);
+	assert_int_equal(between(dp, 3, 2, 9999), DENIED(WEIR_R_OVERLAY));
+	assert_int_equal(datapath_net_get(dp, 5, &version), -ENOENT);
+	datapath_members_get(dp, 3, &m);
+	assert_int_equal(m.n, 1);
+	datapath_net_drop(dp, 9);
+	do
+		datapath_purge(dp);
+	while (count(dp, "weir_calls")); /* old keys go when no packet can be looking */
+	assert_int_equal(count(dp, "weir_nets"), 0);
+}
+
+/* A version that a crash cut short leaves keys that nobody means. */
+static void rules_are_found_again(void **state)
+{
+	struct calls c = { .n = 1, .rules = { { .from = 1, .to = 2, .action = WEIR_ALLOW,
+						    .protos = CALLS_EVERY } } };
+	struct weir_call_key stray = { .prefixlen = 104, .version = 77, .from = 1 };
+	struct weir_call value = { .verdict = WEIR_ALLOW };
+	struct datapath *dp = *state;
+	uint32_t version;
+
+	assert_int_equal(datapath_net_set(dp, 5, 100, &c, NULL), 0);
+	assert_int_equal(bpf_map_update_elem(datapath_fd(dp, "weir_calls"), &stray, &value, BPF_ANY),
+		0);
+	assert_int_equal(count(dp, "weir_calls"), 5);
+	*state = dp = reopen(dp);
+	assert_int_equal(count(dp, "weir_calls"), 4);
+	assert_int_equal(datapath_net_get(dp, 5, &version), 0);
+	assert_int_equal(version, 100);
+	/* They are known as the network's: they go with it, when it has no member. */
+	join(dp, 1, 1, (uint32_t[]){ 5 });
+	assert_int_equal(datapath_sweep(dp), 0);
+	assert_int_equal(count(dp, "weir_calls"), 4);
+	join(dp, 1, 0, NULL);
+	assert_int_equal(datapath_sweep(dp), 1);
+	assert_int_equal(datapath_net_get(dp, 5, &version), -ENOENT);
+	assert_int_equal(count(dp, "weir_calls"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -570,6 +696,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(quiet_life, fresh, gone),
 		cmocka_unit_test_setup_teardown(private_networks, fresh, gone),
 		cmocka_unit_test_setup_teardown(ingress, fresh, gone),
+		cmocka_unit_test_setup_teardown(rules_of_networks, fresh, gone),
+		cmocka_unit_test_setup_teardown(rules_are_found_again, fresh, gone),
 	};
 	struct policy_floor_spec spec = { 0 };
 

@@ -59,7 +59,7 @@ int net_commit(struct daemon *d, uint32_t number, uint32_t share, uint32_t id,
 	return -ENODEV;
 }
 
-int net_members(struct daemon *d, uint32_t number, const uint32_t *nets, uint32_t n, struct err *err)
+int net_members(struct daemon *d, uint32_t number, const struct ipc_nets *nets, struct err *err)
 {
 	return -ENODEV;
 }
@@ -79,9 +79,8 @@ int listener_of_port(const struct daemon *d, uint16_t port, struct err *err)
 	return err_set(err, -EADDRINUSE, ERR_CONFLICT, "played");
 }
 
-uint32_t net_members_get(const struct daemon *d, uint32_t number, uint32_t nets[IPC_NETS_MAX])
+void net_members_get(const struct daemon *d, uint32_t number, struct ipc_sandbox *ret)
 {
-	return 0;
 }
 
 void event_exited(struct daemon *d, const char *id, int32_t status, bool oom)
