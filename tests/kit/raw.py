@@ -137,9 +137,14 @@ class Listen:
         assert self.process.stdout.readline() == "listening\n"
         return self
 
-    def frames(self):
-        out, _ = self.process.communicate()
-        return [bytes.fromhex(line) for line in out.split()]
+    def frames(self, last=None):
+        """All until the time is over, or until the one that contains these bytes."""
+        found = []
+        for line in self.process.stdout:
+            found.append(bytes.fromhex(line))
+            if last and last in found[-1]:
+                break
+        return found
 
     def __exit__(self, *_):
         self.process.kill()
