@@ -128,9 +128,9 @@ int daemon_runtime(struct daemon *d, struct err *err)
 	return d->rt_ops->open(&env, &d->rt, err);
 }
 
-static int need_limits(const struct config *c, struct err *err)
+/* After the checks: who is not root may not even see the programs, and should hear the former. */
+static int need_programs(struct err *err)
 {
-	struct probe_env env = daemon_probe_env(c);
 	static const char *const programs[] = { "weir-api", "weir-edge", "weir-agent" };
 	char path[600];
 
@@ -139,6 +139,13 @@ static int need_limits(const struct config *c, struct err *err)
 			return err_set(err, -ENOENT, ERR_INTERNAL,
 				"%s is not installed: not beside weird, and not %s", programs[i],
 				path);
+	return 0;
+}
+
+static int need_limits(const struct config *c, struct err *err)
+{
+	struct probe_env env = daemon_probe_env(c);
+
 	if (c->edge_workers > DAEMON_WORKERS_MAX)
 		return err_field(err, -EINVAL, ERR_INVALID, "edge.workers", "at most %d",
 			DAEMON_WORKERS_MAX);
@@ -165,7 +172,8 @@ int daemon_open(struct daemon *d, const struct config *c, struct err *err)
 	if (r < 0)
 		return err_sys(err, r, "event loop");
 	d->loop_open = true;
-	if ((r = need_limits(c, err)) < 0 || (r = daemon_lock(d, &other, err)) < 0 ||
+	if ((r = need_limits(c, err)) < 0 || (r = need_programs(err)) < 0 ||
+		(r = daemon_lock(d, &other, err)) < 0 ||
 		(r = daemon_directories(d, err)) < 0 || (r = daemon_look(d, err)) < 0 ||
 		(r = make_network(d, err)) < 0 || (r = net_open(d, err)) < 0 ||
 		(r = daemon_runtime(d, err)) < 0 ||

@@ -58,7 +58,7 @@ static int keys(void *arg)
 	struct principal p;
 	struct key_row row;
 	unsigned int stored = 0;
-	bool created;
+	bool created = false;
 	int r = keyring_open(s, -1, &k, &created, &err);
 
 	assert_false(created);
