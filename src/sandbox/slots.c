@@ -440,6 +440,30 @@ static struct seat *find_net(struct slots *s, uint32_t number)
 	return NULL;
 }
 
+/* This number, which the pool is having made for nobody yet. */
+static struct seat *find_making(struct slots *s, uint32_t number)
+{
+	struct seat *x;
+
+	TAILQ_FOREACH(x, &s->making, next)
+		if (!x->fn && x->slot.number == number)
+			return x;
+	return NULL;
+}
+
+/* What is parked in its net, if anything, is not what is wanted. */
+static void furnish_for(struct seat *x, const struct slots_want *w, slots_fn fn, void *arg)
+{
+	x->watch = unwatch(x->watch);
+	let_go(x->s, take_ptr(x->slot.parked));
+	x->want = *w;
+	x->fn = fn;
+	x->arg = arg;
+	x->s->n_orders++;
+	if (!x->by_thread)
+		furnish(x); /* else when its net is there */
+}
+
 static void take_ready(struct slots *s, struct seat *x)
 {
 	TAILQ_REMOVE(&s->ready, x, next);
@@ -487,16 +511,15 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 	x = find_net(s, number);
 	if (x) {
 		take_ready(s, x);
-		x->watch = unwatch(x->watch);
-		let_go(s, take_ptr(x->slot.parked));
-		x->want = *w;
-		x->fn = fn;
-		x->arg = arg;
 		set_state(s, x->slot.number, SLOT_MAKING);
 		TAILQ_INSERT_TAIL(&s->making, x, next);
 		s->n_making++;
-		s->n_orders++;
-		furnish(x);
+		furnish_for(x, w, fn, arg);
+		return;
+	}
+	x = number ? find_making(s, number) : NULL;
+	if (x) {
+		furnish_for(x, w, fn, arg);
 		return;
 	}
 	if (number > s->max) {

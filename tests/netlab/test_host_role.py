@@ -264,6 +264,17 @@ def test_pooled_spawn(host):
     wait_for(lambda: len(host.links()) >= 5)
 
 
+def test_spawn_in_a_slot_that_is_being_made(host):
+    """Who names a slot which the pool is making, or has made, gets that one; the next is refused."""
+    wait_for(lambda: len(host.links()) >= 4)
+    host.stop()
+    host.start()  # at once the pool makes its four again
+    for slot in ("1", "2", "3", "4"):
+        assert host.api.ok("spawn", new_id(), IMAGE, slot)[0] == slot
+        assert host.api.err("spawn", new_id(), IMAGE, slot)[0] == "conflict"
+    assert len(host.api.list()) == 4
+
+
 def test_refusals(host):
     """What the broker does not know or cannot take is refused; rules broken cost the role its life."""
     id_ = new_id()
