@@ -79,16 +79,17 @@ int listeners_open(struct daemon *d, struct listeners **ret, struct err *err)
 
 	if (!l)
 		return err_sys(err, -ENOMEM, "listeners");
-	r = open_set(&d->cfg.api_listen, "api.listen", d->path.api_addr, &l->api, port, err);
+	/* The api's last: who sees its address finds the other file too. */
+	r = open_set(&d->cfg.ingress_listen, "ingress.listen", d->path.ingress_addr, &l->ingress,
+		port, err);
+	for (unsigned int i = 0; r == 0 && i < d->cfg.ingress_listen.n; i++)
+		d->cfg.ingress_listen.at[i].port = port[i];
 	if (r == 0)
-		r = open_set(&d->cfg.ingress_listen, "ingress.listen", d->path.ingress_addr,
-			&l->ingress, port, err);
+		r = open_set(&d->cfg.api_listen, "api.listen", d->path.api_addr, &l->api, port, err);
 	if (r < 0) {
 		listeners_close(l);
 		return r;
 	}
-	for (unsigned int i = 0; i < d->cfg.ingress_listen.n; i++)
-		d->cfg.ingress_listen.at[i].port = port[i];
 	*ret = l;
 	return 0;
 }
