@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 from measure import Failed, Samples, Skip, kit
+from kit.api import Api  # noqa: E402
 
 ROUNDS, SECONDS, BYTES = 3, "1", 4000
 
@@ -128,20 +129,21 @@ def run(b):
     if subprocess.run(["iperf3", "--version"], stdout=subprocess.DEVNULL).returncode:
         raise Skip("iperf3 is missing")
     with Plain() as plain, kit.Daemon({"pool.slots": "2"}) as d:
-        net = d.api.ok("POST", "/v1/networks", {"name": "bench"})["id"]
-        here, there = (d.api.create(networks=[{"id": net}]) for _ in range(2))
-        address = next(m["ip"] for m in d.api.ok("GET", f"/v1/networks/{net}")["members"]
+        api = Api(d.url, d.key)
+        net = api.ok("POST", "/v1/networks", {"name": "bench"})["id"]
+        here, there = (api.create(networks=[{"id": net}]) for _ in range(2))
+        address = next(m["ip"] for m in api.ok("GET", f"/v1/networks/{net}")["members"]
                        if m["sandbox_id"] == there.id)
         ours = Pair(*(["nsenter", f"--net=/proc/{box.host_pid()}/ns/net"] for box in (here, there)),
                     address)
         policy = f"/v1/networks/{net}/policy"
 
         def ruled(figure):
-            d.api.ok("PUT", policy, {"rules": rules(here, there)})
+            api.ok("PUT", policy, {"rules": rules(here, there)})
             try:
                 return figure(ours)
             finally:
-                d.api.ok("DELETE", policy)
+                api.ok("DELETE", policy)
 
         ways = {"ours": lambda f: f(ours), "rules": ruled, "veth": lambda f: f(plain.veth),
                 "bridge": lambda f: f(plain.bridge)}
