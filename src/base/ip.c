@@ -14,6 +14,15 @@ struct ip ip_raw(uint8_t family, const void *bytes)
 	return ip;
 }
 
+struct ip ip_sockaddr(const struct sockaddr *sa)
+{
+	if (sa->sa_family == AF_INET)
+		return ip_raw(4, &((const struct sockaddr_in *)sa)->sin_addr);
+	if (sa->sa_family == AF_INET6)
+		return ip_raw(6, &((const struct sockaddr_in6 *)sa)->sin6_addr);
+	return (struct ip){ 0 };
+}
+
 struct ip ip_v4(uint32_t v)
 {
 	uint32_t be = htonl(v);

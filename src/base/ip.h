@@ -26,6 +26,8 @@ struct ip_text {
 int ip_from(struct str s, struct ip *ret);
 struct ip ip_v4(uint32_t host_order);
 struct ip ip_raw(uint8_t family, const void *bytes); /* 4 or 16 bytes; unmaps ::ffff:0:0/96 */
+struct sockaddr;
+struct ip ip_sockaddr(const struct sockaddr *sa); /* of another family: none */
 uint32_t ip_v4_u32(struct ip ip);		     /* host order */
 bool ip_eq(struct ip a, struct ip b);
 int ip_cmp(struct ip a, struct ip b);

@@ -19,6 +19,7 @@
 #include "base/table.h"
 #include "event/httpbody.h"
 #include "event/httphead.h"
+#include "event/peers.h"
 
 #define READ_SIZE     65536u	/* one read; also what a client can send ahead at once */
 #define TURN_MAX      1u	/* requests that a connection may begin in one turn of the loop */
@@ -39,12 +40,6 @@
 #define REFUSED_EXTRA 64u	/* connections past the limit that are told so at any time */
 
 enum conn_state { C_HEAD, C_ACTIVE, C_DRAIN, C_LINGER, C_CLOSED };
-
-struct peer { /* an address with connections */
-	UT_hash_handle hh;
-	struct ip ip;
-	uint32_t n;
-};
 
 /* A transfer whose speed is watched: a body on its way in, or answers on their way out. */
 struct pace {

@@ -39,54 +39,15 @@ static uint64_t now_ms(const struct conn *c)
 
 /* --- addresses --- */
 
-/* A client of IPv6 has all of its /64. */
-static struct ip peer_address(const struct conn *c)
-{
-	struct sockaddr_storage ss = { 0 };
-	struct ip ip = { 0 };
-	int n = sizeof(ss);
-
-	if (uv_tcp_getpeername(c->tcp, (struct sockaddr *)&ss, &n) < 0)
-		return ip;
-	if (ss.ss_family == AF_INET)
-		return ip_raw(4, &((struct sockaddr_in *)&ss)->sin_addr);
-	if (ss.ss_family == AF_INET6)
-		ip = ip_raw(6, &((struct sockaddr_in6 *)&ss)->sin6_addr);
-	memset(ip.a + 8, 0, 8);
-	return ip;
-}
-
 static int peer_join(struct conn *c)
 {
-	struct httpd *d = c->d;
-	struct ip ip = peer_address(c);
-	struct peer *p;
+	struct sockaddr_storage from = { 0 };
+	int n = sizeof(from);
 
-	HASH_FIND(hh, d->peers, &ip, sizeof(ip), p);
-	if (!p) {
-		p = calloc(1, sizeof(*p));
-		if (!p)
-			return -ENOMEM;
-		p->ip = ip;
-		HASH_ADD(hh, d->peers, ip, sizeof(p->ip), p);
-		if (!p->hh.tbl) {
-			free(p);
-			return -ENOMEM;
-		}
-	}
-	p->n++;
-	c->peer = p;
-	return 0;
-}
-
-static void peer_leave(struct conn *c)
-{
-	struct peer *p = take_ptr(c->peer);
-
-	if (!p || --p->n)
-		return;
-	HASH_DEL(c->d->peers, p);
-	free(p);
+	if (uv_tcp_getpeername(c->tcp, (struct sockaddr *)&from, &n) < 0)
+		from.ss_family = AF_UNSPEC;
+	c->peer = peers_join(&c->d->peers, (struct sockaddr *)&from);
+	return c->peer ? 0 : -ENOMEM;
 }
 
 /* --- the end of a connection --- */
@@ -102,7 +63,7 @@ static void conn_forget(struct conn *c)
 	struct httpd *d = c->d;
 
 	c->state = C_CLOSED;
-	peer_leave(c);
+	peers_leave(&c->d->peers, take_ptr(c->peer));
 	*c->pprev = c->next;
 	if (c->next)
 		c->next->pprev = c->pprev;

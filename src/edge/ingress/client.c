@@ -36,13 +36,10 @@ struct client *client_new(struct listener *l, int fd, const struct sockaddr *fro
 {
 	struct ingress *in = l->in;
 	struct client *c = calloc(1, sizeof(*c));
-	struct ip ip = { 0 };
 
-	if (from->sa_family == AF_INET)
-		ip = ip_raw(4, &((const struct sockaddr_in *)from)->sin_addr);
-	else if (from->sa_family == AF_INET6)
-		ip = ip_raw(6, &((const struct sockaddr_in6 *)from)->sin6_addr);
-	if (!c || peer_join(in, c, ip) < 0) {
+	if (c)
+		c->peer = peers_join(&in->peers, from);
+	if (!c || !c->peer) {
 		free(c);
 		fd_close(fd);
 		return NULL;
@@ -50,14 +47,14 @@ struct client *client_new(struct listener *l, int fd, const struct sockaddr *fro
 	c->in = in;
 	if (end_open(&c->end, in->loop, fd, 2 * INGRESS_PIECE + 2 * in->conf.head_max + REWRITE_ROOM,
 		    on_ready) < 0) {
-		peer_leave(c);
+		peers_leave(&in->peers, c->peer);
 		free(c);
 		return NULL;
 	}
 	ingress_ref(in);
 	c->kind = l->kind;
 	c->own = l->box;
-	c->address = ip_text(ip);
+	c->address = ip_text(ip_sockaddr(from));
 	c->got = BUF_MAX(2 * INGRESS_PIECE + in->conf.head_max);
 	c->head = BUF_MAX(in->conf.head_max + REWRITE_ROOM);
 	c->kept = BUF_MAX(2 * in->conf.head_max);
@@ -94,7 +91,7 @@ void client_close(struct client *c, bool abort)
 	c->state = C_CLOSED;
 	LIST_REMOVE(c, all);
 	c->in->counters.clients--;
-	peer_leave(c);
+	peers_leave(&c->in->peers, take_ptr(c->peer));
 	end_close(&c->end, abort, on_closed);
 }
 

@@ -36,49 +36,6 @@ static void on_closed_idle(uv_handle_t *handle)
 	ingress_unref(container_of((uv_idle_t *)handle, struct ingress, turn));
 }
 
-/* --- addresses --- */
-
-static struct peer *peer_find(struct ingress *in, struct ip ip)
-{
-	struct peer *p;
-
-	HASH_FIND(hh, in->peers, &ip, sizeof(ip), p);
-	return p;
-}
-
-int peer_join(struct ingress *in, struct client *c, struct ip ip)
-{
-	struct peer *p;
-
-	if (ip.family == 6) /* a client of IPv6 has all of its /64 */
-		memset(ip.a + 8, 0, 8);
-	p = peer_find(in, ip);
-	if (!p) {
-		p = calloc(1, sizeof(*p));
-		if (!p)
-			return -ENOMEM;
-		p->ip = ip;
-		HASH_ADD(hh, in->peers, ip, sizeof(p->ip), p);
-		if (!p->hh.tbl) {
-			free(p);
-			return -ENOMEM;
-		}
-	}
-	p->n++;
-	c->peer = p;
-	return 0;
-}
-
-void peer_leave(struct client *c)
-{
-	struct peer *p = take_ptr(c->peer);
-
-	if (!p || --p->n)
-		return;
-	HASH_DEL(c->in->peers, p);
-	free(p);
-}
-
 /* --- listeners --- */
 
 static void on_listener_closed(uv_handle_t *handle)

@@ -30,6 +30,7 @@
 #include "edge/ingress/rewrite.h"
 #include "edge/ingress/tls.h"
 #include "event/httpbody.h"
+#include "event/peers.h"
 
 #define AHEAD_MAX     16384u /* bytes a client may send past its request before it is heard again */
 #define LINGER_MS     2000u  /* for a client that was answered last to close */
@@ -44,12 +45,6 @@
 enum client_state { C_HELLO, C_TLS, C_HEAD, C_HELD, C_DIAL, C_BUSY, C_TUNNEL, C_LINGER, C_CLOSED };
 enum up_state { U_CONNECT, U_HELLO, U_READY, U_CLOSED };
 enum answer_state { A_HEAD, A_BODY, A_DONE };
-
-struct peer { /* an address with connections */
-	UT_hash_handle hh;
-	struct ip ip;
-	uint32_t n;
-};
 
 struct box { /* a sandbox, as it was told */
 	UT_hash_handle hh, by_slot;
@@ -169,8 +164,6 @@ void ingress_unref(struct ingress *in);
 int listener_new(struct ingress *in, int fd, enum ingress_kind kind, struct box *box,
 	struct listener **ret);
 void listener_free(struct listener *l);
-int peer_join(struct ingress *in, struct client *c, struct ip ip);
-void peer_leave(struct client *c);
 static inline uint64_t now_ms(const struct ingress *in)
 {
 	return uv_now(in->loop);
