@@ -41,7 +41,7 @@ static struct dp_policy *policy_keys_new(struct datapath *dp, uint32_t id)
 		return NULL;
 	k->id = id;
 	HASH_ADD(hh, dp->known, id, sizeof(id), k);
-	if (!k->hh.tbl) {
+	if (!table_has(k)) {
 		free(k);
 		return NULL;
 	}

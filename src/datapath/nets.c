@@ -6,7 +6,6 @@
  * looking. Keys that no entry stands for, of an attempt that a crash cut short, go when the maps are
  * found again.
  */
-#define HASH_NONFATAL_OOM 1 /* a failed insertion leaves hh.tbl NULL */
 #include <bpf/bpf.h>
 #include "base/clock.h"
 #include "base/fault.h"
@@ -49,7 +48,7 @@ static struct dp_net *net_get(struct datapath *dp, uint32_t number)
 		return NULL;
 	n->number = number;
 	HASH_ADD(hh, dp->nets, number, sizeof(number), n);
-	if (n->hh.tbl)
+	if (table_has(n))
 		return n;
 	free(n);
 	return NULL;
@@ -150,7 +149,7 @@ static int versions_in_force(struct datapath *dp, struct version **all)
 		v->version = entry.version;
 		v->number = number;
 		HASH_ADD(hh, *all, version, sizeof(v->version), v);
-		if (!v->hh.tbl) {
+		if (!table_has(v)) {
 			free(v);
 			return -ENOMEM;
 		}

@@ -30,7 +30,7 @@ int dp_share_take(struct datapath *dp, uint32_t share, size_t keys)
 			return -ENOMEM;
 		s->id = share;
 		HASH_ADD(hh, dp->shares, id, sizeof(s->id), s);
-		if (!s->hh.tbl) {
+		if (!table_has(s)) {
 			free(s);
 			return -ENOMEM;
 		}

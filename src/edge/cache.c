@@ -127,7 +127,7 @@ void cache_put(struct cache *c, const struct question *q, struct answer *a, uint
 	e->n = q->n;
 	memcpy(e->raw, q->raw, q->n);
 	HASH_ADD_KEYPTR(hh, c->table, e->raw, e->n, e);
-	if (!e->hh.tbl) { /* no memory for the table */
+	if (!table_has(e)) { /* no memory for the table */
 		free(e);
 		return;
 	}

@@ -106,7 +106,7 @@ static struct former *former_get(struct keeper_kernel *k, const uint8_t *box)
 		return NULL;
 	memcpy(f->box, box, sizeof(f->box));
 	HASH_ADD(hh, k->former, box, sizeof(f->box), f);
-	if (f->hh.tbl)
+	if (table_has(f))
 		return f;
 	free(f);
 	return NULL;

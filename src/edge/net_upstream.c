@@ -91,7 +91,7 @@ static struct usock *usock_new(struct net_upstream *u, bool tcp, struct ip ip, u
 	s->out = BUF_MAX(1024); /* one query */
 	s->in = BUF_MAX(2 + DNS_MSG_MAX);
 	HASH_ADD(hh, u->socks, number, sizeof(s->number), s);
-	if (!s->hh.tbl) {
+	if (!table_has(s)) {
 		free(s);
 		return NULL;
 	}

@@ -61,7 +61,7 @@ static int alias_add(struct resolver *r, struct tenant *t, uint32_t net, const c
 		return 0; /* longer than names are */
 	a->tenant = t;
 	HASH_ADD(hh, r->aliases, key, sizeof(a->key), a);
-	if (!a->hh.tbl)
+	if (!table_has(a))
 		return -ENOMEM;
 	t->nets->n_aliases++;
 	return 0;

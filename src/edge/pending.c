@@ -203,7 +203,7 @@ static int attempt_send(struct resolver *r, struct pending *p, struct attempt *a
 	}
 	a->pending = p;
 	HASH_ADD(hh, r->attempts, key, sizeof(a->key), a);
-	if (!a->hh.tbl) {
+	if (!table_has(a)) {
 		r->ops->close(r->arg, a->key.sock);
 		return -ENOMEM;
 	}
@@ -328,7 +328,7 @@ void pending_ask(struct resolver *r, struct tenant *t, const struct dns_client *
 		p->tcp = c->tcp; /* as it was allowed to be asked */
 	}
 	HASH_ADD(hh, r->questions, question.raw, p->question.n, p);
-	if (!p->hh.tbl)
+	if (!table_has(p))
 		goto no_memory;
 	DL_APPEND(r->in_order, p);
 	r->n_pending++;

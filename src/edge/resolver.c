@@ -271,7 +271,7 @@ static int owner_add(struct resolver *r, uint32_t id, struct tenant *t)
 	o->id = id;
 	o->tenant = t;
 	HASH_ADD(hh, r->owners, id, sizeof(o->id), o);
-	if (!o->hh.tbl) {
+	if (!table_has(o)) {
 		free(o);
 		return -ENOMEM;
 	}

@@ -61,7 +61,7 @@ static int table_get(const struct tenant_env *env, struct version *v,
 	table->id = TABLE_TOP | v->next_table++;
 	table->refs = 1;
 	HASH_ADD_KEYPTR(hh, v->tables, table->ports, bytes, table);
-	if (!table->hh.tbl)
+	if (!table_has(table))
 		return -ENOMEM;
 	/* The key is the content with table numbers zeroed, so the map gets a numbered copy. */
 	auto_free struct policy_port_entry *numbered = malloc(MAX(bytes, (size_t)1));
@@ -211,7 +211,7 @@ static struct known_name *name_get(struct tenant *t, const struct name *name)
 	memcpy(k->name.s, name->s, name->n);
 	k->refs = 1;
 	HASH_ADD_KEYPTR(hh, t->names, k->name.s, k->name.n, k);
-	if (!k->hh.tbl) {
+	if (!table_has(k)) {
 		free(k);
 		return NULL;
 	}
@@ -302,7 +302,7 @@ static struct learned *learned_add(struct tenant_env *env, struct tenant *t, str
 		return NULL;
 	l->ip = ip;
 	HASH_ADD(hh, t->addrs, ip, sizeof(l->ip), l);
-	if (!l->hh.tbl) {
+	if (!table_has(l)) {
 		free(l);
 		return NULL;
 	}

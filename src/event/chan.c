@@ -473,9 +473,9 @@ int chan_call(struct chan *c, uint16_t type, const void *payload, size_t n, cons
 	call->on_reply = on_reply;
 	call->arg = arg;
 	HASH_ADD(hh, c->calls, serial, sizeof(call->serial), call);
-	r = call->hh.tbl ? transmit(c, &head, payload, fds, n_fds) : -ENOMEM;
+	r = table_has(call) ? transmit(c, &head, payload, fds, n_fds) : -ENOMEM;
 	if (r < 0) {
-		if (call->hh.tbl)
+		if (table_has(call))
 			HASH_DEL(c->calls, call);
 		free(call);
 	}

@@ -158,7 +158,7 @@ static int remember(struct compiler *c, size_t n, struct weir_decision d)
 	if (n)
 		memcpy(b->rules, c->rules, n * sizeof(b->rules[0]));
 	HASH_ADD_KEYPTR(hh, c->built, b->rules, (unsigned int)(n * sizeof(b->rules[0])), b);
-	if (!b->hh.tbl) {
+	if (!table_has(b)) {
 		free(b);
 		return -ENOMEM;
 	}

@@ -225,7 +225,7 @@ static struct box *box_new(struct ingress *in, const struct ipc_edge_ingress *t)
 	b->told.slot = b->seen.slot = t->slot;
 	memcpy(b->seen.id, t->id, sizeof(b->seen.id));
 	HASH_ADD(hh, in->boxes, ulid.s, ULID_LEN, b);
-	if (!b->hh.tbl) {
+	if (!table_has(b)) {
 		free(b);
 		return NULL;
 	}
