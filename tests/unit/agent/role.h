@@ -50,3 +50,16 @@ static int stop_agent(void **state)
 	waitpid(agent, NULL, 0);
 	return uv_loop_close(&loop);
 }
+
+/* The agent's program from the command line, and a sandbox to run it in. Non-zero: it was not given. */
+static int role_begin(int argc, char **argv)
+{
+	program = argc > 1 ? open(argv[1], O_RDONLY | O_CLOEXEC) : -1;
+	if (program < 0) {
+		fprintf(stderr, "usage: %s WEIR-AGENT\n", argv[0]);
+		return 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	sandbox_enter();
+	return 0;
+}

@@ -779,13 +779,8 @@ int main(int argc, char **argv)
 	};
 	int r;
 
-	program = argc > 1 ? open(argv[1], O_RDONLY | O_CLOEXEC) : -1;
-	if (program < 0) {
-		fprintf(stderr, "usage: %s WEIR-AGENT\n", argv[0]);
+	if (role_begin(argc, argv))
 		return 2;
-	}
-	signal(SIGPIPE, SIG_IGN);
-	sandbox_enter();
 	r = cmocka_run_group_tests(lies, start_playing, stop_playing);
 	return cmocka_run_group_tests(real, start_agent, stop_agent) || r;
 }

@@ -241,12 +241,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(removing),
 	};
 
-	program = argc > 1 ? open(argv[1], O_RDONLY | O_CLOEXEC) : -1;
-	if (program < 0) {
-		fprintf(stderr, "usage: %s WEIR-AGENT\n", argv[0]);
+	if (role_begin(argc, argv))
 		return 2;
-	}
-	signal(SIGPIPE, SIG_IGN);
-	sandbox_enter();
 	return cmocka_run_group_tests(tests, start_agent, stop_agent);
 }
