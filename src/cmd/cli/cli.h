@@ -195,6 +195,16 @@ void table_cell(struct table *t, const char *text);
 void table_cell_tone(struct table *t, enum tone tone, const char *text);
 void table_print(const struct table *t, bool colour, struct buf *out);
 void table_free(struct table *t);
+
+/* What `path` lists, a row of a table each; with --json all of it. */
+struct list {
+	const char *path;
+	const char *const *heads;
+	unsigned int columns;
+	size_t max; /* bytes of the table */
+	void (*row)(struct table *t, json_t *item, uint64_t now); /* as many cells as columns */
+};
+int print_list(struct cli *c, const struct list *list);
 /* Append text with control characters replaced by '?'. */
 void print_clean(struct buf *out, struct str text);
 /* Append JSON with the control characters it may hold raw, DEL and U+0080 to U+009F, as \uXXXX. */

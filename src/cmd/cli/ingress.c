@@ -163,44 +163,25 @@ static int token_create(struct cli *c, const char *id)
 	return CLI_OK;
 }
 
-struct tokens {
-	struct table *table;
-	json_t *all;
-	uint64_t now;
-};
-
-static int one_token(json_t *token, void *arg)
+static void one_token(struct table *t, json_t *token, uint64_t now)
 {
-	struct tokens *t = arg;
 	char port[24];
 
-	json_array_append(t->all, token);
 	snprintf(port, sizeof(port), "%" PRId64, jint(token, "port"));
-	table_cell(t->table, jtext(token, "id"));
-	table_cell(t->table, port);
-	table_cell(t->table, jtext(token, "name"));
-	table_cell(t->table, jtext(token, "hint"));
-	table_cell(t->table, jtext(token, "expires_at")[0] ? jtext(token, "expires_at") : "never");
-	table_cell(t->table, age_of(jtext(token, "created_at"), t->now).s);
-	return 0;
+	table_cell(t, jtext(token, "id"));
+	table_cell(t, port);
+	table_cell(t, jtext(token, "name"));
+	table_cell(t, jtext(token, "hint"));
+	table_cell(t, jtext(token, "expires_at")[0] ? jtext(token, "expires_at") : "never");
+	table_cell(t, age_of(jtext(token, "created_at"), now).s);
 }
 
 static int token_ls(struct cli *c, const char *id)
 {
 	static const char *const heads[] = { "ID", "PORT", "NAME", "STARTS WITH", "EXPIRES", "AGE" };
-	struct tokens t = { table_new(heads, ARRAY_SIZE(heads)), json_array(), (uint64_t)time(NULL) };
-	auto_buf struct buf out = BUF_MAX(1u << 20);
-	int r = api_each(c, box_path(id, "/ingress/tokens").s, one_token, &t);
 
-	if (!r && c->opt.json) {
-		r = print_json(c, t.all);
-	} else if (!r) {
-		table_print(t.table, c->colour, &out);
-		print_flush(&out, STDOUT_FILENO);
-	}
-	table_free(t.table);
-	json_decref(t.all);
-	return r;
+	return print_list(c, &(struct list){ box_path(id, "/ingress/tokens").s, heads,
+		ARRAY_SIZE(heads), 1u << 20, one_token });
 }
 
 static int token_revoke(struct cli *c, const char *id)

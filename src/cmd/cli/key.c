@@ -29,42 +29,20 @@ int cmd_key_create(struct cli *c)
 	return CLI_OK;
 }
 
-struct keys {
-	struct table *table;
-	json_t *all;
-	uint64_t now;
-};
-
-static int one_key(json_t *key, void *arg)
+static void one_key(struct table *t, json_t *key, uint64_t now)
 {
-	struct keys *k = arg;
-
-	json_array_append(k->all, key);
-	table_cell(k->table, jtext(key, "id"));
-	table_cell(k->table, jtext(key, "name"));
-	table_cell(k->table, jbool(key, "admin") ? "yes" : "");
-	table_cell(k->table, jtext(key, "hint"));
-	table_cell(k->table, age_of(jtext(key, "created_at"), k->now).s);
-	return 0;
+	table_cell(t, jtext(key, "id"));
+	table_cell(t, jtext(key, "name"));
+	table_cell(t, jbool(key, "admin") ? "yes" : "");
+	table_cell(t, jtext(key, "hint"));
+	table_cell(t, age_of(jtext(key, "created_at"), now).s);
 }
 
 int cmd_key_ls(struct cli *c)
 {
 	static const char *const heads[] = { "ID", "NAME", "ADMIN", "STARTS WITH", "AGE" };
-	struct keys k = { table_new(heads, ARRAY_SIZE(heads)), json_array(), (uint64_t)time(NULL) };
-	auto_buf struct buf out = BUF_MAX(16u << 20);
-	int r;
 
-	r = api_each(c, "/v1/keys", one_key, &k);
-	if (!r && c->opt.json) {
-		r = print_json(c, k.all);
-	} else if (!r) {
-		table_print(k.table, c->colour, &out);
-		print_flush(&out, STDOUT_FILENO);
-	}
-	table_free(k.table);
-	json_decref(k.all);
-	return r;
+	return print_list(c, &(struct list){ "/v1/keys", heads, ARRAY_SIZE(heads), 16u << 20, one_key });
 }
 
 int cmd_key_rm(struct cli *c)

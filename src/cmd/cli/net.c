@@ -40,42 +40,23 @@ int cmd_net_create(struct cli *c)
 	return CLI_OK;
 }
 
-struct nets {
-	struct table *table;
-	json_t *all;
-	uint64_t now;
-};
-
-static int one_net(json_t *net, void *arg)
+static void one_net(struct table *t, json_t *net, uint64_t now)
 {
-	struct nets *n = arg;
 	char members[24];
 
-	json_array_append(n->all, net);
 	snprintf(members, sizeof(members), "%" PRId64, jint(net, "member_count"));
-	table_cell(n->table, jtext(net, "name"));
-	table_cell(n->table, jtext(net, "id"));
-	table_cell(n->table, members);
-	table_cell(n->table, age_of(jtext(net, "created_at"), n->now).s);
-	return 0;
+	table_cell(t, jtext(net, "name"));
+	table_cell(t, jtext(net, "id"));
+	table_cell(t, members);
+	table_cell(t, age_of(jtext(net, "created_at"), now).s);
 }
 
 int cmd_net_ls(struct cli *c)
 {
 	static const char *const heads[] = { "NAME", "ID", "MEMBERS", "AGE" };
-	struct nets n = { table_new(heads, ARRAY_SIZE(heads)), json_array(), (uint64_t)time(NULL) };
-	auto_buf struct buf out = BUF_MAX(16u << 20);
-	int r = api_each(c, "/v1/networks", one_net, &n);
 
-	if (!r && c->opt.json) {
-		r = print_json(c, n.all);
-	} else if (!r) {
-		table_print(n.table, c->colour, &out);
-		print_flush(&out, STDOUT_FILENO);
-	}
-	table_free(n.table);
-	json_decref(n.all);
-	return r;
+	return print_list(c, &(struct list){ "/v1/networks", heads, ARRAY_SIZE(heads), 16u << 20,
+		one_net });
 }
 
 int cmd_net_show(struct cli *c)

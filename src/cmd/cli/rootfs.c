@@ -87,42 +87,23 @@ int cmd_rootfs_build(struct cli *c)
 	return b.ready ? CLI_OK : CLI_FAILED;
 }
 
-struct shapes {
-	struct table *table;
-	json_t *all;
-};
-
-static int one_shape(json_t *shape, void *arg)
+static void one_shape(struct table *t, json_t *shape, uint64_t now)
 {
-	struct shapes *s = arg;
 	double cpus = json_number_value(json_object_get(shape, "vcpu"));
 	int64_t quota = jint(shape, "cpu_quota_pct");
 	char text[40];
 
-	json_array_append(s->all, shape);
 	snprintf(text, sizeof(text), "%g", quota > 0 ? (double)quota / 100 : cpus);
-	table_cell(s->table, jtext(shape, "id"));
-	table_cell(s->table, text);
-	table_cell(s->table, bytes_text((uint64_t)jint(shape, "mem_mib") << 20).s);
-	table_cell(s->table, bytes_text((uint64_t)jint(shape, "default_disk_mib") << 20).s);
-	return 0;
+	table_cell(t, jtext(shape, "id"));
+	table_cell(t, text);
+	table_cell(t, bytes_text((uint64_t)jint(shape, "mem_mib") << 20).s);
+	table_cell(t, bytes_text((uint64_t)jint(shape, "default_disk_mib") << 20).s);
 }
 
 int cmd_shapes(struct cli *c)
 {
 	static const char *const heads[] = { "SHAPE", "CPUS", "MEMORY", "DISK" };
-	struct shapes s = { table_new(heads, ARRAY_SIZE(heads)), json_array() };
-	auto_buf struct buf out = BUF_MAX(1u << 20);
-	int r;
 
-	r = api_each(c, "/v1/shapes", one_shape, &s);
-	if (!r && c->opt.json) {
-		r = print_json(c, s.all);
-	} else if (!r) {
-		table_print(s.table, c->colour, &out);
-		print_flush(&out, STDOUT_FILENO);
-	}
-	table_free(s.table);
-	json_decref(s.all);
-	return r;
+	return print_list(c, &(struct list){ "/v1/shapes", heads, ARRAY_SIZE(heads), 1u << 20,
+		one_shape });
 }
