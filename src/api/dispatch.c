@@ -184,6 +184,30 @@ void req_when_settled(struct req *q, void (*fn)(struct req *q))
 	run_or_hold(q);
 }
 
+static void held_gone(struct req *q)
+{
+	op_forget(q->state);
+}
+
+struct op **req_hold(struct req *q, void (*reply)(struct req *q))
+{
+	q->state = NULL;
+	q->reply = reply;
+	q->on_gone = held_gone;
+	return (struct op **)&q->state;
+}
+
+void req_held(struct op *op, const struct err *err, void *arg)
+{
+	struct req *q = arg;
+
+	q->on_gone = NULL;
+	if (err)
+		reply_err(q, err);
+	else
+		q->reply(q);
+}
+
 /* What needs the sandbox running wakes it, where its owner wants that. */
 static bool wake_and_hold(struct req *q)
 {

@@ -36,11 +36,21 @@ struct req {
 	void (*on_gone)(struct req *q);
 	void (*settled)(struct req *q); /* instead of the handler: see req_when_settled() */
 	void *state; /* the handler's */
+	void (*reply)(struct req *q); /* of a request that an operation holds */
 };
 
 /* The sandbox is between two states: fn(q) once it has settled, or the 409 of a state that does not
  * settle in time. on_gone must be NULL: there is nothing to stop. */
 void req_when_settled(struct req *q, void (*fn)(struct req *q));
+
+/* A request that waits for an operation of its sandbox: its state is where the operation puts itself,
+ * req_held is what it calls with the request as argument. A failure is answered as one, and reply(q)
+ * answers what succeeded. When the client leaves, the operation goes on.
+ *
+ *	flow_grow(q->box, mib, req_held, q, req_hold(q, reply_size));
+ */
+struct op **req_hold(struct req *q, void (*reply)(struct req *q));
+void req_held(struct op *op, const struct err *err, void *q);
 
 /* The decoded segment that stands for {name}. */
 struct str req_param(const struct req *q, const char *name);

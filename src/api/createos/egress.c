@@ -131,24 +131,6 @@ void createos_egress_get(struct req *q)
 	reply_egress(q);
 }
 
-/* --- PUT: held by the operation until the new policy is in force --- */
-
-static void put_gone(struct req *q)
-{
-	op_forget(q->state); /* the change goes on */
-}
-
-static void put_done(struct op *op, const struct err *err, void *arg)
-{
-	struct req *q = arg;
-
-	q->on_gone = NULL;
-	if (err)
-		reply_err(q, err);
-	else
-		reply_egress(q);
-}
-
 void createos_egress_put(struct req *q)
 {
 	auto_free char *json = NULL;
@@ -159,9 +141,8 @@ void createos_egress_put(struct req *q)
 		reply_err(q, &err);
 		return;
 	}
-	q->on_gone = put_gone;
-	flow_policy(q->box, policy, str_c(json), POLICY_CREATEOS, put_done, q,
-		(struct op **)&q->state);
+	flow_policy(q->box, policy, str_c(json), POLICY_CREATEOS, req_held, q,
+		req_hold(q, reply_egress));
 }
 
 /* --- bandwidth: counted, not metered --- */

@@ -151,20 +151,9 @@ void createos_network_delete(struct req *q)
 
 /* --- members: held by the operation until kernel and edges know --- */
 
-static void member_gone(struct req *q)
+static void reply_ok(struct req *q)
 {
-	op_forget(q->state); /* the change goes on */
-}
-
-static void member_done(struct op *op, const struct err *err, void *arg)
-{
-	struct req *q = arg;
-
-	q->on_gone = NULL;
-	if (err)
-		reply_err(q, err);
-	else
-		reply_flag(q, "ok");
+	reply_flag(q, "ok");
 }
 
 void createos_attach(struct req *q)
@@ -182,8 +171,7 @@ void createos_attach(struct req *q)
 		reply_err(q, &err);
 		return;
 	}
-	q->on_gone = member_gone;
-	flow_join(q->box, n, member_done, q, (struct op **)&q->state);
+	flow_join(q->box, n, req_held, q, req_hold(q, reply_ok));
 }
 
 void createos_detach(struct req *q)
@@ -192,8 +180,7 @@ void createos_detach(struct req *q)
 
 	if (!n)
 		return;
-	q->on_gone = member_gone;
-	flow_leave(q->box, n, member_done, q, (struct op **)&q->state);
+	flow_leave(q->box, n, req_held, q, req_hold(q, reply_ok));
 }
 
 int networks_join(struct box *b, const json_t *networks, struct err *err)

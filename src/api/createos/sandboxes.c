@@ -258,21 +258,10 @@ void createos_fork(struct req *q)
 
 /* --- resize --- */
 
-static void asker_gone(struct req *q)
+static void reply_size(struct req *q)
 {
-	op_forget(q->state);
-}
-
-static void resized(struct op *op, const struct err *err, void *arg)
-{
-	struct req *q = arg;
 	struct answer a;
 
-	q->on_gone = NULL;
-	if (err) {
-		reply_err(q, err);
-		return;
-	}
 	answer_begin(&a, 1024);
 	jw_obj(&a.w, "data");
 	jw_c(&a.w, "id", q->row->id);
@@ -297,8 +286,7 @@ void createos_resize(struct req *q)
 			q->row->disk_mib, q->api->config.disk_max_mib);
 		reply_err(q, &err);
 	} else {
-		q->on_gone = asker_gone;
-		flow_grow(q->box, (uint32_t)want, resized, q, (struct op **)&q->state);
+		flow_grow(q->box, (uint32_t)want, req_held, q, req_hold(q, reply_size));
 	}
 }
 

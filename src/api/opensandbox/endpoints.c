@@ -98,22 +98,6 @@ static void reply_port(struct req *q)
 	reply_endpoint(q, port, buf_str(&at));
 }
 
-static void opening_gone(struct req *q)
-{
-	op_forget(q->state); /* they stay open */
-}
-
-static void opened(struct op *op, const struct err *err, void *arg)
-{
-	struct req *q = arg;
-
-	q->on_gone = NULL;
-	if (err)
-		reply_err(q, err);
-	else
-		reply_port(q);
-}
-
 /* They are opened when they are first asked for, and stay. What another API made keeps its own ways
  * in: opening more of them is not for a GET to do. */
 static void user_port(struct req *q)
@@ -125,8 +109,7 @@ static void user_port(struct req *q)
 		reply_port(q);
 		return;
 	}
-	q->on_gone = opening_gone;
-	flow_ingress(q->box, &want, opened, q, (struct op **)&q->state);
+	flow_ingress(q->box, &want, req_held, q, req_hold(q, reply_port));
 }
 
 void opensandbox_endpoint(struct req *q)

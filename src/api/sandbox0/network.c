@@ -465,23 +465,6 @@ void sandbox0_network_get(struct req *q)
 	reply_network(q);
 }
 
-/* Held by the operation until the new policy is in force. */
-static void put_gone(struct req *q)
-{
-	op_forget(q->state); /* the change goes on */
-}
-
-static void put_done(struct op *op, const struct err *err, void *arg)
-{
-	struct req *q = arg;
-
-	q->on_gone = NULL;
-	if (err)
-		reply_err(q, err);
-	else
-		reply_network(q);
-}
-
 void sandbox0_network_put(struct req *q)
 {
 	auto_free char *json = NULL;
@@ -492,7 +475,6 @@ void sandbox0_network_put(struct req *q)
 		reply_err(q, &err);
 		return;
 	}
-	q->on_gone = put_gone;
-	flow_policy(q->box, policy, str_c(json), POLICY_SANDBOX0, put_done, q,
-		(struct op **)&q->state);
+	flow_policy(q->box, policy, str_c(json), POLICY_SANDBOX0, req_held, q,
+		req_hold(q, reply_network));
 }
