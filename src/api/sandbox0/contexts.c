@@ -69,6 +69,16 @@ static void call_fail(struct call *c, const struct err *err)
 	reply_err(q, &e);
 }
 
+/* With a code of the contract's own. */
+static void call_fail_as(struct call *c, const char *code, int r, const char *why)
+{
+	struct err err;
+
+	c->q->code = code;
+	err_set(&err, r, ERR_UNSUPPORTED, "%s", why);
+	call_fail(c, &err);
+}
+
 static void call_bounce(struct use *u, const struct err *err)
 {
 	call_fail(container_of(u, struct call, use), err);
@@ -166,11 +176,7 @@ static int asked(struct call *c, const struct err *err)
 
 static void create_failed(struct call *c, const char *why)
 {
-	struct err err;
-
-	c->q->code = "create_failed";
-	err_set(&err, -ENOEXEC, ERR_UNSUPPORTED, "%s", why);
-	call_fail(c, &err);
+	call_fail_as(c, "create_failed", -ENOEXEC, why);
 }
 
 /* A program that never started is no context. */
@@ -689,13 +695,9 @@ void sandbox0_context_signal(struct req *q)
 
 /* --- restart --- */
 
-static void restart_failed(struct call *c, const char *why)
+static void restart_unknown(struct call *c)
 {
-	struct err err;
-
-	c->q->code = "restart_failed";
-	err_set(&err, -EIO, ERR_UNSUPPORTED, "%s", why);
-	call_fail(c, &err);
+	call_fail_as(c, "restart_failed", -EIO, "what it was started with is not known any more");
 }
 
 static void on_forgotten(const struct proc_info *info, const struct err *err, void *arg)
@@ -711,7 +713,7 @@ static void on_forgotten(const struct proc_info *info, const struct err *err, vo
 	if (err && err->kind != ERR_NOT_FOUND)
 		call_fail(c, err);
 	else if (context_decode(c->again, &ask, &why) < 0)
-		restart_failed(c, "what it was started with is not known any more");
+		restart_unknown(c);
 	else
 		create(c, &ask);
 }
@@ -750,7 +752,7 @@ static void on_killed(const struct proc_info *info, const struct err *err, void 
 		return;
 	c->again = context_request(&c->context);
 	if (!c->again)
-		restart_failed(c, "what it was started with is not known any more");
+		restart_unknown(c);
 	else if (proc_attach(c->q->api->loop, &c->q->box->link, &how, &ops, c, &c->proc, &why) < 0)
 		call_fail(c, &why);
 }
