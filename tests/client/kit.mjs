@@ -1,6 +1,7 @@
 // What the client tests share: a client from the environment, sandboxes that end with their test.
 import { createRequire } from "node:module";
 import { createClient } from "@nodeops-createos/sandbox";
+export { until } from "./until.mjs";
 
 export const SHAPE = "s-1vcpu-256mb";
 export const client = createClient();
@@ -26,13 +27,3 @@ export async function withSandbox(request, use) {
 }
 
 export const uniqueName = (prefix) => `${prefix}-${Math.random().toString(36).slice(2, 8)}`;
-
-export async function until(what, check, seconds = 20) {
-  const end = Date.now() + seconds * 1000;
-  for (;;) {
-    const value = await check();
-    if (value) return value;
-    if (Date.now() > end) throw new Error(`waited ${seconds} s for ${what}`);
-    await new Promise((r) => setTimeout(r, 50));
-  }
-}

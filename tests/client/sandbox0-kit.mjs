@@ -1,5 +1,6 @@
 // What the sandbox0 tests share: a client from the environment, sandboxes that end with their test.
 import { APIError, Client } from "sandbox0";
+export { until } from "./until.mjs";
 
 export const client = new Client({
   token: process.env.SANDBOX0_TOKEN,
@@ -23,13 +24,3 @@ export const refused = (status, code, text) => (e) => {
   if (e.statusCode === status && e.code === code && (!text || e.message.includes(text))) return true;
   throw new Error(`${e.statusCode} ${e.code}: ${e.message}`);
 };
-
-export async function until(what, check, seconds = 20) {
-  const end = Date.now() + seconds * 1000;
-  for (;;) {
-    const value = await check();
-    if (value) return value;
-    if (Date.now() > end) throw new Error(`waited ${seconds} s for ${what}`);
-    await new Promise((r) => setTimeout(r, 50));
-  }
-}
