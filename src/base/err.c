@@ -1,5 +1,6 @@
 /* Errors as values: see the header. */
 #include "base/err.h"
+#include "base/str.h"
 
 static const char *const kind_names[ERR_KINDS] = {
 	[ERR_INTERNAL] = "internal",	   [ERR_INVALID] = "invalid",
@@ -16,6 +17,22 @@ const char *err_kind_name(enum err_kind kind)
 	return kind < ERR_KINDS ? kind_names[kind] : "unknown";
 }
 
+/*
+ * A text that quotes its input may have been cut within a character, by its own limit or by a
+ * precision: what is left of such a character becomes question marks, so that a text is UTF-8
+ * always.
+ */
+static void mend(char *text)
+{
+	for (size_t i = 0, n = strlen(text), len; i < n; i += len) {
+		len = str_utf8_len(str_n(text + i, n - i));
+		if (!len) {
+			text[i] = '?';
+			len = 1;
+		}
+	}
+}
+
 static void _printf_(5, 0) fill(struct err *err, int code, enum err_kind kind, const char *field, const char *fmt,
 	va_list ap)
 {
@@ -25,6 +42,7 @@ static void _printf_(5, 0) fill(struct err *err, int code, enum err_kind kind, c
 	err->kind = kind;
 	snprintf(err->field, sizeof(err->field), "%s", field);
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	mend(err->text);
 }
 
 int err_set(struct err *err, int code, enum err_kind kind, const char *fmt, ...)
@@ -63,6 +81,7 @@ int err_wrap(struct err *err, int code, const char *fmt, ...)
 	if ((size_t)snprintf(err->text, sizeof(err->text), "%.190s: %.200s", context, old) >=
 		sizeof(err->text))
 		err->text[sizeof(err->text) - 1] = '\0';
+	mend(err->text);
 	return code;
 }
 

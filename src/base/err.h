@@ -30,7 +30,7 @@ struct err {
 	int code;	    /* negative errno */
 	enum err_kind kind;
 	char field[64];	    /* the input field at fault, "" if none; becomes the JSON key */
-	char text[400];	    /* a sentence without a final full stop */
+	char text[400];	    /* a sentence without a final full stop; UTF-8, whatever it quotes */
 };
 
 /* Fill *err (which may be NULL) and return code. */

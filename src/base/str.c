@@ -115,24 +115,31 @@ bool str_eq_const_time(struct str a, struct str b)
 	return diff == 0;
 }
 
-bool str_utf8(struct str s)
+size_t str_utf8_len(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
+	size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3
+		: p[0] < 0xf5					      ? 4
+								      : 0;
 
-	for (size_t i = 0; i < s.n;) {
-		unsigned char c = p[i];
-		size_t more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : (c & 0xf0) == 0xe0 ? 2 :
-			c >= 0xf0 && c < 0xf5 ? 3 : 4;
+	if (!len || len > s.n)
+		return 0;
+	for (size_t i = 1; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	/* Overlong forms, surrogates, and what lies past U+10FFFF show in the second byte. */
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+		(p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return len;
+}
 
-		if (more == 4 || s.n - i <= more)
+bool str_utf8(struct str s)
+{
+	for (size_t i = 0, len; i < s.n; i += len) {
+		len = str_utf8_len(str_n(s.p + i, s.n - i));
+		if (!len)
 			return false;
-		for (size_t k = 1; k <= more; k++)
-			if ((p[i + k] & 0xc0) != 0x80)
-				return false;
-		if ((c == 0xe0 && p[i + 1] < 0xa0) || (c == 0xed && p[i + 1] > 0x9f) ||
-			(c == 0xf0 && p[i + 1] < 0x90) || (c == 0xf4 && p[i + 1] > 0x8f))
-			return false;
-		i += more + 1;
 	}
 	return true;
 }

@@ -45,5 +45,7 @@ int str_copy(char *dst, size_t size, struct str s);
 char *str_dup(struct str s);
 /* Equal in time that depends on the lengths alone. For credentials. */
 bool str_eq_const_time(struct str a, struct str b);
+/* Bytes of the well-formed UTF-8 character that s, which is not empty, begins with; 0: of none. */
+size_t str_utf8_len(struct str s);
 /* Is it well-formed UTF-8? */
 bool str_utf8(struct str s);

@@ -285,25 +285,6 @@ int json_decode(const json_t *obj, const struct json_field *fields, size_t n, vo
 
 /* --- writing --- */
 
-/* Length of the well-formed UTF-8 sequence at p, or 0. */
-static size_t utf8_len(const unsigned char *p, size_t n)
-{
-	size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3
-		: p[0] < 0xf5					      ? 4
-								      : 0;
-
-	if (!len || len > n)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	/* Overlong forms, surrogates, and what lies past U+10FFFF show in the second byte. */
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-		(p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 static void escape(struct buf *out, unsigned char c)
 {
 	static const char shorts[256] = { ['"'] = '"', ['\\'] = '\\', ['\n'] = 'n', ['\r'] = 'r',
@@ -329,7 +310,7 @@ static void quote(struct buf *out, struct str v)
 			i++;
 			continue;
 		}
-		len = utf8_len(p + i, v.n - i);
+		len = str_utf8_len(str_n(v.p + i, v.n - i));
 		if (len > 1) {
 			i += len;
 			continue;
