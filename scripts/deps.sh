@@ -19,7 +19,7 @@ test="$demo python3-pytest bind9-dnsutils mandoc tcpdump iputils-ping socat stra
 	qemu-system-x86 busybox-static linux-image-cloud-amd64 cpio kmod zstd runc bubblewrap
 	hyperfine wrk docker-registry"
 bench="runc conmon bubblewrap libnftables1 iptables iperf3 dnsperf unbound dnsmasq-base knot haproxy
-	nginx-light"
+	nginx-light wrk"
 
 groups=${*:-build run test}
 want=
