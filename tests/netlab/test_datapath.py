@@ -222,7 +222,7 @@ def ping(net, v, addr):
                            "-W1", addr], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(condition, what, seconds=5):
+def until(condition, what, seconds=30):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what

@@ -69,7 +69,7 @@ def box(weir):
     weir("rm", name, code=None)
 
 
-def eventually(what, seconds=10):
+def eventually(what, seconds=60):
     end = time.monotonic() + seconds
     while True:
         found = what()

@@ -3,6 +3,7 @@
  * blocking client that speaks frames, and one test per promise of doc/protocol-agent.md.
  */
 #include "../unit.h"
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -355,28 +356,35 @@ static void stuck_reader_stops_only_itself(void **state)
 
 static void background_redirected_returns_at_once(void **state)
 {
-	double t = seconds();
+	double took = 2;
 
-	assert_sh("sleep 30 >/dev/null 2>&1 & echo started", "started\n");
-	assert_true(seconds() - t < 1.5);
+	/* Not after the silence of 2 s; one of ten, since a busy machine may hold any of them up. */
+	for (int i = 0; took > 1.5 && i < 10; i++) {
+		double t = seconds();
+
+		assert_sh("sleep 30 >/dev/null 2>&1 & echo started", "started\n");
+		took = seconds() - t;
+	}
+	assert_true(took < 1.5);
 }
 
 static void background_holding_pipes_is_left(void **state)
 {
 	double t = seconds();
 
-	/* It writes long after the command has been answered, and lives on. */
-	assert_sh("(sleep 3; echo late; echo late >&2; echo ok > /root/survived) & echo started",
+	/* It writes only after the command has been answered, and lives on. */
+	assert_sh("(until test -e /root/go; do sleep 0.05; done; echo late; echo late >&2; "
+		  "echo ok > /root/survived) & echo started",
 		"started\n");
 	assert_true(seconds() - t > 1.9);
-	assert_true(seconds() - t < 2.9);
+	assert_sh("echo > /root/go", "");
 	wait_for("test -s /root/survived");
 }
 
 static void output_after_the_end_still_counts(void **state)
 {
 	/* The shell ends at once; its child speaks within the silence, three times. */
-	assert_sh("(for i in 1 2 3; do sleep 1; echo $i; done) &", "1\n2\n3\n");
+	assert_sh("(for i in 1 2 3; do sleep 0.8; echo $i; done) &", "1\n2\n3\n");
 }
 
 static void disconnect_kills_the_group(void **state)
@@ -662,7 +670,7 @@ static void self_signals(void **state)
 	char long_reason[800] = "POST /self/pause?reason=";
 	struct peer old, w;
 	union frame_body m;
-	double t;
+	bool before = false;
 
 	assert_int_equal(http(POST("/self/pause")), 503); /* nobody listens */
 	old = dial();
@@ -673,13 +681,19 @@ static void self_signals(void **state)
 	expect(&w, FRAME_OK);
 	assert_int_equal(hear(&old, &(struct frame){ 0 }), 0); /* the newest watcher is the one */
 
-	t = seconds();
-	assert_int_equal(http(POST("/self/pause?x=1&reason=lunch+time%21%0a&y=%zz")), 202);
-	assert_true(seconds() - t < 0.15);
-	m = expect(&w, FRAME_SIGNAL);
-	assert_true(seconds() - t > 0.19);
-	assert_int_equal(m.signal.kind, FRAME_SIGNAL_PAUSE);
-	assert_true(str_eq(m.signal.reason, STR("lunch time! ")));
+	/* The answer comes before the signal; one of twenty shows it, as this process may be late. */
+	for (int i = 0; !before && i < 20; i++) {
+		double t = seconds();
+
+		assert_int_equal(
+			http(POST("/self/pause?x=1&reason=lunch+time%21%0a&y=%zz")), 202);
+		before = poll(&(struct pollfd){ .fd = w.fd, .events = POLLIN }, 1, 0) == 0;
+		m = expect(&w, FRAME_SIGNAL);
+		assert_true(seconds() - t > 0.19);
+		assert_int_equal(m.signal.kind, FRAME_SIGNAL_PAUSE);
+		assert_true(str_eq(m.signal.reason, STR("lunch time! ")));
+	}
+	assert_true(before);
 
 	assert_int_equal(http(POST("/self/delete")), 202);
 	m = expect(&w, FRAME_SIGNAL);

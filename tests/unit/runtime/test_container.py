@@ -22,7 +22,7 @@ def driver():
         yield d
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=60):
     """Loop devices and mounts go when the kernel's deferred work has run."""
     end = time.monotonic() + seconds
     while not condition():
@@ -31,7 +31,7 @@ def until(condition, seconds=10):
 
 
 def gone(d):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while d.leaks() and time.monotonic() < end:
         time.sleep(0.01)
     assert d.leaks() == []

@@ -21,7 +21,7 @@ OTHER = "01arz3ndektsv4rrffq69g5faw"
 ON, HOLD, SERVICES, PROXY, DIRECT, PROXY_FD, DIRECT_FD = (1 << i for i in range(7))
 STARTING, RUNNING, PAUSED, DOWN = range(4)
 OPEN, TOKEN = range(2)
-SECONDS = 20  # generous: what should happen happens at once
+SECONDS = 60  # generous: what should happen happens at once
 
 
 class Wire:
