@@ -13,10 +13,10 @@ build="build-essential clang llvm clang-format libclang-rt-14-dev meson ninja-bu
 	libseccomp-dev libcap-ng-dev libssl-dev libcurl4-openssl-dev libarchive-dev node-llhttp
 	libcmocka-dev musl-tools uthash-dev linux-libc-dev"
 run="iproute2 nftables mmdebstrap e2fsprogs quota procps util-linux openssl ca-certificates curl
-	debian-archive-keyring python3 libnss-myhostname skopeo umoci"
+	debian-archive-keyring python3 libnss-myhostname skopeo umoci lz4 kmod"
 demo="knot"
 test="$demo python3-pytest bind9-dnsutils mandoc tcpdump iputils-ping socat strace gdb iperf3
-	qemu-system-x86 busybox-static linux-image-cloud-amd64 cpio kmod zstd runc bubblewrap
+	qemu-system-x86 busybox-static linux-image-cloud-amd64 cpio zstd runc bubblewrap
 	hyperfine wrk docker-registry"
 bench="runc conmon bubblewrap libnftables1 iptables iperf3 dnsperf unbound dnsmasq-base knot haproxy
 	nginx-light wrk"

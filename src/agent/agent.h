@@ -14,6 +14,7 @@
  *	tunnel.c  connections to loopback ports
  *	wake.c	  what a sandbox is told when it begins or goes on: name, environment, keys, clock
  *	dns.c	  the resolver's other address, 127.0.0.1:15353
+ *	machine.c boots a virtual machine: see machine.h
  *	self.c	  the self-signal endpoint and FIFO, and the watcher that hears them
  *
  * Everything has a bound, and what is over it is refused with a sentence. The output of an exec is

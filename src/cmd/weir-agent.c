@@ -2,14 +2,17 @@
  * weir-agent: process 1 of a sandbox; see agent/agent.h.
  *
  *	weir-agent		descriptor 3 is the listening socket (containers)
- *	weir-agent --listen	make it, on 169.254.77.2 (VMs)
+ *	weir-agent --listen	make it, on 169.254.77.2
+ *	/init			boot a virtual machine, then the same (agent/machine.h)
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "agent/agent.h"
+#include "agent/machine.h"
 #include "bpf/maps.h"
 
 #define HANDED_FD 3
@@ -23,6 +26,9 @@ static int listen_here(void)
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	/* A connection from inside comes by loopback, and finds nobody. */
+	if (machine_is_ours() && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "eth0", 5) < 0)
+		return -errno;
 	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, SOMAXCONN) < 0)
 		return -errno;
 	return fd;
@@ -46,12 +52,27 @@ static int say(const char *what, int error)
 	return 1;
 }
 
+/* A machine that cannot become a sandbox says why on its console, and ends. */
+static void machine_begin(void)
+{
+	struct err err;
+
+	if (machine_boot(&err) == 0)
+		return;
+	dprintf(STDERR_FILENO, "weir-init: %s\n", err.text);
+	reboot(RB_AUTOBOOT);
+	_exit(1);
+}
+
 int main(int argc, char **argv)
 {
-	bool listens = argc == 2 && strcmp(argv[1], "--listen") == 0;
+	bool machine = getpid() == 1 && strcmp(argv[0], "/init") == 0;
+	bool listens = machine || (argc == 2 && strcmp(argv[1], "--listen") == 0);
 	int fd = HANDED_FD, r;
 
-	if (argc > 1 && !listens) {
+	if (machine)
+		machine_begin();
+	else if (argc > 1 && !listens) {
 		dprintf(STDERR_FILENO, "usage: weir-agent [--listen]\n");
 		return 2;
 	}
@@ -74,5 +95,7 @@ int main(int argc, char **argv)
 	r = dns_open();
 	if (r < 0)
 		say("127.0.0.1:15353", r);
+	if (machine)
+		machine_ready();
 	loop_run();
 }
