@@ -60,7 +60,7 @@ struct api {
 	uint32_t policy_next, policy_end; /* reserved policy ids */
 	struct counters *counters;	  /* the kernel's, or NULL: kmaps.h */
 	struct events *events;		  /* the kernel's denials, or NULL */
-	uint32_t tunnels;		  /* open: createos/tunnel.c */
+	uint32_t relays;		  /* connections to ports of sandboxes: relay.h */
 	uint32_t ports_next;		  /* pair of host ports to be tried next: ingress.c */
 	uint64_t exec_bytes;		  /* output held for buffered commands */
 	uint64_t denied[WEIR_R_MAX];	  /* what the kernel counted for sandboxes it has no more */

@@ -72,7 +72,7 @@ struct box {
 	struct op_list queue;
 	struct use_list uses;
 	unsigned int n_uses;
-	unsigned int tunnels; /* open, each a use */
+	unsigned int relays; /* connections to its ports, each of a use: relay.h */
 	uint64_t exec_bytes; /* output held for its buffered commands */
 	LIST_HEAD(, orphan) orphans;
 	struct agent_watch *watch;

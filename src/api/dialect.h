@@ -21,6 +21,8 @@ struct dialect {
 	/* The whole body of an error, and its status. q->code names the error where its kind does
 	 * not say enough; NULL: by its kind. */
 	int (*error)(const struct req *q, const struct err *err, struct buf *out);
+	/* Bring a path that has several spellings into the one its routes have. May be NULL. */
+	void (*fold)(struct route_segs *segs);
 	bool forgets;	/* a destroyed sandbox is 404 here */
 	bool echoes_id; /* answers carry the X-Request-Id that the request brought */
 	/* A refusal before the handler ran, told otherwise than by error(): true if it was. May be

@@ -357,10 +357,10 @@ static int decode_segs(struct req *q, struct err *err)
 
 	for (unsigned int i = 0; r == 0 && i < q->segs.n; i++)
 		r = http_decode(q->h, q->segs.seg[i], false, &q->segs.seg[i]);
-	if (r == -E2BIG)
-		return err_field(err, r, ERR_NOT_FOUND, "path", "no such route");
 	if (r < 0)
 		return err_field(err, r, ERR_INVALID, "path", "malformed path");
+	if (q->dialect->fold)
+		q->dialect->fold(&q->segs);
 	return 0;
 }
 
@@ -425,18 +425,24 @@ static bool cors(struct req *q)
 	return true;
 }
 
-static void answer_options(struct req *q)
+/* true: it is answered. Where any method is passed on with its body, this one is too. */
+static bool options(struct req *q)
 {
 	auto_buf struct buf allow = BUF_MAX(256);
 	struct route_hit hit = { 0 };
 	struct err err;
 
+	if (http_method(q->h) != HTTP_M_OPTIONS)
+		return false;
 	if (decode_segs(q, &err) == 0)
 		route_find(q->dialect->routes, *q->dialect->n_routes, HTTP_M_OPTIONS, &q->segs, &hit);
+	if (hit.route && hit.route->body == BODY_STREAM)
+		return false;
 	route_allow_text(hit.allow, &allow);
 	http_add_header(q->h, "Allow", buf_str(&allow));
 	req_release(q);
 	http_reply(q->h, 204, NULL, STR_NONE);
+	return true;
 }
 
 void api_on_request(struct http *h, void *arg)
@@ -457,11 +463,9 @@ void api_on_request(struct http *h, void *arg)
 	http_on_gone(h, on_gone, q);
 	if (q->dialect->echoes_id)
 		http_echo_id(h);
-	if (cors(q))
+	if (cors(q) || options(q))
 		return;
-	if (http_method(h) == HTTP_M_OPTIONS) {
-		answer_options(q);
-	} else if (resolve(q, &err) < 0) {
+	if (resolve(q, &err) < 0) {
 		refuse(q, &err);
 	} else {
 		read_body(q);

@@ -4,14 +4,14 @@
 int route_split(struct str path, struct route_segs *ret)
 {
 	ret->n = 0;
+	ret->folded = 0;
+	ret->more = false;
 	if (!path.n || path.p[0] != '/')
 		return -EINVAL;
 	path = str_skip(path, 1);
-	do {
-		if (ret->n == ROUTE_SEGS_MAX)
-			return -E2BIG;
+	while (path.p && ret->n < ROUTE_SEGS_MAX)
 		ret->seg[ret->n++] = str_cut(&path, '/');
-	} while (path.p);
+	ret->more = path.p;
 	return 0;
 }
 
@@ -36,7 +36,7 @@ bool route_fits(const char *pattern, const struct route_segs *segs)
 			return false;
 		i++;
 	} while (rest.p);
-	return i == segs->n;
+	return i == segs->n && !segs->more;
 }
 
 void route_find(const struct route *table, size_t n, enum http_method method,

@@ -8,7 +8,7 @@
 #include "api/life.h"
 #include "event/httpd.h"
 
-#define ROUTE_SEGS_MAX 8
+#define ROUTE_SEGS_MAX 16
 
 struct req;
 
@@ -34,6 +34,8 @@ struct route {
 struct route_segs {
 	struct str seg[ROUTE_SEGS_MAX];
 	unsigned int n;
+	unsigned int folded; /* segments of the path that a dialect took out */
+	bool more; /* the path goes on: only "{*}" fits the rest */
 };
 
 struct route_hit {
@@ -42,7 +44,7 @@ struct route_hit {
 	bool open;		   /* some route of this path needs no credential */
 };
 
-/* Split at '/', still escaped. -EINVAL without a leading slash, -E2BIG for too many. */
+/* Split at '/', still escaped. -EINVAL without a leading slash. */
 int route_split(struct str path, struct route_segs *ret);
 bool route_fits(const char *pattern, const struct route_segs *segs);
 void route_find(const struct route *table, size_t n, enum http_method method,

@@ -36,6 +36,7 @@
 
 struct httpd;
 struct http;
+struct http_head;
 
 enum http_method { HTTP_M_GET, HTTP_M_HEAD, HTTP_M_POST, HTTP_M_PUT, HTTP_M_PATCH, HTTP_M_DELETE,
 	HTTP_M_OPTIONS, HTTP_M_OTHER };
@@ -83,6 +84,8 @@ struct str http_query(const struct http *h);  /* after '?', or STR_NONE */
 struct str http_header(const struct http *h, const char *name); /* first, or STR_NONE (p NULL) */
 size_t http_headers(const struct http *h);
 void http_header_at(const struct http *h, size_t i, struct str *name, struct str *value);
+const struct http_head *http_head(const struct http *h); /* all of it: event/httphead.h */
+struct ip http_peer(const struct http *h); /* who sent it; family 0: nobody knows */
 int http_tag(const struct http *h);
 const char *http_id(const struct http *h); /* the x-request-id of this request */
 /* Answer under the id that the client gave its request, if that is a word of at most 128 letters. */

@@ -54,6 +54,21 @@ void http_header_at(const struct http *h, size_t i, struct str *name, struct str
 	*value = h->head.fields[i].value;
 }
 
+const struct http_head *http_head(const struct http *h)
+{
+	return &h->head;
+}
+
+struct ip http_peer(const struct http *h)
+{
+	struct sockaddr_storage ss = { 0 };
+	int n = sizeof(ss);
+
+	if (uv_tcp_getpeername(h->c->tcp, (struct sockaddr *)&ss, &n) < 0)
+		ss.ss_family = AF_UNSPEC;
+	return ip_sockaddr((struct sockaddr *)&ss);
+}
+
 int http_tag(const struct http *h)
 {
 	return h->c->tag;

@@ -1,10 +1,15 @@
-"""Commands by OpenSandbox's execd: a client that does not read, and an api role that is killed."""
+"""OpenSandbox's execd: commands whose client does not read, an api role that is killed, and services
+through its proxy."""
 
+import hashlib
 import json
+import os
 import socket
+import threading
 import urllib.parse
 
 from kit.daemon import wait_until
+from kit.ingress import Wire, serve
 
 FLOOD_LINES = 500_000
 LINE = "0123456789" * 4  # and a line end: 20 MB in all
@@ -73,3 +78,59 @@ def test_slow_readers_and_a_killed_role(other_daemon):
     assert status(daemon, box, command)["exit_code"] == 5
     for s in slow:
         s.close()
+
+
+def test_a_service_through_execd(make_box, api):
+    """/proxy/{port}: to loopback, as ever long as bodies are, events when they are said, and raw
+    bytes after an upgrade that the service agrees to."""
+    box = serve(make_box(), 8000, "127.0.0.1")
+    where = urllib.parse.urlsplit(api.url)
+    base = f"/sandboxes/{box.id}/proxy/44772/proxy/8000"
+
+    def connect():
+        return Wire(socket.create_connection((where.hostname, where.port), timeout=30))
+
+    def ask(path, more="", method="GET"):
+        return f"{method} {base}{path} HTTP/1.1\r\nHost: weir.example\r\n{more}\r\n"
+
+    w = connect()
+    for path in ("/a%20b?c=%2F", ""):
+        a = w.send(ask(path, f"X-Api-Key: {api.key}\r\nCookie: a=b\r\n")).answer()
+        assert a.status == 200 and a.json["line"] == f"GET {path or '/'} HTTP/1.1"
+        assert a.saw("host") == ["127.0.0.1:8000"] and a.saw("cookie") == ["a=b"]
+        assert a.saw("x-api-key") == [] and a.saw("x-forwarded-for") == [where.hostname]
+    assert w.send(ask("/bulk/33554432")).answer().body == bytes(range(256)) * 131072
+    body = os.urandom(16 << 20)
+    w.send(ask("/", f"Content-Length: {len(body)}\r\n", "PUT")).send(body)
+    assert w.answer().body.decode() == hashlib.sha256(body).hexdigest()
+
+    # The second event is not said before the first was seen.
+    events = connect().send(ask("/events"))
+    assert events.head().headers["content-type"] == "text/event-stream"
+    for i in range(3):
+        events.until(b"data: %d\n\n" % i)
+        box.sh("echo >/root/next.8000")
+    events.until(b"0\r\n\r\n")
+
+    tunnel = connect().send(ask("/ws", "Connection: upgrade\r\nUpgrade: WebSocket\r\n"))
+    a = tunnel.head()
+    assert a.status == 101 and a.headers["upgrade"] == "WebSocket"
+    text = b"x" * (1 << 20)
+    sender = threading.Thread(target=lambda: tunnel.send(text))
+    sender.start()
+    assert tunnel.exactly(len(text)) == text.upper()
+    sender.join()
+    # Half-closed, the service says its last and both are gone.
+    tunnel.sock.shutdown(socket.SHUT_WR)
+    assert tunnel.ended()
+
+    # A pause cuts what is open; nothing listens on 8001.
+    events = connect().send(ask("/events"))
+    events.until(b"data: 0\n\n")
+    box.pause()
+    events.until(b"\r\n")  # of the chunk
+    assert events.ended()
+    box.resume()
+    base = base.replace("8000", "8001")
+    a = w.send(ask("/")).answer()
+    assert a.status == 502 and a.json["code"] == "BACKEND_CONNECTION_FAILED"

@@ -2,7 +2,4 @@
 #pragma once
 #include "api/req.h"
 
-#define TUNNELS_MAX	    1024u /* at the same time: their connections are not the HTTP server's any more */
-#define TUNNELS_PER_SANDBOX 128u  /* of the 512 that an agent takes of all kinds */
-
 void createos_tunnel(struct req *q);

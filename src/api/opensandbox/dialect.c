@@ -3,6 +3,7 @@
  * code for a kind of error stands in the table; handlers name a finer one in q->code.
  */
 #include "api/dialect.h"
+#include "api/opensandbox/execd.h"
 #include "api/opensandbox/netpolicy.h"
 #include "api/opensandbox/opensandbox.h"
 
@@ -79,6 +80,7 @@ const struct dialect dialect_opensandbox = { .name = "opensandbox",
 	.n_routes = &opensandbox_routes_n,
 	.forgets = true,
 	.echoes_id = true,
+	.fold = execd_fold,
 	.credential = credential,
 	.error = error,
 	.stores = POLICY_OPENSANDBOX,

@@ -10,6 +10,7 @@
  *	execd_files.c	/files/…, /directories… but contents
  *	execd_upload.c	/files/upload; execd_download.c
  *	execd_metrics.c	/metrics…
+ *	execd_proxy.c	/proxy/{port}…; forward.c: its heads
  *
  * Upstream asks for no key here: who knows the sandbox's id may use it. Errors carry execd's codes.
  */
@@ -98,6 +99,9 @@ void execd_upload(struct req *q);
 void execd_download(struct req *q);
 void execd_metrics(struct req *q);
 void execd_metrics_watch(struct req *q);
+void execd_proxy(struct req *q);
+/* execd through its own proxy is execd: /proxy/44772/proxy/44772/x is /proxy/44772/x. */
+void execd_fold(struct route_segs *s);
 
 /* clang-format off */
 #define EXECD_AT SB "/proxy/44772"
@@ -136,5 +140,7 @@ void execd_metrics_watch(struct req *q);
 	{ HTTP_M_GET,    at EXECD_AT "/metrics/watch",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_metrics_watch }, \
 	{ HTTP_M_GET,    at EXECD_AT "/v1/isolated/capabilities", AUTH_OPEN, BODY_NONE, LIFE_OP_READ, execd_isolation }, \
 	{ HTTP_M_POST,   at EXECD_AT "/v1/isolated/session",	AUTH_OPEN, BODY_NONE,   LIFE_OP_READ, execd_no_isolation }, \
+	{ HTTP_M_OTHER,  at EXECD_AT "/proxy/{port}",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_proxy }, \
+	{ HTTP_M_OTHER,  at EXECD_AT "/proxy/{port}/{*}",	AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_proxy }, \
 	{ HTTP_M_OTHER,  at EXECD_AT "/{*}",			AUTH_OPEN, BODY_NONE,   LIFE_OP_READ, execd_nothing }
 /* clang-format on */

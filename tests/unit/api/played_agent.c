@@ -5,7 +5,9 @@
  *	true, exit N, echo ARGS…, cat (stdin back), env NAME, bytes HEX (raw output), flood N (N KiB),
  *	wait (until killed or freed), nap MS, missing (not found), garbage (the agent misbehaves)
  *
- * Of its ports 7 echoes and 9 hangs up; nobody listens on the others.
+ * Of its ports 7 echoes and 9 hangs up; 80 answers a request with the bytes of its body, as they are,
+ * and closes if the path begins with /close; 82 with its head, in a proper answer. Nobody listens on the
+ * others.
  *
  * Files live in memory. WAKE remembers the environment of each link. `signal pause|delete` makes
  * the watch of that sandbox report a self-signal.
@@ -432,15 +434,44 @@ struct agent_tunnel {
 	struct tick *tick;
 	uint16_t port;
 	struct buf back; /* what 7 was told */
-	bool open, finished, half, paused;
+	bool open, finished, half, paused, answered;
 };
+
+/* A service of HTTP: once the request is whole, what was told becomes the answer, and from there on
+ * it echoes. */
+static void tunnel_http(struct agent_tunnel *x)
+{
+	const char *text = buf_cstr(&x->back), *end = text ? strstr(text, "\r\n\r\n") : NULL;
+	const char *length = end ? strcasestr(text, "\r\ncontent-length: ") : NULL;
+	const char *close = end ? strstr(text, " /close") : NULL;
+	size_t head = end ? (size_t)(end - text) + 4 : 0, body = 0;
+	struct buf out = BUF_MAX(64u << 20);
+
+	if (length && length < end)
+		body = strtoul(length + 18, NULL, 10);
+	if (!end || x->back.n < head + body) {
+		x->ops->on_drain(x, x->arg);
+		return;
+	}
+	if (x->port == 82)
+		buf_fmt(&out, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%.*s", head, (int)head, text);
+	else
+		buf_add(&out, text + head, body);
+	x->answered = true;
+	x->finished = close && close < end;
+	buf_done(&x->back);
+	x->back = out;
+	tick_again(x->tick, 0);
+}
 
 static void tunnel_turn(void *arg)
 {
 	struct agent_tunnel *x = arg;
 	struct err err;
 
-	if (!x->open && x->port != 7 && x->port != 9) {
+	bool http = x->port == 80 || x->port == 82;
+
+	if (!x->open && !http && x->port != 7 && x->port != 9) {
 		err_set(&err, -ECONNREFUSED, ERR_UPSTREAM,
 			"nothing accepts connections on port %u of the sandbox", x->port);
 		x->ops->on_end(x, &err, x->arg);
@@ -451,6 +482,8 @@ static void tunnel_turn(void *arg)
 	} else if (x->port == 9) {
 		err_set(&err, -ECONNRESET, ERR_UPSTREAM, "gone");
 		x->ops->on_end(x, &err, x->arg);
+	} else if (http && !x->answered) {
+		tunnel_http(x);
 	} else if (x->back.n && !x->paused) {
 		struct buf all = x->back;
 

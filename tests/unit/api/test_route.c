@@ -33,8 +33,13 @@ static void splitting(void **state)
 	assert_int_equal(route_split(STR(""), &s), -EINVAL);
 	assert_int_equal(route_split(STR("a"), &s), -EINVAL);
 	assert_int_equal(route_split(STR("*"), &s), -EINVAL);
-	assert_int_equal(route_split(STR("/1/2/3/4/5/6/7/8"), &s), 0);
-	assert_int_equal(route_split(STR("/1/2/3/4/5/6/7/8/9"), &s), -E2BIG);
+	assert_int_equal(route_split(STR("/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16"), &s), 0);
+	assert_false(s.more);
+	assert_true(route_fits("/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/{x}", &s));
+	assert_int_equal(route_split(STR("/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/"), &s), 0);
+	assert_true(s.more);
+	assert_false(route_fits("/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/{x}", &s));
+	assert_true(route_fits("/1/{*}", &s));
 }
 
 static void finding(void **state)

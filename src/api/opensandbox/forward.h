@@ -1,0 +1,25 @@
+/*
+ * Heads on their way through execd's proxy: a request's towards a port of the sandbox, an answer's
+ * back. Written anew line by line, as the edge does (edge/ingress/rewrite.h): what belongs to one hop
+ * stays behind, with what Connection names; so do the platform's credentials. Pure.
+ */
+#pragma once
+#include "base/buf.h"
+#include "base/ip.h"
+#include "event/httphead.h"
+
+#define FORWARD_REQUEST_MAX (HTTPD_HEAD_MAX + 2048u)
+#define FORWARD_ANSWER_MAX  15360u /* of an answer's head: what http_add_header() takes */
+
+struct forward {
+	uint16_t port;
+	struct str path; /* what that port is asked for, with its query; "" : "/" */
+	struct ip client;
+	bool upgrade;	 /* forward_upgrade() */
+};
+
+/* Does the request ask for another protocol, in a form that may be passed on? *ret: which. */
+bool forward_upgrade(const struct http_head *h, struct str *ret);
+int forward_request(struct buf *out, const struct http_head *h, const struct forward *f);
+/* Is this field of an answer for the client? The server itself says the rest, and its framing. */
+bool forward_answers(const struct http_head *h, struct str name);

@@ -1,0 +1,157 @@
+"""execd's /proxy/{port} in the api role. The played agent's port 80 answers a request with the bytes
+of its body, so each test says what the service says; 82 answers with the head it was sent."""
+
+import os
+import socket
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from test_role import role, settings, until  # noqa: E402, F401
+from test_tunnel import head, rest  # noqa: E402
+
+
+@pytest.fixture
+def sb(role):
+    return role.create()["id"]
+
+
+def at(sb, port, path=""):
+    return f"/sandboxes/{sb}/proxy/44772/proxy/{port}{path}"
+
+
+def says(role, sb, answer, path="/", method="POST", headers=None):
+    """What a client gets when the service answers so."""
+    return role.ask(method, at(sb, 80, path), answer.encode() if isinstance(answer, str) else answer,
+                    key=None, headers=headers)
+
+
+OK = "HTTP/1.1 200 OK\r\n"
+
+
+def test_the_head_that_arrives(role, sb):
+    for base in ("", "/v1"):
+        a = role.ask("PUT", base + at(sb, 82, "/a%2Fb/c//d/e/f/g/h/i/j/k/l/m/?x=%20&y"), b"body", key=None,
+                     headers={"X-Api-Key": role.key, "Authorization": "Bearer " + role.key, "Cookie": "c=d",
+                              "X-Forwarded-For": "9.9.9.9"})
+        lines = a.body.decode().split("\r\n")
+        assert a.status == 200 and lines[0] == "PUT /a%2Fb/c//d/e/f/g/h/i/j/k/l/m/?x=%20&y HTTP/1.1", a.body
+        assert "Host: 127.0.0.1:82" in lines and "Content-Length: 4" in lines and "Cookie: c=d" in lines
+        assert "X-Forwarded-For: 9.9.9.9, 127.0.0.1" in lines and "X-Forwarded-Proto: http" in lines
+        assert role.key not in a.body.decode() and "Host: 127.0.0.1:82" in lines
+    assert role.get(at(sb, 82), key=None).body.startswith(b"GET / HTTP/1.1\r\n")
+    assert role.get(at(sb, 82, "?q"), key=None).body.startswith(b"GET /?q HTTP/1.1\r\n")
+    assert role.ask("OPTIONS", at(sb, 82, "/o"), key=None).body.startswith(b"OPTIONS /o HTTP/1.1\r\n")
+    assert role.ask("PROPFIND", at(sb, 82, "/o"), key=None).body.startswith(b"PROPFIND /o HTTP/1.1\r\n")
+
+
+def test_answers(role, sb):
+    a = says(role, sb, OK + "Content-Length: 5\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nX: y\r\n\r\nhello")
+    assert (a.status, a.body, a.headers.get_all("set-cookie")) == (200, b"hello", ["a", "b"])
+    assert a.headers["x"] == "y" and a.headers["content-length"] == "5"
+    a = says(role, sb, OK + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: u\r\n\r\n")
+    assert (a.status, a.body) == (200, b"abcde")
+    a = says(role, sb, OK + "\r\nuntil the end", "/close")
+    assert (a.status, a.body) == (200, b"until the end")
+    a = says(role, sb, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert (a.status, a.body, a.headers["content-length"]) == (200, b"", "0")
+    assert says(role, sb, "HTTP/1.1 204 No Content\r\n\r\n").status == 204
+    a = says(role, sb, "HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n")
+    assert (a.status, a.headers["location"]) == (302, "/there")
+    a = says(role, sb, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 500 + OK + "Content-Length: 2\r\n\r\nok")
+    assert (a.status, a.body) == (200, b"ok")
+    a = says(role, sb, "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 3\r\n\r\ntea")
+    assert (a.status, a.body) == (418, b"tea")
+
+
+def test_head_and_keep_alive(role, sb):
+    """One connection of the client's serves many, whatever the service does with its own."""
+    c = role.connect()
+    for body, answer in ((b"x" * 7, 200), (b"x" * 70000, 200)):
+        text = OK.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        c.request("POST", at(sb, 80, "/"), text)
+        r = c.getresponse()
+        assert (r.status, r.read()) == (answer, body)
+        sock = c.sock
+    c.request("HEAD", at(sb, 82, "/h"))
+    r = c.getresponse()
+    assert r.status == 200 and int(r.headers["content-length"]) > 30 and r.read() == b""
+    c.request("GET", "/health")
+    assert c.getresponse().status == 200 and c.sock is sock
+
+
+@pytest.mark.parametrize("answer, path", [
+    ("nonsense\r\n\r\n", "/"), ("HTTP/1.1 200 OK\nX: y\n\n", "/"), (OK + "X: \x01\r\n\r\n", "/"),
+    (OK + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nx", "/"), ("", "/close"), (OK, "/close"),
+    (OK + "A: " + "x" * 20000 + "\r\n\r\n", "/"), ("HTTP/2 200\r\n\r\n", "/"),
+    ("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "/")],
+    ids=["no_http", "lf", "control", "lengths", "nothing", "half_head", "long_head", "version", "upgrade"])
+def test_a_service_that_talks_nonsense(role, sb, answer, path):
+    a = says(role, sb, answer, path)
+    assert a.status == 502 and a.json["code"] == "BACKEND_CONNECTION_FAILED" and a.json["message"]
+    assert says(role, sb, OK + "Content-Length: 1\r\n\r\nx").body == b"x"
+
+
+@pytest.mark.parametrize("answer", [OK + "Content-Length: 10\r\n\r\nhalf",
+                                    OK + "Transfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+                                    OK + "Transfer-Encoding: chunked\r\n\r\nzz\r\nhalf"],
+                         ids=["length", "chunk", "no_chunk"])
+def test_half_an_answer_is_seen_as_such(role, sb, answer):
+    with pytest.raises(Exception) as e:
+        says(role, sb, answer, "/close")
+    assert type(e.value).__name__ in ("IncompleteRead", "ConnectionResetError"), e
+
+
+def test_refusals(role, sb):
+    for port, status in ((0, 400), (65536, 400), ("x", 400), (1028, 400), (81, 502), (9, 502)):
+        a = role.get(at(sb, port, "/"), key=None)
+        assert a.status == status and set(a.json) == {"code", "message"} and a.json["message"], (port, a.body)
+    a = role.get(f"/sandboxes/sb-{'0' * 26}/proxy/44772/proxy/80/", key=None)
+    assert a.status == 404
+    role.post(f"/v1/sandboxes/{sb}/pause")
+    role.settled(sb, "paused")
+    assert role.get(at(sb, 82, "/"), key=None).status == 409
+
+
+def test_through_itself(role, sb):
+    """execd's own paths, however often its proxy is asked for execd; and the egress API's."""
+    again = "/proxy/44772" * 3
+    assert role.get(f"/sandboxes/{sb}{again}/ping", key=None).status == 200
+    assert role.get(f"/v1/sandboxes/{sb}{again}/v1/isolated/capabilities", key=None).status == 200
+    assert role.get(f"/sandboxes/{sb}{again}/proxy/18080/healthz", key=None).body == b"ok"
+    assert role.get(f"/sandboxes/{sb}{again}/nothing", key=None).json["code"] == "NOT_SUPPORTED"
+    assert role.get(f"/sandboxes/{sb}{again}/proxy/82/x", key=None).body.startswith(b"GET /x HTTP/1.1")
+
+
+def test_bodies_longer_than_buffers(role, sb):
+    body = os.urandom(1 << 20) * 8
+    text = OK.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    assert says(role, sb, text).body == body
+
+
+def test_no_upgrade(role, sb):
+    """Asked for, and not agreed to: an answer as any other. (Agreed to: tests/product/test_execd.py.)"""
+    s = socket.create_connection(("127.0.0.1", role.port), 20)
+    s.sendall(f"GET {at(sb, 82, '/ws')} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
+              f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    text = head(s)
+    assert text.startswith("HTTP/1.1 200 ")
+    sent = s.recv(int(text.lower().split("content-length: ")[1].split("\r\n")[0])).decode()
+    assert "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" in sent and "Sec-WebSocket-Version: 13" in sent
+
+
+def test_clients_that_leave(role, sb):
+    """A place is given back by each, and there are so many."""
+    def silent():
+        s = socket.create_connection(("127.0.0.1", role.port), 20)
+        s.sendall(f"POST {at(sb, 80, '/')} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf".encode())
+        return s
+
+    for _ in range(20):
+        silent().close()
+    many = [silent() for _ in range(128)]
+    until("one too many", lambda: role.get(at(sb, 82, "/"), key=None).status == 503)
+    for s in many:
+        s.close()
+    until("room again", lambda: role.get(at(sb, 82, "/"), key=None).status == 200)
