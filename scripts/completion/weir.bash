@@ -38,6 +38,7 @@ _weir()
 		" ingress on") path=" ingress on"; break ;;
 		" ingress off") path=" ingress off"; break ;;
 		" ingress token") path=" ingress token"; break ;;
+		" forward") path=" forward"; break ;;
 		" net") path=" net"; continue ;;
 		" net policy") path=" net policy"; break ;;
 		" rootfs") path=" rootfs"; continue ;;
@@ -56,7 +57,7 @@ _weir()
 	done
 
 	case $path in
-	'') operands="create ls show exec run cp egress denials pause resume rm net url ingress net rootfs shapes key doctor version completion sandbox sb help" ;;
+	'') operands="create ls show exec run cp egress denials pause resume rm net url ingress forward net rootfs shapes key doctor version completion sandbox sb help" ;;
 	' create') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net --ingress --access --hold --ports" ;;
 	' ls') options="--quiet --all" ;;
 	' show') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
@@ -85,6 +86,7 @@ _weir()
 	' ingress on') options="--access --hold --no-hold --ports --no-ports" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' ingress off') options="--access --hold --no-hold --ports --no-ports" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' ingress token') options="--name --expires" operands="create ls revoke" ;;
+	' forward') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' net') operands="create ls show rm attach detach policy" ;;
 	' net policy') options="" ;;
 	' rootfs') operands="ls build" ;;

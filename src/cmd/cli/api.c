@@ -87,10 +87,9 @@ static size_t on_data(char *p, size_t size, size_t n, void *arg)
 	return r ? 0 : n;
 }
 
-static size_t on_header(char *p, size_t size, size_t n, void *arg)
+void api_read_header(struct api_answer *a, struct str line)
 {
-	struct transfer *t = arg;
-	struct str value = str_n(p, n * size), name = str_cut(&value, ':');
+	struct str value = line, name = str_cut(&value, ':');
 
 	while (value.n && (value.p[value.n - 1] == '\n' || value.p[value.n - 1] == '\r'))
 		value.n--;
@@ -98,8 +97,15 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 		auto_buf struct buf clean = BUF_MAX(4096);
 
 		print_clean(&clean, str_trim(value));
-		str_copy(t->a->request_id, sizeof(t->a->request_id), buf_str(&clean));
+		str_copy(a->request_id, sizeof(a->request_id), buf_str(&clean));
 	}
+}
+
+static size_t on_header(char *p, size_t size, size_t n, void *arg)
+{
+	struct transfer *t = arg;
+
+	api_read_header(t->a, str_n(p, n * size));
 	return n * size;
 }
 
@@ -190,19 +196,15 @@ static void read_refusal(struct api_answer *a, const json_t *envelope)
 	buf_done(&words);
 }
 
-static void read_envelope(struct transfer *t)
+void api_read_envelope(struct api_answer *a)
 {
-	struct api_answer *a = t->a;
-	json_t *envelope;
+	auto_json json_t *envelope =
+		json_loadb(a->text.p ? a->text.p : "", a->text.n, JSON_ALLOW_NUL, NULL);
 
-	if (is_success(t) && (t->q->on_line || t->q->download))
-		return;
-	envelope = json_loadb(a->text.p ? a->text.p : "", a->text.n, JSON_ALLOW_NUL, NULL);
-	if (is_success(t) && strcmp(jtext(envelope, "status"), "success") == 0)
+	if (a->status >= 200 && a->status < 300 && strcmp(jtext(envelope, "status"), "success") == 0)
 		a->data = json_incref(json_object_get(envelope, "data"));
 	else
 		read_refusal(a, envelope);
-	json_decref(envelope);
 }
 
 /* --- one transfer --- */
@@ -295,8 +297,8 @@ int api_perform(struct cli *c, const struct api_req *q, struct api_answer *a)
 	/* A line handler that has seen enough ends the transfer, and that is well. */
 	if (a->curl == CURLE_WRITE_ERROR && t.stopped > 0)
 		a->curl = CURLE_OK;
-	if (a->curl == CURLE_OK)
-		read_envelope(&t);
+	if (a->curl == CURLE_OK && !(is_success(&t) && (q->on_line || q->download)))
+		api_read_envelope(a);
 	else if (t.stopped < 0)
 		snprintf(a->message, sizeof(a->message), "%s", strerror(-t.stopped));
 	curl_slist_free_all(list);

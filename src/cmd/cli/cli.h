@@ -33,6 +33,7 @@ enum cli_exit {
 /* --- options --- */
 
 #define CLI_LIST_MAX 256
+#define FORWARDS_MAX 64 /* of one weir forward: each is a listening socket */
 
 struct cli_list {
 	const char *v[CLI_LIST_MAX];
@@ -155,12 +156,31 @@ int api_call(struct cli *c, const struct api_req *q, struct api_answer *a);
 int api_json(struct cli *c, const char *method, const char *path, struct str body, json_t **ret);
 void api_answer_done(struct api_answer *a);
 #define auto_answer _cleanup_(api_answer_done)
+/* For who reads an answer by himself: a header's line; the envelope that is in a->text. */
+void api_read_header(struct api_answer *a, struct str line);
+void api_read_envelope(struct api_answer *a);
 /* Append percent-encoded, for paths and queries. */
 void api_escape(struct buf *out, const char *text);
 /* All items of a paginated route; item is borrowed. Non-zero from the callback ends it. */
 int api_each(struct cli *c, const char *path, int (*each)(json_t *item, void *arg), void *arg);
 /* Say what an answer that is no success means, and what to do. Returns the exit status. */
 int hint_failure(struct cli *c, const struct api_req *q, const struct api_answer *a);
+
+/* --- connections of their own (dial.c) --- */
+
+/* POST with "Upgrade: <protocol>" was answered 101: raw bytes from here on, and half-closes. */
+struct dial {
+	CURL *curl;
+	int fd; /* curl's: non-blocking, to poll; reading goes on until -EAGAIN before it is polled */
+	struct buf ahead; /* read together with the head */
+};
+/* 0, or the exit status after a complaint. */
+int dial_open(struct cli *c, const char *path, const char *protocol, struct dial *ret);
+ssize_t dial_read(struct dial *d, char *p, size_t n); /* 0 at the end, or a negative errno */
+ssize_t dial_write(struct dial *d, const char *p, size_t n);
+int dial_shut(struct dial *d); /* nothing more will be written */
+void dial_done(struct dial *d);
+#define auto_dial _cleanup_(dial_done)
 
 /* --- sandboxes --- */
 
@@ -253,6 +273,7 @@ int cmd_url(struct cli *c);
 int cmd_ingress_on(struct cli *c);
 int cmd_ingress_off(struct cli *c);
 int cmd_ingress_token(struct cli *c);
+int cmd_forward(struct cli *c);
 int cmd_net_policy(struct cli *c);
 int cmd_rootfs_ls(struct cli *c);
 int cmd_rootfs_build(struct cli *c);

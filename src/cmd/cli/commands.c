@@ -89,6 +89,14 @@ const struct cli_command cli_commands[] = {
 		.more = "A token opens one port. It is shown once. Visitors send it in the header\n"
 			"X-Weir-Ingress-Token, or once as ?weir_token=... in a browser.\n\n"
 			"  weir ingress token create --expires 3600 build 8000\n" },
+	{ "forward", NULL, "SANDBOX [ADDRESS:]LOCAL:REMOTE ...",
+		"bring ports of a sandbox to this machine", 0, 2, 1 + FORWARDS_MAX, .complete = "s",
+		.run = cmd_forward,
+		.more = "REMOTE is a port on the sandbox's loopback, whatever the service speaks and whether\n"
+			"ingress is on or not; LOCAL 0 takes a free one. Listens on 127.0.0.1 unless an\n"
+			"ADDRESS is given, and goes on until it is interrupted.\n\n"
+			"  weir forward db 5432:5432\n"
+			"  weir forward build 8000:80 [::1]:9229:9229\n" },
 	{ "net policy", NULL, "NETWORK [RULE ...]", "show or set who may call whom in a private network", 0,
 		1, 65, .run = cmd_net_policy,
 		.more = "A rule is [allow|deny] FROM TO [PORTS[/PROTOCOL]]; FROM and TO are names, ids or *. The\n"

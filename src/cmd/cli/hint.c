@@ -106,7 +106,7 @@ int hint_failure(struct cli *c, const struct api_req *q, const struct api_answer
 		cli_hint("\"weir resume\" lets it go on");
 	else if (a->status == 403)
 		cli_hint("the key from %s may not do this", c->conf.key_from);
-	else if (a->status >= 500 && a->status != 503 && a->request_id[0])
+	else if (a->status >= 500 && a->status != 502 && a->status != 503 && a->request_id[0])
 		cli_hint("the daemon's log has more under %s", a->request_id);
 	if (a->status == 403)
 		return CLI_NO_ACCESS;
