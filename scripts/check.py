@@ -236,6 +236,11 @@ def stage_client(log):
     return count
 
 
+def stage_vm(log):
+    "virtual machines: what they boot from, and one that does"
+    return pytest(log, "vm", "tests/vm")
+
+
 def stage_attack(log):
     "what must fail, with its controls"
     return pytest(log, "attack", "tests/attack", before=LAB)
@@ -312,8 +317,8 @@ def stage_coverage(log):
 
 STAGES = {name[6:]: f for name, f in list(globals().items()) if name.startswith("stage_")}
 NEEDS = {"unit": "gcc", "tree": "gcc", "netlab": "gcc", "product": "gcc", "client": "gcc",
-         "attack": "gcc", "flood": "gcc", "scale": "gcc", "soak": "gcc", "kernel61": "gcc", "faults": "clang"}
-BUSY = ("gcc", "unit", "clang", "asan", "kernel61")
+         "attack": "gcc", "flood": "gcc", "scale": "gcc", "soak": "gcc", "kernel61": "gcc", "vm": "gcc", "faults": "clang"}
+BUSY = ("gcc", "unit", "clang", "asan", "kernel61", "vm")
 ALONE = ("flood", "scale", "soak", "coverage")
 
 

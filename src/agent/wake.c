@@ -1,6 +1,11 @@
 /*
  * What a sandbox is told when it begins, and again when it goes on after a pause or when the api
- * role was restarted: host name, addresses, environment, keys; in VMs clock and entropy too.
+ * role was restarted: host name, addresses, environment, keys.
+ *
+ * A virtual machine goes on from a snapshot, and may be one of many that do: it believes it is the
+ * one that was copied, at that time, with its randomness. So it is told first who it is, what time
+ * it is and what is random now, and cannot be woken without; only afterwards is there an environment
+ * for commands to run in.
  *
  * A wake says the same thing many times, so each part first looks whether there is anything to
  * do: a sandbox with a full disk or without the right to set its name still resumes.
@@ -15,6 +20,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include "agent/agent.h"
+#include "agent/machine.h"
 #include "base/fd.h"
 
 #define FILE_MAX    (1u << 20)
@@ -208,7 +214,7 @@ static int keys_write(const struct frame_list *keys)
 	return block_write("/root/.ssh/authorized_keys", buf_str(&b), 0600);
 }
 
-/* --- VMs --- */
+/* --- machines of their own --- */
 
 static int clock_write(uint64_t wall_ns)
 {
@@ -218,36 +224,110 @@ static int clock_write(uint64_t wall_ns)
 	return clock_settime(CLOCK_REALTIME, &ts) < 0 ? -errno : 0;
 }
 
-/* Mixed in for everyone; credited, and the generator reseeded at once, where we may. */
+/* Credited, and the generator reseeded at once, so that copies of one machine differ from the next
+ * byte on. In a container the kernel's generator is everyone's: what it is given is mixed in. */
 static int entropy_write(struct str entropy)
 {
 	auto_fd int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
 	/* A struct rand_pool_info: bits of entropy, bytes, and the bytes. */
 	uint32_t pool[2 + FRAME_ENTROPY_MAX / 4] = { (uint32_t)entropy.n * 8, (uint32_t)entropy.n };
+	int r = fd < 0 ? -errno : 0;
 
-	if (fd < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	memcpy(pool + 2, entropy.p, entropy.n);
-	if (ioctl(fd, RNDADDENTROPY, pool) < 0)
-		return fd_write_all(fd, entropy.p, entropy.n);
-	ioctl(fd, RNDRESEEDCRNG);
-	return 0;
+	if (ioctl(fd, RNDADDENTROPY, pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
+		r = machine_is_ours() ? -errno : fd_write_all(fd, entropy.p, entropy.n);
+	explicit_bzero(pool, sizeof(pool));
+	return r;
+}
+
+static int link_write(const union frame_body *m)
+{
+	struct link_plan plan = { 0 };
+
+	if (m->wake.ip4.n)
+		plan.ip4 = ip_raw(4, m->wake.ip4.p);
+	if (m->wake.ip6.n)
+		plan.ip6 = ip_raw(6, m->wake.ip6.p);
+	if (m->wake.overlay.n)
+		plan.overlay = ip_raw(4, m->wake.overlay.p);
+	return link_move(&plan, NULL);
+}
+
+/* Also where D-Bus keeps a copy, if it is one. */
+static int machine_id_write(struct str id)
+{
+	static const char *const paths[] = { "/etc/machine-id", "/var/lib/dbus/machine-id" };
+	char text[34];
+	int r = 0;
+
+	for (size_t i = 0; i < id.n; i++)
+		snprintf(text + 2 * i, 3, "%02x", (uint8_t)id.p[i]);
+	text[32] = '\n';
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(paths); i++) {
+		auto_buf struct buf old = BUF_MAX(4096);
+		struct stat st;
+
+		if (i && (lstat(paths[i], &st) < 0 || !S_ISREG(st.st_mode)))
+			continue;
+		if (file_read(AT_FDCWD, paths[i], &old) < 0 ||
+			!str_eq(buf_str(&old), str_n(text, 33)))
+			r = file_replace(AT_FDCWD, paths[i], str_n(text, 33), 0444, false);
+	}
+	return r;
+}
+
+#define SEED_MIN 32 /* what the kernel takes for a full seed */
+
+static int machine_write(const union frame_body *m, const char **what)
+{
+	int r;
+
+	*what = "wake a machine without its time and 32 bytes of entropy";
+	if (!m->wake.wall_ns || m->wake.entropy.n < SEED_MIN)
+		return -EINVAL;
+	*what = "seed the random numbers";
+	r = entropy_write(m->wake.entropy);
+	if (r < 0)
+		return r;
+	*what = "set the clock";
+	r = clock_write(m->wake.wall_ns);
+	if (r < 0)
+		return r;
+	*what = "set the addresses";
+	r = link_write(m);
+	if (r < 0 || !m->wake.machine.n)
+		return r;
+	*what = "write /etc/machine-id";
+	return machine_id_write(m->wake.machine);
+}
+
+/* A container has these of its host; what it may not set, it says. */
+static int container_write(const union frame_body *m, const char **what)
+{
+	int r = 0;
+
+	*what = "set the clock";
+	if (m->wake.wall_ns)
+		r = clock_write(m->wake.wall_ns);
+	if (r < 0 || !m->wake.entropy.n)
+		return r;
+	*what = "add entropy";
+	return entropy_write(m->wake.entropy);
 }
 
 void wake_start(struct conn *c, const union frame_body *m)
 {
 	char name[FRAME_NAME_MAX + 1];
-	const char *what = "keep the environment";
-	int r = env_keep(&m->wake.env);
+	const char *what = NULL;
+	int r;
 
 	FAULT("agent.wake.asked");
-	if (r == 0 && m->wake.wall_ns) {
-		what = "set the clock";
-		r = clock_write(m->wake.wall_ns);
-	}
-	if (r == 0 && m->wake.entropy.n) {
-		what = "add entropy";
-		r = entropy_write(m->wake.entropy);
+	r = machine_is_ours() ? machine_write(m, &what) : container_write(m, &what);
+	if (r == 0) {
+		what = "keep the environment";
+		r = env_keep(&m->wake.env);
 	}
 	if (r == 0 && m->wake.hostname.n) {
 		what = "set the host name";

@@ -417,6 +417,8 @@ static int wake_encode(const struct agent_wake_spec *spec, struct buf *out)
 	if (spec->wall_ns) { /* a machine of its own: clock and randomness are its own as well */
 		random_bytes(entropy, sizeof(entropy));
 		m.wake.entropy = str_n(entropy, sizeof(entropy));
+		m.wake.overlay = str_n(spec->overlay.a, spec->overlay.family == 4 ? 4 : 0);
+		m.wake.machine = spec->machine;
 	}
 	if (r == 0)
 		r = frame_encode(out, FRAME_WAKE, &m);

@@ -115,7 +115,9 @@ void agent_tunnel_free(struct agent_tunnel *x);
 struct agent_wake_spec {
 	struct str hostname;
 	struct ip ip4, ip6; /* VMs: to be set inside; containers: for /etc/hosts */
-	uint64_t wall_ns;   /* 0: leave the clock alone (containers) */
+	uint64_t wall_ns;   /* 0: leave the clock alone (containers); VMs need it */
+	struct ip overlay;  /* VMs only: agents of older builds do not know the field */
+	struct str machine; /* VMs only: 16 bytes for /etc/machine-id */
 	const struct agent_env *env; /* the sandbox's environment for every exec */
 	size_t n_env;
 	const struct str *ssh_keys;  /* become /root/.ssh/authorized_keys */

@@ -159,6 +159,7 @@ union frame_body {
 		uint64_t wall_ns;
 		struct str entropy;
 		struct frame_list env, ssh_keys;
+		struct str overlay, machine; /* of machines: an address; 16 bytes of /etc/machine-id */
 	} wake;
 	struct {
 		uint32_t port;

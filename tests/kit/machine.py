@@ -195,7 +195,8 @@ class Machine:
                 raise Refused(body)
             elif kind in (EXIT, None):
                 f = fields(body)
-                return struct.unpack(">I", f.get(1, bytes(4)))[0], out.decode().strip()
+                return (struct.unpack(">I", f.get(1, bytes(4)))[0],
+                        (out + f.get(3, b"")).decode().strip())
 
     def sh(self, script):
         status, out = self.run(script)

@@ -77,7 +77,7 @@ static void messages_read_back(void **state)
 	union frame_body x = { .exec = { { argv, 3 }, { env, 2 }, STR("/srv"), FRAME_EXEC_KILL } };
 	union frame_body w = { .wake = { STR("otter"), str_n("\x0a\x3c\x00\x01", 4),
 		str_n("0123456789abcdef", 16), 1234567890123456789, STR("\0seed"), { env, 2 },
-		{ argv, 1 } } };
+		{ argv, 1 }, str_n("\x0a\x2a\0\x01", 4), str_n("fedcba9876543210", 16) } };
 	union frame_body e = { .exit = { 255, 64, STR("why") } }, got;
 	auto_buf struct buf b = BUF_MAX(1 << 20);
 	struct frame f;
@@ -100,6 +100,8 @@ static void messages_read_back(void **state)
 	assert_true(str_eq(got.wake.ip6, w.wake.ip6));
 	assert_true(got.wake.wall_ns == w.wake.wall_ns);
 	assert_true(str_eq(got.wake.entropy, w.wake.entropy));
+	assert_true(str_eq(got.wake.overlay, w.wake.overlay));
+	assert_true(str_eq(got.wake.machine, w.wake.machine));
 	lists_equal(&got.wake.env, &w.wake.env);
 	lists_equal(&got.wake.ssh_keys, &w.wake.ssh_keys);
 	frame_body_done(FRAME_WAKE, &got);
@@ -169,6 +171,8 @@ static void what_cannot_be_said(void **state)
 		{ FRAME_GET, { .started = { 0 } } },
 		{ FRAME_GET, { .get = { .path = str_n("/a\0b", 4) } } },
 		{ FRAME_WAKE, { .wake = { .ip4 = STR("123") } } },
+		{ FRAME_WAKE, { .wake = { .overlay = STR("12345") } } },
+		{ FRAME_WAKE, { .wake = { .machine = STR("short") } } },
 		{ FRAME_CONNECT, { .connect = { .port = 65536 } } },
 		{ FRAME_CONNECT, { .started = { 0 } } },
 		{ FRAME_EXIT, { .exit = { .code = 256 } } },
