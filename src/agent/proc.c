@@ -116,6 +116,7 @@ static void proc_ended(struct proc *p)
 	char label[sizeof(p->label)];
 	bool queued = p->flags & FRAME_START_QUEUE;
 
+	FAULT("agent.proc.ended");
 	memcpy(label, p->label, sizeof(label));
 	p->state = PROC_ENDED;
 	p->ended_ms = wall_ms();
@@ -435,6 +436,7 @@ static void on_status(struct watch *w, uint32_t events)
 		return;
 	}
 	p->state = PROC_RUNNING;
+	FAULT("agent.proc.started");
 	c = take_ptr(p->starter);
 	if (c)
 		say_started(p, c);
@@ -503,6 +505,7 @@ static int proc_fork(struct proc *p, const union frame_body *m)
 		proc_ended(p);
 		return r;
 	}
+	FAULT("agent.proc.forked");
 	child_add(&p->child, r, on_child);
 	p->state = PROC_STARTING;
 	p->started_ms = wall_ms();
@@ -631,6 +634,7 @@ void proc_start(struct conn *c, const union frame_body *m)
 	bool wait = must_wait(m);
 	struct proc *p;
 
+	FAULT("agent.proc.asked");
 	if (proc_find(m->start.id)) {
 		conn_fail(c, EEXIST, "there is a process of this id");
 		return;

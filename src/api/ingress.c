@@ -3,6 +3,7 @@
 #include "api/box.h"
 #include "api/ingress.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -228,6 +229,7 @@ static void wake(struct box *b)
 	if (!is_waited_for(b) || life_transitional(b->row.state))
 		return;
 	if (b->row.state == LIFE_RUNNING) {
+		FAULT("api.wake.done");
 		answer_wakers(b, NULL);
 	} else if (b->row.state != LIFE_PAUSED) {
 		err_field(&err, -ECANCELED, ERR_CONFLICT, "status", "sandbox is %s",
@@ -274,6 +276,7 @@ void ingress_on_wake(struct edge *e, struct chan_msg *m)
 		chan_reply_err(e->chan, m->serial, &err);
 		return;
 	}
+	FAULT("api.wake.asked");
 	b->ingress.waking[e->worker] = m->serial;
 	box_ref(b);
 	wake(b);

@@ -17,7 +17,7 @@ sys.path[:0] = [HERE, os.path.dirname(HERE)]
 
 from kit import daemon  # noqa: E402
 from kit.lab import Lab  # noqa: E402
-from ops import OPS  # noqa: E402
+from operations import OPS  # noqa: E402
 from world import World  # noqa: E402
 
 
@@ -39,7 +39,7 @@ def main():
                 for point in names:
                     if ask.point not in point:
                         continue
-                    if role == "agent" and op.name in ("create", "miss"):
+                    if role == "agent" and op.creates:
                         continue  # its agent's table comes into being with it
                     for kill in op.kills:
                         if ask.kill and kill not in ask.kill:

@@ -38,6 +38,7 @@ def works(world, trial, box, seconds=REACH_S):
 class Op:
     kills = ("host", "api", "edge", "agent")
     egress = NARROW
+    creates = False  # the sandbox itself
 
     @property
     def name(self):
@@ -100,6 +101,8 @@ def reason(view):
 
 
 class Create(Op):
+    creates = True
+
     def prepare(self, world):
         self.asked = new_name()
         self.box = None
@@ -402,6 +405,18 @@ class Name(Op):
             trial.wrong(str(e))
 
 
-OPS = [Create(), Miss(), Exec(), Stream(), Upload(), Download(), Tighten(), Loosen(), Join(),
-       Leave(), Rule(), Pause(), Resume(), Destroy(), Name()]
-BY_NAME = {op.name: op for op in OPS}
+class Background(Op):
+    """A command that outlives its call, by OpenSandbox's execd."""
+    def act(self, world, box):
+        r = world.api.request("POST", f"/sandboxes/{box.id}/proxy/44772/command",
+                              {"command": "sleep 0.05; echo two", "background": True})
+        if r.status != 200 or b'"init"' not in r.body:
+            raise OSError(f"{r.status}: {r.body[:200]!r}")
+
+    def settle(self, world, box):
+        until(lambda: world.table("agent", box).passed("agent.proc.ended"), REACH_S,
+              "the command does not end")
+
+
+OPS = [Create(), Miss(), Exec(), Stream(), Background(), Upload(), Download(), Tighten(), Loosen(),
+       Join(), Leave(), Rule(), Pause(), Resume(), Destroy(), Name()]

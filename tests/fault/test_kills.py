@@ -6,17 +6,13 @@ import pytest
 from kit import fault
 from kit.daemon import build_dir, prepare
 from kit.lab import Lab
-from ops import BY_NAME
+from operations import BY_NAME
 from world import World
 
 BINARIES = {"host": "src/cmd/weird", "api": "src/cmd/weir-api", "edge": "src/cmd/weir-edge",
             "agent": "src/agent/weir-agent"}
 # Passed only when something fails.
 BY_FAILURE = {"api.create.undo", "api.policy.undo", "api.nets.undo", "api.ingress.undo"}
-# Passed only with ingress, which no operation here switches yet.
-INGRESS = {"api.create.ingress", "api.ingress.stored", "api.ingress.host", "api.ingress.edges",
-           "api.ingress.done", "host.ingress.asked", "host.ingress.done", "edge.ingress.asked",
-           "edge.ingress.done"}
 # What kills what: the operation in which each point is tried.
 FIRST = {"host.record": "create", "host.spawn": "create", "host.commit": "tighten",
          "host.policy": "loosen", "host.freeze": "pause", "host.thaw": "resume",
@@ -26,7 +22,11 @@ FIRST = {"host.record": "create", "host.spawn": "create", "host.commit": "tighte
          "api.resume": "resume", "api.delete": "destroy", "api.exec": "exec", "api.put": "upload",
          "api.get": "download", "edge.set": "loosen", "edge.retire": "tighten",
          "edge": "name", "edge.pin": "name", "agent.exec": "stream", "agent.put": "upload",
-         "agent.get": "download", "agent.file": "download"}
+         "agent.get": "download", "agent.file": "download", "agent.proc": "background",
+         "api.ingress": "close", "host.ingress": "open", "edge.ingress": "close",
+         "api.token": "revoke", "api.wake": "wake", "edge.hold": "wake", "edge.visit": "visit"}
+# Points of an operation that only one kind of it passes.
+OF_A_KIND = {"api.create.ingress": "born"}
 
 
 def points():
@@ -35,7 +35,7 @@ def points():
 
 
 def tried():
-    return [p for p in points() if p not in BY_FAILURE | INGRESS and p.rsplit(".", 1)[0] in FIRST]
+    return [p for p in points() if p not in BY_FAILURE and p.rsplit(".", 1)[0] in FIRST]
 
 
 def in_turn():
@@ -62,15 +62,25 @@ def test_every_point_has_its_turn():
     """A new point must be tried here, or be one of those that only a failure reaches."""
     known = set(points())
     assert len(known) > 50, "is this a build with -Dfaults=true?"
-    assert known - set(tried()) - BY_FAILURE - INGRESS == {"agent.wake.asked", "agent.wake.done"}
+    assert known - set(tried()) - BY_FAILURE == {"agent.wake.asked", "agent.wake.done"}
 
 
 @pytest.mark.parametrize("point", [p for _, _, p in sorted(in_turn())]
                          if os.path.isdir(build_dir()) else [])
 def test_kill_at(world, point):
-    op = BY_NAME[FIRST[point.rsplit(".", 1)[0]]]
+    op = BY_NAME[OF_A_KIND.get(point) or FIRST[point.rsplit(".", 1)[0]]]
     trial = world.trial(op, point, point.split(".")[0])
     assert trial.reached, f"{op.name} does not pass {point}"
+    assert not trial.violations, "\n".join(trial.violations)
+
+
+@pytest.mark.parametrize("op, point, kill", [
+    ("open", "api.ingress.stored", "host"), ("open", "host.ingress.done", "edge"),
+    ("open", "edge.ingress.done", "host"), ("close", "api.ingress.host", "edge"),
+    ("close", "host.ingress.asked", "api"), ("close", "edge.ingress.asked", "host")])
+def test_another_role_dies_while_a_sandbox_is_opened_or_closed(world, op, point, kill):
+    trial = world.trial(BY_NAME[op], point, kill)
+    assert trial.reached, f"{op} does not pass {point}"
     assert not trial.violations, "\n".join(trial.violations)
 
 

@@ -5,6 +5,7 @@
 #include "api/box.h"
 #include "api/native/native.h"
 #include "base/clock.h"
+#include "base/fault.h"
 
 #define EXPIRES_MAX_S (10 * 366 * 86400u)
 
@@ -66,6 +67,7 @@ static void told(struct op *op, const struct err *err, void *arg)
 	struct telling *t = q->state;
 	struct err why;
 
+	FAULT("api.token.told");
 	q->on_gone = NULL;
 	if (err && t->id[0]) /* nobody has seen it: as if it had not been made */
 		ingress_token_drop(op->box, str_c(t->id), &why);
@@ -79,6 +81,7 @@ static void told(struct op *op, const struct err *err, void *arg)
 
 static void tell(struct req *q, struct telling *t)
 {
+	FAULT("api.token.stored");
 	q->state = t;
 	q->on_gone = asker_gone;
 	flow_ingress_again(q->box, told, q, &t->op);

@@ -4,6 +4,7 @@
  * One call wakes a sandbox, however many requests wait; they are let go in turns of the loop of
  * their own, in the order they came.
  */
+#include "base/fault.h"
 #include "base/log.h"
 #include "edge/ingress/proxy.h"
 
@@ -78,6 +79,7 @@ int box_hold(struct client *c, struct err *err)
 			return refuse(err, 503, "the sandbox is paused and cannot be resumed now");
 		b->waking = true;
 	}
+	FAULT("edge.hold.asked");
 	b->n_held++;
 	in->counters.held++;
 	TAILQ_INSERT_TAIL(&b->held, c, wait);
@@ -151,6 +153,7 @@ void ingress_woken(struct ingress *in, uint32_t slot, const struct err *err)
 
 	if (!b || !b->waking)
 		return;
+	FAULT("edge.hold.woken");
 	b->waking = false;
 	if (!err) {
 		/* INGRESS has said that it runs; if it did not, the requests ask again. */

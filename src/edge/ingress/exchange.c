@@ -8,6 +8,7 @@
  * A kept connection may have been closed by the service just as it was used again. A request
  * without a body that may be repeated (RFC 9110 9.2.2) is then sent once more, over a new one.
  */
+#include "base/fault.h"
 #include "edge/ingress/proxy.h"
 #include "edge/ingress/span.h"
 
@@ -155,6 +156,7 @@ void exchange_begin(struct client *c, struct box *b)
 	struct err err;
 	int r;
 
+	FAULT("edge.visit.routed");
 	box_enter(c, b);
 	c->answer = A_HEAD;
 	c->started = c->until_close = c->decode = false;
@@ -184,6 +186,7 @@ void exchange_connected(struct client *c)
 {
 	struct iovec head = { c->head.p, c->head.n };
 
+	FAULT("edge.visit.connected");
 	c->state = C_BUSY;
 	exchange_moved(c);
 	send_up(c, &head, 1);
@@ -302,6 +305,7 @@ static bool pass_head(struct client *c, struct str *view)
 
 	if (head_read_answer(head, in->fields, ARRAY_SIZE(in->fields), &h, &err))
 		return bad_answer(c, err.text);
+	FAULT("edge.visit.answered");
 	*view = str_skip(*view, u->scan.at);
 	u->scan = (struct head_scan){ .answer = true, .max = in->conf.head_max };
 	if (h.status == 101 && !c->upgrade)
