@@ -5,6 +5,7 @@
 #include "api/nets.h"
 #include "api/peers.h"
 #include "api/secret.h"
+#include "api/websocket.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -208,6 +209,7 @@ void api_shutdown(struct api *a)
 	snprintf(a->not_ready, sizeof(a->not_ready), "shutting down");
 	/* Streams may have no end: they are broken off. */
 	a->stop_timer = tick_new(a->loop, STOP_MS, 0, on_drained, a);
+	websockets_stop(a);
 	httpd_shutdown(a->httpd, on_drained, a);
 }
 
@@ -218,6 +220,9 @@ void api_free(struct api *a)
 	if (!a)
 		return;
 	httpd_free(a->httpd);
+	websockets_free(a);
+	HASH_ITER (hh, a->boxes, b, tmp)
+		box_bounce(b, "the daemon stops");
 	events_free(a->events);
 	peers_close(a);
 	HASH_ITER (hh, a->boxes, b, tmp) {

@@ -54,6 +54,7 @@ struct api {
 	struct network *nets; /* by id: nets.h */
 	struct box *boxes;  /* by id: all sandboxes that are not destroyed */
 	struct box **by_slot; /* [WEIR_SLOTS_MAX + 1] */
+	LIST_HEAD(, websocket) websockets;
 	struct hold_list holds; /* requests waiting for a state to settle, by deadline */
 	struct tick *hold_timer, *sweep_timer, *stop_timer;
 	struct tick *pair_timer; /* runs while a worker has no channel; NULL until the first */

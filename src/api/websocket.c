@@ -20,6 +20,7 @@
 enum ws_state { OPEN, CLOSING, GONE };
 
 struct websocket {
+	LIST_ENTRY(websocket) all; /* of the api role's, until GONE */
 	uv_stream_t *stream;
 	uv_timer_t timer; /* pings; closing: the limit */
 	uv_timer_t kick;  /* from the loop: what was read with the head, or before a pause; the end */
@@ -41,7 +42,6 @@ static void handle_gone(struct websocket *w)
 {
 	if (--w->handles)
 		return;
-	keyring_leave(w->keys, &w->who);
 	buf_done(&w->in);
 	buf_done(&w->message);
 	free(w);
@@ -65,6 +65,8 @@ static void end(struct websocket *w)
 	if (w->state == GONE)
 		return;
 	w->state = GONE;
+	LIST_REMOVE(w, all);
+	keyring_leave(w->keys, &w->who);
 	uv_close((uv_handle_t *)w->stream, on_stream_closed);
 	uv_close((uv_handle_t *)&w->timer, on_timer_closed);
 	uv_close((uv_handle_t *)&w->kick, on_timer_closed);
@@ -223,6 +225,22 @@ static void breach(struct websocket *w, uint16_t code, const char *reason)
 {
 	say_close(w, code, reason);
 	let_go(w);
+}
+
+void websockets_stop(struct api *a)
+{
+	struct websocket *w, *next;
+
+	for (w = LIST_FIRST(&a->websockets); w; w = next) {
+		next = LIST_NEXT(w, all);
+		breach(w, 1001, "the daemon stops");
+	}
+}
+
+void websockets_free(struct api *a)
+{
+	while (LIST_FIRST(&a->websockets))
+		lose(LIST_FIRST(&a->websockets));
 }
 
 static void on_control(struct websocket *w, const struct ws_frame *f)
@@ -395,7 +413,7 @@ int websocket_accept(struct req *q, const struct websocket_ops *ops, void *arg,
 	struct websocket **ret)
 {
 	struct websocket *w = websocket_new(q, ops, arg);
-	uv_loop_t *loop = q->api->loop;
+	struct api *api = q->api;
 	struct http *h = q->h;
 	struct err err;
 	struct str rest;
@@ -419,10 +437,11 @@ int websocket_accept(struct req *q, const struct websocket_ops *ops, void *arg,
 		return r;
 	}
 	w->stream->data = w;
-	uv_timer_init(loop, &w->timer);
-	uv_timer_init(loop, &w->kick);
+	uv_timer_init(api->loop, &w->timer);
+	uv_timer_init(api->loop, &w->kick);
 	w->timer.data = w->kick.data = w;
 	w->handles = 3;
+	LIST_INSERT_HEAD(&api->websockets, w, all);
 	if (buf_add_str(&w->in, rest) < 0)
 		w->lost = true;
 	uv_timer_start(&w->timer, on_ping, PING_MS, PING_MS);

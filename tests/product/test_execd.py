@@ -79,6 +79,19 @@ def test_slow_readers_and_a_killed_role(other_daemon):
     for s in slow:
         s.close()
 
+    # Who is at a terminal when the daemon stops is told so: a Close frame of 1001.
+    base = f"/sandboxes/{box.id}/proxy/44772/pty"
+    where = urllib.parse.urlsplit(daemon.url)
+    w = Wire(socket.create_connection((where.hostname, where.port), timeout=60))
+    pty = daemon.api.request("POST", base, {}).json["session_id"]
+    w.send(f"GET {base}/{pty}/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+    assert w.head().status == 101
+    w.until(b"connected")
+    daemon.terminate()
+    w.until(b"\x03\xe9the daemon stops")
+    assert w.ended()
+
 
 def test_a_service_through_execd(make_box, api):
     """/proxy/{port}: to loopback, as ever long as bodies are, events when they are said, and raw
