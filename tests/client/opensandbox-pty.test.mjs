@@ -10,7 +10,7 @@ test("OpenSandbox terminals", (t) => withSandbox({ skipHealthCheck: false }, asy
 
   // At the terminal: output as text, replayed or live; wait() until something holds.
   function open(path) {
-    const s = { out: "", replayed: "", offset: null, control: [], closed: null, error: false };
+    const s = { out: "", err: "", replayed: "", offset: null, control: [], closed: null, error: false };
     const checks = new Set();
     s.wait = (holds) => new Promise((done) => checks.add(() => holds(s) && done()) && holds(s) && done());
     s.ws = new WebSocket(at.replace("http", "ws") + path);
@@ -20,6 +20,7 @@ test("OpenSandbox terminals", (t) => withSandbox({ skipHealthCheck: false }, asy
       else {
         const bytes = Buffer.from(e.data);
         if (bytes[0] === 1) s.out += bytes.subarray(1);
+        if (bytes[0] === 2) s.err += bytes.subarray(1);
         if (bytes[0] === 3) {
           s.offset ??= Number(bytes.readBigUInt64BE(1));
           s.replayed += bytes.subarray(9);
@@ -53,6 +54,10 @@ test("OpenSandbox terminals", (t) => withSandbox({ skipHealthCheck: false }, asy
   first.type("echo t''wo\n");
   await first.wait((s) => s.out.includes("two\r\n"));
 
+  // A second one is refused, and one that wants it to be what it is not.
+  assert.equal(first.control[0].mode, "pty");
+  const pipes = open(`/pty/${id}/ws?pty=0&takeover=1`);
+  await pipes.wait((s) => s.error || s.closed !== null);
   const refused = open(`/pty/${id}/ws`);
   await refused.wait((s) => s.error || s.closed !== null);
   const second = open(`/pty/${id}/ws?since=10&takeover=1`);
@@ -71,4 +76,23 @@ test("OpenSandbox terminals", (t) => withSandbox({ skipHealthCheck: false }, asy
   assert.equal((await call("DELETE", `/pty/${id}`)).status, 200);
   assert.equal((await call("GET", `/pty/${id}`)).status, 404);
   assert.equal((await call("GET", `/pty/${id}/ws`)).status, 400); // no upgrade
+  assert.equal((await call("POST", "/pty", { cwd: "/no/such" })).status, 400);
+
+  // The same on pipes: stderr apart, no prompt and no echo; where it was asked for; it stays.
+  const { session_id: two } = await (await call("POST", "/pty", { cwd: "/tmp" })).json();
+  assert.equal((await (await call("GET", `/pty/${two}`)).json()).running, false);
+  const piped = open(`/pty/${two}/ws?pty=0`);
+  await piped.wait((s) => s.control.some((m) => m.type === "connected"));
+  assert.equal(piped.control[0].mode, "pipe");
+  piped.type("tty; pwd; echo oops >&2\n");
+  await piped.wait((s) => s.out + s.replayed === "not a tty\n/tmp\n" && s.err === "oops\n");
+  piped.tell({ type: "resize", rows: 11, cols: 22 });
+  await piped.wait((s) => s.control.some((m) => m.type === "error"));
+  piped.ws.close();
+  await piped.wait((s) => s.closed !== null);
+  const again = open(`/pty/${two}/ws`);
+  await again.wait((s) => s.replayed.includes("not a tty\n/tmp\n") && s.replayed.includes("oops\n"));
+  again.type("exit 5\n");
+  await again.wait((s) => s.closed !== null);
+  assert.equal(again.control.at(-1).exit_code, 5);
 }));

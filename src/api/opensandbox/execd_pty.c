@@ -1,10 +1,13 @@
 /*
- * /pty: a terminal over WebSocket. It is a process of the label "pty" with a terminal (api/procs.h),
- * which outlives its clients; one at a time is at it. What was written before a client came is sent
- * again from the offset it names, each piece with its own, then it goes on as it comes.
+ * /pty: a shell over WebSocket, on a terminal or, with pty=0, on pipes. It is a process of the label
+ * "pty" (api/procs.h), which outlives its clients; one at a time is at it. The first to come says which
+ * of the two it is; until then an ended process of the same id stands for it, whose note says how it is
+ * to be started. What was written before a client came is sent again from the offset it names, each
+ * piece with its own, then it goes on as it comes.
  *
  *	binary   0 bytes		 input
  *		 1 bytes		 output
+ *		 2 bytes		 what pipes have on stderr
  *		 3 offset (8, big-endian) bytes	 output of before
  *	text	 {"type":"connected"|"exit"|"pong"|"error"…}; from the client "resize", "signal", "ping"
  */
@@ -24,8 +27,11 @@ struct pty {
 	struct proc *x;
 	struct proc_ask *ask;
 	char id[FRAME_ID_MAX + 1];
-	uint64_t since, newest, at;
-	bool listed, takeover, found, running;
+	uint64_t since, newest;
+	enum { MODE_ANY, MODE_PIPES, MODE_PTY } mode; /* asked for; once found, what it is */
+	bool listed, takeover, found, running, is_pty;
+	bool sh;	/* there is no bash */
+	json_t *how;	/* owned; of one that nobody was at yet: rows, cols, cwd */
 	void (*then)(struct pty *p);
 };
 
@@ -37,6 +43,7 @@ static void pty_free(struct pty *p)
 		LIST_REMOVE(p, next);
 	proc_free(p->x);
 	proc_ask_free(p->ask);
+	json_decref(p->how);
 	box_unuse(&p->use);
 	free(p);
 }
@@ -95,55 +102,41 @@ static struct pty *pty_new(struct req *q, struct str id)
 
 /* --- POST --- */
 
-static void on_started(struct proc *x, uint32_t pid, void *arg)
+static void on_made(struct proc *x, const struct agent_exit *exit, const struct err *err, void *arg)
 {
 	auto_buf struct buf out = BUF_MAX(256);
 	struct pty *p = arg;
 	struct jw w = JW(&out);
 
-	jw_obj(&w, NULL);
-	jw_c(&w, "session_id", p->id);
-	jw_end(&w);
-	reply_json(pty_over(p), 201, &out);
-}
-
-static int pty_start(struct pty *p, bool plain, struct str cwd, uint64_t rows, uint64_t cols,
-	struct err *err);
-
-static void on_start_end(struct proc *x, const struct agent_exit *exit, const struct err *err,
-	void *arg)
-{
-	struct pty *p = arg;
-	struct err e;
-
-	if (err)
+	if (err) {
 		pty_fail(p, err);
-	else if (exit && exit->code == 127 && !p->takeover) { /* no bash: sh, once */
-		p->takeover = true;
-		proc_free(take_ptr(p->x));
-		if (pty_start(p, true, STR_NONE, p->since, p->newest, &e) < 0)
-			pty_fail(p, &e);
-	} else if (exit)
+	} else if (exit && exit->error[0]) {
 		execd_fail(pty_over(p), exit->code == 126 ? 400 : 500, "RUNTIME_ERROR", "%s",
 			exit->error);
+	} else {
+		jw_obj(&w, NULL);
+		jw_c(&w, "session_id", p->id);
+		jw_end(&w);
+		reply_json(pty_over(p), 201, &out);
+	}
 }
 
-static int pty_start(struct pty *p, bool plain, struct str cwd, uint64_t rows, uint64_t cols,
-	struct err *err)
+/* What stands for it until somebody comes: tried where it will be started, and ended. */
+static int make(struct pty *p, const char *how, struct str cwd, struct err *err)
 {
-	static const struct proc_ops ops = { .on_started = on_started, .on_end = on_start_end };
-	static const struct agent_env env[] = { { STR("TERM"), STR("xterm-256color") } };
-	const struct str argv[] = { plain ? STR("sh") : STR("bash"), STR("-i") };
-	struct proc_spec spec = { .id = str_c(p->id), .label = STR(LABEL), .argv = argv, .n_argv = 2,
-		.env = env, .n_env = 1, .cwd = cwd, .pty = true,
-		.rows = (uint16_t)rows, .cols = (uint16_t)cols };
+	static const struct proc_ops ops = { .on_end = on_made };
+	const struct str argv[] = { STR("sh"), STR("-c"), STR(":") };
+	struct proc_spec spec = { .id = str_c(p->id), .label = STR(LABEL), .note = str_c(how),
+		.argv = argv, .n_argv = ARRAY_SIZE(argv), .cwd = cwd };
 	struct req *q = p->q;
 
-	return proc_start(q->api->loop, &q->box->link, &spec, false, false, &ops, p, &p->x, err);
+	return proc_start(q->api->loop, &q->box->link, &spec, true, false, &ops, p, &p->x, err);
 }
 
 static void create(struct req *q)
 {
+	auto_json json_t *how = NULL;
+	auto_free char *text = NULL;
 	uint64_t rows, cols;
 	struct str cwd;
 	char id[33];
@@ -154,13 +147,16 @@ static void create(struct req *q)
 		execd_number(q, q->json, "cols", ROWS_MAX, &cols) < 0 ||
 		execd_text(q, q->json, "cwd", &cwd) < 0 || (cwd.n && execd_path(q, cwd, &cwd) < 0))
 		return;
+	how = json_pack("{s:I, s:I, s:s%}", "rows", (json_int_t)rows, "cols", (json_int_t)cols, "cwd",
+		cwd.n ? cwd.p : "", cwd.n);
+	text = how ? json_dumps(how, JSON_COMPACT) : NULL;
+	if (!text || strlen(text) > FRAME_NOTE_MAX) {
+		execd_bad(q, "cwd: expected UTF-8 of at most %u bytes", FRAME_NOTE_MAX - 64);
+		return;
+	}
 	execd_id(id);
 	p = pty_new(q, str_c(id));
-	if (!p)
-		return;
-	p->since = rows;
-	p->newest = cols;
-	if (pty_start(p, false, cwd, rows, cols, &err) < 0)
+	if (p && make(p, text, cwd, &err) < 0)
 		pty_fail(p, &err);
 }
 
@@ -178,7 +174,10 @@ static void on_info(const struct proc_info *i, const struct err *err, void *arg)
 	if (i) {
 		p->found = true;
 		p->running = i->running;
+		p->is_pty = i->pty;
 		p->newest = i->newest;
+		json_decref(p->how);
+		p->how = i->note.n ? json_loadb(i->note.p, i->note.n, 0, NULL) : NULL;
 		return;
 	}
 	p->ask = NULL;
@@ -258,6 +257,7 @@ void execd_pty_delete(struct req *q)
 
 static int say(struct pty *p, const char *type, const char *name, int64_t value)
 {
+	bool hello = str_eq_c(STR("connected"), type);
 	auto_buf struct buf out = BUF_MAX(512);
 	struct jw w = JW(&out);
 
@@ -266,6 +266,8 @@ static int say(struct pty *p, const char *type, const char *name, int64_t value)
 	jw_c(&w, "session_id", p->id);
 	if (name)
 		jw_i64(&w, name, value);
+	if (hello)
+		jw_c(&w, "mode", p->is_pty ? "pty" : "pipe");
 	jw_end(&w);
 	return websocket_send(p->ws, buf_str(&out));
 }
@@ -287,7 +289,7 @@ static void on_output(struct proc *x, enum proc_stream stream, uint64_t offset, 
 	}
 	data = str_skip(data, before);
 	if (r >= 0 && data.n) {
-		buf_u8(&out, 1);
+		buf_u8(&out, stream == PROC_ERR ? 2 : 1);
 		buf_add_str(&out, data);
 		r = websocket_send_binary(p->ws, buf_str(&out));
 	}
@@ -335,7 +337,7 @@ static void on_control(struct pty *p, struct str text)
 
 	if (str_eq_c(t, "ping"))
 		say(p, "pong", NULL, 0);
-	else if (str_eq_c(t, "resize") && rows > 0 && rows <= ROWS_MAX && cols > 0 && cols <= ROWS_MAX)
+	else if (str_eq_c(t, "resize") && p->is_pty && rows > 0 && rows <= ROWS_MAX && cols > 0 && cols <= ROWS_MAX)
 		proc_resize(p->x, (uint16_t)rows, (uint16_t)cols);
 	else if (str_eq_c(t, "signal") && sig)
 		proc_kill(p->x, sig);
@@ -371,31 +373,121 @@ static void attach(struct pty *p)
 		.on_drain = on_ws_drain, .on_gone = on_ws_gone };
 	struct proc_attach how = { .id = str_c(p->id), .from = p->since, .follow = true, .pace = true };
 	struct api *api = p->q->api;
-	struct pty *other, *next;
 	struct req *q = p->q;
 	struct err err;
 
-	for (other = LIST_FIRST(&attached); other; other = next) {
-		next = LIST_NEXT(other, next);
-		if (other->use.box != q->box || strcmp(other->id, p->id) != 0)
-			continue;
-		if (!p->takeover) {
-			execd_fail(pty_over(p), 409, "RUNTIME_ERROR", "somebody is at the terminal");
-			return;
-		}
-		pty_close(other, 4001, "taken over");
-	}
 	q->on_gone = NULL;
 	p->q = NULL;
 	if (websocket_accept(q, &ws_ops, p, &p->ws) < 0) {
 		pty_free(p);
 		return;
 	}
-	LIST_INSERT_HEAD(&attached, p, next);
-	p->listed = true;
 	say(p, "connected", "output_offset", (int64_t)p->newest);
 	if (proc_attach(api->loop, &p->use.box->link, &how, &ops, p, &p->x, &err) < 0)
 		pty_fail(p, &err);
+}
+
+static void start(struct pty *p);
+
+static void on_started(struct proc *x, uint32_t pid, void *arg)
+{
+	struct pty *p = arg;
+
+	proc_free(take_ptr(p->x));
+	attach(p);
+}
+
+static void on_start_end(struct proc *x, const struct agent_exit *exit, const struct err *err,
+	void *arg)
+{
+	struct pty *p = arg;
+
+	if (err) {
+		pty_fail(p, err);
+	} else if (exit && exit->code == 127 && !p->sh) { /* no bash: sh, once */
+		p->sh = true;
+		proc_free(take_ptr(p->x));
+		start(p);
+	} else if (exit) {
+		execd_fail(pty_over(p), 500, "RUNTIME_ERROR", "%s", exit->error);
+	}
+}
+
+static uint16_t told(const json_t *how, const char *name)
+{
+	json_int_t n = json_integer_value(json_object_get(how, name));
+
+	return n > 0 && n <= ROWS_MAX ? (uint16_t)n : 0;
+}
+
+static void start(struct pty *p)
+{
+	static const struct proc_ops ops = { .on_started = on_started, .on_end = on_start_end };
+	static const struct agent_env env[] = { { STR("TERM"), STR("xterm-256color") } };
+	const struct str argv[] = { p->sh ? STR("sh") : STR("bash"), STR("-i") };
+	const char *cwd = json_string_value(json_object_get(p->how, "cwd"));
+	struct proc_spec spec = { .id = str_c(p->id), .label = STR(LABEL), .argv = argv,
+		.n_argv = p->is_pty ? 2 : 1, .env = env, .n_env = p->is_pty, .cwd = str_c(cwd ? cwd : ""),
+		.pty = p->is_pty, .stdin_open = true, .rows = told(p->how, "rows"),
+		.cols = told(p->how, "cols") };
+	struct req *q = p->q;
+	struct err err;
+
+	if (proc_start(q->api->loop, &q->box->link, &spec, false, false, &ops, p, &p->x, &err) < 0)
+		pty_fail(p, &err);
+}
+
+static void on_forgotten(const struct proc_info *i, const struct err *err, void *arg)
+{
+	struct pty *p = arg;
+
+	if (i)
+		return;
+	p->ask = NULL;
+	if (err)
+		pty_fail(p, err);
+	else
+		start(p);
+}
+
+/* Nobody was at it yet: what stands for it makes room. */
+static void begin(struct pty *p)
+{
+	struct proc_change how = { .id = str_c(p->id), .forget = true };
+	struct req *q = p->q;
+	struct err err;
+
+	p->is_pty = p->mode != MODE_PIPES;
+	if (proc_change(q->api->loop, &q->box->link, &how, on_forgotten, p, &p->ask, &err) < 0)
+		pty_fail(p, &err);
+}
+
+/* Who is at it already? */
+static void enter(struct pty *p)
+{
+	bool fresh = p->how && !p->running, other_mode = p->mode != (p->is_pty ? MODE_PTY : MODE_PIPES);
+	struct pty *other, *next;
+
+	if (!fresh && p->mode != MODE_ANY && other_mode) {
+		execd_fail(pty_over(p), 409, "RUNTIME_ERROR", "it was started with pty=%d", p->is_pty);
+		return;
+	}
+	for (other = LIST_FIRST(&attached); other; other = next) {
+		next = LIST_NEXT(other, next);
+		if (other->use.box != p->use.box || strcmp(other->id, p->id) != 0)
+			continue;
+		if (!p->takeover || other->q) {
+			execd_fail(pty_over(p), 409, "RUNTIME_ERROR", "somebody is at the terminal");
+			return;
+		}
+		pty_close(other, 4001, "taken over");
+	}
+	LIST_INSERT_HEAD(&attached, p, next);
+	p->listed = true;
+	if (fresh)
+		begin(p);
+	else
+		attach(p);
 }
 
 void execd_pty_ws(struct req *q)
@@ -412,8 +504,9 @@ void execd_pty_ws(struct req *q)
 		reply_err(q, &err);
 		return;
 	}
-	if ((text.n && str_u64(text, INT64_MAX, &since) < 0) || str_eq_c(mode, "0")) {
-		execd_bad(q, "since: expected an offset; pty: only 1");
+	if ((text.n && str_u64(text, INT64_MAX, &since) < 0) ||
+		(mode.n && !str_eq_c(mode, "0") && !str_eq_c(mode, "1"))) {
+		execd_bad(q, "since: expected an offset; pty: expected 0 or 1");
 		return;
 	}
 	p = pty_new(q, req_param(q, "id"));
@@ -421,5 +514,6 @@ void execd_pty_ws(struct req *q)
 		return;
 	p->since = since;
 	p->takeover = takeover;
-	look(p, attach);
+	p->mode = !mode.n ? MODE_ANY : str_eq_c(mode, "0") ? MODE_PIPES : MODE_PTY;
+	look(p, enter);
 }
