@@ -11,6 +11,7 @@
  *	proc.c	  processes that outlive it; attach.c their readers, ring.c what is kept for them
  *	spawn.c	  what happens between fork and exec; drain.c output nobody reads
  *	file.c	  put and get each in a child of its own, so that a stuck disk stops only itself
+ *	notify.c  what changes in directories, told as it happens
  *	tunnel.c  connections to loopback ports
  *	wake.c	  what a sandbox is told when it begins or goes on: name, environment, keys, clock
  *	dns.c	  the resolver's other address, 127.0.0.1:15353
@@ -31,6 +32,7 @@
 
 #define CONNS_MAX	 512   /* connections at the same time, parked ones included */
 #define WORKERS_MAX	 64    /* file operations at the same time */
+#define NOTIFIERS_MAX	 16    /* watches of files at the same time, each a process */
 #define DRAINS_MAX	 256   /* pipes of survivors; past it the oldest is closed */
 #define ENV_MAX		 (256u << 10) /* the sandbox's environment */
 #define HELLO_MS	 10000 /* the first message must be complete by then */
@@ -138,6 +140,7 @@ void attach_start(struct conn *c, const union frame_body *m);
 void procs_start(struct conn *c, const union frame_body *m);
 void control_start(struct conn *c, const union frame_body *m);
 void tree_start(struct conn *c, const union frame_body *m);
+void notify_start(struct conn *c, const union frame_body *m);
 
 /* --- spawn.c: a new process --- */
 

@@ -56,6 +56,15 @@ static void target_check(const char *path, struct stat *st, bool *exists)
 		worker_refuse(ENOTDIR, "a part of the path is not a directory");
 }
 
+size_t file_without_slashes(char *path)
+{
+	size_t n = strlen(path);
+
+	while (n > 1 && path[n - 1] == '/')
+		path[--n] = '\0';
+	return n;
+}
+
 void file_parents(const char *path)
 {
 	char dir[FRAME_PATH_MAX + 1];
@@ -80,7 +89,7 @@ static void name_beside(const char *path, char *tmp, size_t size)
 
 	if (getrandom(&r, sizeof(r), 0) != sizeof(r))
 		r = (uint64_t)getpid();
-	if ((size_t)snprintf(tmp, size, "%.*s/.weir-put-%016" PRIx64,
+	if ((size_t)snprintf(tmp, size, "%.*s/" FILE_UPLOAD "%016" PRIx64,
 		    (int)(strrchr(path, '/') - path), path, r) >= size)
 		worker_refuse(ENAMETOOLONG, "the path is too long");
 }
@@ -324,10 +333,10 @@ _noreturn_ static void get_child(const union frame_body *m)
 
 void put_start(struct conn *c, const union frame_body *m)
 {
-	worker_start(c, m, put_child, "weir-put");
+	worker_start(c, m, put_child, "weir-put", &file_workers);
 }
 
 void get_start(struct conn *c, const union frame_body *m)
 {
-	worker_start(c, m, get_child, "weir-get");
+	worker_start(c, m, get_child, "weir-get", &file_workers);
 }

@@ -5,6 +5,8 @@
 #pragma once
 #include "agent/worker.h"
 
+#define FILE_UPLOAD ".weir-put-" /* how the name begins that an upload may have at first */
+
 #define FD_PATH 32 /* "/proc/self/fd/N" */
 
 struct file_mark {
@@ -19,6 +21,8 @@ _noreturn_ void file_abort(const char *tmp, int error, const char *what); /* err
 /* All of it takes the place of what the path named. Closes fd. */
 void file_place(int fd, const char *fd_path, char *tmp, size_t size, const char *path,
 	const struct file_mark *mark);
+/* Take the slashes off its end; its length. */
+size_t file_without_slashes(char *path);
 /* The directories above the path. */
 void file_parents(const char *path);
 /* A user's or group's number, from its name or its number. */

@@ -172,15 +172,6 @@ static void walk(struct walk *w, size_t n, unsigned int depth)
 	free(names);
 }
 
-static size_t without_slashes(char *path)
-{
-	size_t n = strlen(path);
-
-	while (n > 1 && path[n - 1] == '/')
-		path[--n] = '\0';
-	return n;
-}
-
 static void do_list(const union frame_body *m, struct walk *w)
 {
 	struct stat st;
@@ -191,7 +182,7 @@ static void do_list(const union frame_body *m, struct walk *w)
 	if (!S_ISDIR(st.st_mode))
 		fail(ENOTDIR, "%.200s is not a directory", w->path);
 	w->depth = m->tree.depth ? MIN(m->tree.depth, DEPTH_MAX) : DEPTH_MAX;
-	walk(w, without_slashes(w->path), 1);
+	walk(w, file_without_slashes(w->path), 1);
 	done(told);
 }
 
@@ -231,7 +222,7 @@ static void do_remove(const union frame_body *m, char *path)
 {
 	struct stat st;
 
-	if (without_slashes(path) == 1)
+	if (file_without_slashes(path) == 1)
 		fail(EBUSY, "the root directory cannot be removed");
 	if (lstat(path, &st) < 0) {
 		if (errno != ENOENT && errno != ENOTDIR)
@@ -258,7 +249,7 @@ static void do_move(const union frame_body *m, const char *path)
 
 	worker_path(target, sizeof(target), m->tree.target);
 	stat_or_fail(path, &st);
-	if (without_slashes(target) == 1)
+	if (file_without_slashes(target) == 1)
 		fail(EBUSY, "nothing takes the place of the root directory");
 	if (m->tree.flags & FRAME_TREE_ALL)
 		file_parents(target);
@@ -284,7 +275,7 @@ static void do_mkdir(const union frame_body *m, char *path)
 {
 	struct stat st;
 
-	if (without_slashes(path) > 1 && m->tree.flags & FRAME_TREE_ALL)
+	if (file_without_slashes(path) > 1 && m->tree.flags & FRAME_TREE_ALL)
 		file_parents(path);
 	if (mkdir(path, 0755) < 0) {
 		if (errno != EEXIST || m->tree.flags & FRAME_TREE_KEEP)
@@ -389,5 +380,5 @@ _noreturn_ static void tree_child(const union frame_body *m)
 
 void tree_start(struct conn *c, const union frame_body *m)
 {
-	worker_start(c, m, tree_child, "weir-tree");
+	worker_start(c, m, tree_child, "weir-tree", &file_workers);
 }

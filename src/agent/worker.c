@@ -9,9 +9,11 @@
 
 struct worker {
 	struct child child;
+	struct workers *of;
 };
 
-static unsigned int n_workers;
+struct workers file_workers = { .max = WORKERS_MAX,
+	.full = "too many file transfers at the same time" };
 
 /* --- in the child: frames over a blocking socket --- */
 
@@ -84,8 +86,10 @@ void worker_path(char *path, size_t size, struct str s)
 
 static void on_worker(struct child *child, int status)
 {
-	n_workers--;
-	free(container_of(child, struct worker, child));
+	struct worker *w = container_of(child, struct worker, child);
+
+	w->of->n--;
+	free(w);
 }
 
 /* The child keeps nothing but its connection: other connections and pipes must end when the agent
@@ -109,13 +113,13 @@ _noreturn_ static void become(struct conn *c, const union frame_body *m,
 }
 
 void worker_start(struct conn *c, const union frame_body *m,
-	void (*body)(const union frame_body *m), const char *name)
+	void (*body)(const union frame_body *m), const char *name, struct workers *of)
 {
 	struct worker *w;
 	pid_t pid;
 
-	if (n_workers >= WORKERS_MAX) {
-		conn_fail(c, EBUSY, "too many file transfers at the same time");
+	if (of->n >= of->max) {
+		conn_fail(c, EBUSY, "%s", of->full);
 		return;
 	}
 	w = calloc(1, sizeof(*w));
@@ -131,7 +135,8 @@ void worker_start(struct conn *c, const union frame_body *m,
 		return;
 	}
 	FAULT("agent.file.forked");
-	n_workers++;
+	w->of = of;
+	of->n++;
 	child_add(&w->child, pid, on_worker);
 	conn_close(c); /* the child has it */
 }

@@ -77,6 +77,8 @@ static const struct field fields[][FIELDS_MAX + 1] = {
 		{ U32, AT(tree.flags), false, 1, FRAME_TREE_FLAGS },
 		{ TEXT, AT(tree.owner), false, 1, FRAME_OWNER_MAX },
 		{ TEXT, AT(tree.group), false, 1, FRAME_OWNER_MAX } },
+	[FRAME_NOTIFY] = { { PATH, AT(notify.path), true, 1, FRAME_PATH_MAX },
+		{ U32, AT(notify.flags), false, 1, FRAME_NOTIFY_ALL } },
 	[FRAME_STARTED] = { { U32, AT(started.pid), true, 1, INT32_MAX } },
 	[FRAME_EXIT] = { { U32, AT(exit.code), true, 0, 255 },
 		{ U32, AT(exit.signal), false, 1, 64 },
@@ -113,12 +115,14 @@ static const struct field fields[][FIELDS_MAX + 1] = {
 		{ TEXT, AT(entry.owner), false, 1, FRAME_OWNER_MAX },
 		{ TEXT, AT(entry.group), false, 1, FRAME_OWNER_MAX },
 		{ TEXT, AT(entry.target), false, 1, FRAME_PATH_MAX } },
+	[FRAME_CHANGE] = { { PATH, AT(change.path), true, 1, FRAME_PATH_MAX },
+		{ U32, AT(change.what), true, FRAME_CREATED, FRAME_INVALIDATED } },
 };
 
 static bool type_known(uint8_t type)
 {
-	return (type >= FRAME_EXEC && type <= FRAME_TREE) ||
-		(type >= FRAME_DATA && type <= FRAME_ENTRY);
+	return (type >= FRAME_EXEC && type <= FRAME_NOTIFY) ||
+		(type >= FRAME_DATA && type <= FRAME_CHANGE);
 }
 
 static bool type_raw(uint8_t type)

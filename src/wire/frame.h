@@ -41,6 +41,7 @@ enum frame_type {
 	FRAME_PROCS,	/* tell of processes: PROC frames, then END */
 	FRAME_CONTROL,	/* signal, resize, close stdin, forget */
 	FRAME_TREE,	/* look at and change names in the file system */
+	FRAME_NOTIFY,	/* stays open: CHANGE frames come back */
 	/* during an operation */
 	FRAME_DATA = 32, /* stdin, file content, tunnel bytes */
 	FRAME_END,	 /* end of DATA from this side */
@@ -57,6 +58,7 @@ enum frame_type {
 	FRAME_PROC,	 /* procs, control: one process */
 	FRAME_RESIZE,	 /* attach: size of the terminal */
 	FRAME_ENTRY,	 /* tree: one name */
+	FRAME_CHANGE,	 /* notify: what happened to a name */
 };
 
 struct frame {
@@ -136,6 +138,16 @@ enum { /* of TREE */
 };
 enum frame_kind { FRAME_FILE = 1, FRAME_DIR, FRAME_LINK, FRAME_OTHER }; /* of ENTRY */
 
+#define FRAME_NOTIFY_ALL 1u /* of NOTIFY: directories below it too */
+enum frame_change {	    /* of CHANGE */
+	FRAME_CREATED = 1,
+	FRAME_WRITTEN,
+	FRAME_REMOVED,
+	FRAME_RENAMED,	   /* away from this name; its new one is CREATED, if it is below too */
+	FRAME_ATTRIBUTES,
+	FRAME_INVALIDATED, /* more happened at or below it than could be told */
+};
+
 enum frame_signal { FRAME_SIGNAL_PAUSE = 1, FRAME_SIGNAL_DELETE };
 
 union frame_body {
@@ -196,6 +208,10 @@ union frame_body {
 		struct str owner, group;
 	} tree;
 	struct {
+		struct str path;
+		uint32_t flags;
+	} notify;
+	struct {
 		uint32_t pid;
 	} started;
 	struct {
@@ -238,6 +254,10 @@ union frame_body {
 		uint64_t bytes, modified_ns, created_ns; /* since 1970 */
 		struct str owner, group, target;
 	} entry;
+	struct {
+		struct str path;
+		uint32_t what;
+	} change;
 };
 
 /* Append a message; long ones become several frames where needed. -EINVAL: not a message that

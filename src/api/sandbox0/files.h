@@ -8,3 +8,4 @@ void sandbox0_file_delete(struct req *q);
 void sandbox0_file_stat(struct req *q);
 void sandbox0_file_list(struct req *q);
 void sandbox0_file_move(struct req *q);
+void sandbox0_file_watch(struct req *q); /* watch.c */

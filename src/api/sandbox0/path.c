@@ -1,6 +1,24 @@
 /* Paths: see the header. */
 #include "api/sandbox0/path.h"
 
+void path_clean(char *path)
+{
+	char *out = path;
+
+	for (const char *in = path; *in;) {
+		size_t n = strcspn(in + 1, "/"); /* of what stands behind this slash */
+
+		if (n && !(n == 1 && in[1] == '.')) {
+			memmove(out, in, n + 1);
+			out += n + 1;
+		}
+		in += n + 1;
+	}
+	if (out == path)
+		*out++ = '/';
+	*out = '\0';
+}
+
 int path_from(struct str text, char *ret, size_t size, const char *field, struct err *err)
 {
 	bool relative = text.n && text.p[0] != '/';

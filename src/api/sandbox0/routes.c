@@ -34,6 +34,7 @@ const struct route sandbox0_routes[] = {
 	{ DELETE, SB "/files",			AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 sandbox0_file_delete },
 	{ GET,    SB "/files/stat",		AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 sandbox0_file_stat },
 	{ GET,    SB "/files/list",		AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 sandbox0_file_list },
+	{ GET,    SB "/files/watch",		AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 sandbox0_file_watch },
 	{ POST,   SB "/files/move",		AUTH_USER,  BODY_JSON,   LIFE_OP_DATA,	 sandbox0_file_move },
 	{ GET,    SB "/contexts",		AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 sandbox0_context_list },
 	{ POST,   SB "/contexts",		AUTH_USER,  BODY_JSON,   LIFE_OP_DATA,	 sandbox0_context_create },

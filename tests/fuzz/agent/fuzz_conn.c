@@ -102,6 +102,12 @@ void tree_start(struct conn *c, const union frame_body *m)
 	started++;
 }
 
+void notify_start(struct conn *c, const union frame_body *m)
+{
+	CHECK(m->notify.path.n && m->notify.path.p[0] == '/');
+	start(c, m);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str bytes = str_n(data, size);

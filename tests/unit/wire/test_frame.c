@@ -39,8 +39,8 @@ static void bad_headers(void **state)
 {
 	static const uint8_t bad[][FRAME_HEADER] = {
 		{ 0, 0, 0, 0, 0, 0, 0, 0 },		     /* no such type */
-		{ FRAME_TREE + 1, 0, 0, 0, 0, 0, 0, 0 },
-		{ FRAME_ENTRY + 1, 0, 0, 0, 0, 0, 0, 0 },
+		{ FRAME_NOTIFY + 1, 0, 0, 0, 0, 0, 0, 0 },
+		{ FRAME_CHANGE + 1, 0, 0, 0, 0, 0, 0, 0 },
 		{ FRAME_DATA, 0, 0, 0, 0, 0, 0, 0 },	     /* data is never empty */
 		{ FRAME_END, 0, 0, 0, 0, 0, 0, 1 },	     /* and an end always is */
 		{ FRAME_PING, 0, 0, 0, 0, 0, 0, 1 },
@@ -189,6 +189,10 @@ static void what_cannot_be_said(void **state)
 		{ FRAME_TREE, { .tree = { .op = FRAME_TREE_STAT, .path = STR("x") } } },
 		{ FRAME_RESIZE, { .resize = { 0 } } },
 		{ FRAME_ENTRY, { .entry = { .path = STR("/x"), .kind = 0 } } },
+		{ FRAME_NOTIFY, { .notify = { .path = STR("x") } } },
+		{ FRAME_NOTIFY, { .notify = { .path = STR("/x"), .flags = 2 } } },
+		{ FRAME_CHANGE, { .change = { .path = STR("/x") } } },
+		{ FRAME_CHANGE, { .change = { .path = STR("/x"), .what = FRAME_INVALIDATED + 1 } } },
 		{ FRAME_DATA, { .started = { 0 } } }, /* raw, no message */
 		{ 77, { .started = { 0 } } },
 	};
