@@ -125,6 +125,14 @@ void client_watch(struct client *c)
 		end_watch(&c->end, wants_read(c));
 }
 
+void client_wait(struct client *c, uint32_t ms)
+{
+	uint64_t now = now_ms(c->in);
+
+	c->until = now + ms;
+	c->deadline = c->end.eof ? MIN(c->until, now + c->in->conf.half_ms) : c->until;
+}
+
 /* Bytes went out, or can go out: the time until the next ones begins. */
 static void client_moved(struct client *c)
 {
@@ -133,7 +141,7 @@ static void client_moved(struct client *c)
 	if (c->state == C_LINGER && !end_pending(&c->end))
 		c->deadline = now_ms(c->in) + LINGER_MS;
 	else if (c->state == C_LINGER || c->state == C_TUNNEL || c->state == C_BUSY)
-		c->deadline = now_ms(c->in) + conf->silence_ms;
+		client_wait(c, conf->silence_ms);
 }
 
 void client_next(struct client *c)
@@ -565,10 +573,27 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 	client_watch(c);
 }
 
+/* An exchange goes on without the client's side. True: it may, for now. */
+static bool look_after(struct client *c)
+{
+	uint64_t now = now_ms(c->in);
+	bool under_way = c->state == C_DIAL || c->state == C_BUSY || c->state == C_TUNNEL;
+
+	if (!c->end.eof || !under_way || now >= c->until)
+		return false;
+	if (end_gone(&c->end))
+		client_close(c, true);
+	else
+		c->deadline = MIN(c->until, now + c->in->conf.half_ms);
+	return true;
+}
+
 void client_overdue(struct client *c)
 {
 	struct err err;
 
+	if (look_after(c))
+		return;
 	c->deadline = 0;
 	if (c->state == C_HELD) {
 		box_unhold(c);

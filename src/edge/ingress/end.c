@@ -1,9 +1,13 @@
 /* One end: see the header. */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <sys/socket.h>
 #include "edge/ingress/end.h"
 
 #define KEEP_CAP 4096u	/* memory that an idle end may keep */
+#define PROBE_S	 10	/* between the kernel's questions whether a peer is still there */
+#define PROBES	 3	/* that may stay unanswered */
 #define GATHER	 16384u /* TLS: pieces of one write up to this become one record */
 
 int end_open(struct end *e, uv_loop_t *loop, int fd, size_t out_max, uv_poll_cb on_ready)
@@ -217,6 +221,25 @@ ssize_t end_read(struct end *e, char *p, size_t room)
 	if (r == 0)
 		e->eof = true;
 	return r;
+}
+
+void end_probe(struct end *e)
+{
+	static const struct {
+		int level, name, value;
+	} options[] = { { IPPROTO_TCP, TCP_KEEPIDLE, PROBE_S }, { IPPROTO_TCP, TCP_KEEPINTVL, PROBE_S },
+		{ IPPROTO_TCP, TCP_KEEPCNT, PROBES }, { SOL_SOCKET, SO_KEEPALIVE, 1 } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		setsockopt(e->fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
+}
+
+bool end_gone(const struct end *e)
+{
+	struct tcp_info info = { 0 };
+	socklen_t n = sizeof(info);
+
+	return getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
 void end_rest(struct end *e)

@@ -45,5 +45,9 @@ int end_flush(struct end *e);
 ssize_t end_read(struct end *e, char *p, size_t room);
 /* No more will be written: said to the peer as soon as everything is out. */
 int end_shut(struct end *e);
+/* The peer's side has ended: let the kernel find out whether it has left, and ask what it found.
+ * A peer that closed for good is let go by its own kernel after a minute or so, and by then found. */
+void end_probe(struct end *e);
+bool end_gone(const struct end *e);
 /* Nothing is under way: give memory back. */
 void end_rest(struct end *e);

@@ -75,7 +75,7 @@ static int dial_again(struct client *c)
 	if (c->up)
 		up_close(c->up, true);
 	c->state = C_DIAL;
-	c->deadline = now_ms(c->in) + c->in->conf.connect_ms;
+	client_wait(c, c->in->conf.connect_ms);
 	return up_get(c, true, &err);
 }
 
@@ -161,7 +161,7 @@ void exchange_begin(struct client *c, struct box *b)
 	c->answer = A_HEAD;
 	c->started = c->until_close = c->decode = false;
 	c->state = C_DIAL;
-	c->deadline = now_ms(in) + in->conf.connect_ms;
+	client_wait(c, in->conf.connect_ms);
 	buf_reset(&c->head);
 	r = up_get(c, false, &err);
 	if (r) {
@@ -198,7 +198,7 @@ void exchange_moved(struct client *c)
 {
 	bool waits = c->state == C_BUSY && c->answer == A_HEAD;
 
-	c->deadline = now_ms(c->in) + (waits ? c->in->conf.answer_ms : c->in->conf.silence_ms);
+	client_wait(c, waits ? c->in->conf.answer_ms : c->in->conf.silence_ms);
 }
 
 bool exchange_upload(struct client *c)
@@ -232,7 +232,8 @@ static void tunnel_over(struct client *c)
 
 void exchange_client_eof(struct client *c)
 {
-	c->deadline = now_ms(c->in) + HALF_MS;
+	end_probe(&c->end);
+	c->deadline = MIN(c->until, now_ms(c->in) + c->in->conf.half_ms);
 	c->keep = false;
 	if (c->state == C_TUNNEL) {
 		if (c->up->end.eof || c->up->frame_eof)
@@ -384,7 +385,7 @@ void exchange_answer(struct client *c, struct str data)
 	bool joined = u->got.n > 0;
 	struct str view = data;
 
-	c->deadline = now_ms(c->in) + c->in->conf.silence_ms;
+	client_wait(c, c->in->conf.silence_ms);
 	box_touch(c->in, c->box);
 	if (joined) {
 		if (buf_add_str(&u->got, data) < 0) {
@@ -407,7 +408,7 @@ void exchange_answer(struct client *c, struct str data)
 void exchange_eof(struct client *c)
 {
 	if (c->state == C_TUNNEL) {
-		c->deadline = now_ms(c->in) + HALF_MS;
+		client_wait(c, c->in->conf.silence_ms);
 		if (c->end.eof)
 			tunnel_over(c);
 		else if (end_shut(&c->end) < 0)

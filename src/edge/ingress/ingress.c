@@ -177,7 +177,7 @@ static void on_sweep(uv_timer_t *timer)
 static uint64_t sweep_ms(const struct ingress_conf *conf)
 {
 	const uint32_t limits[] = { conf->head_ms, conf->idle_ms, conf->connect_ms, conf->answer_ms,
-		conf->silence_ms, conf->hold_ms };
+		conf->silence_ms, conf->half_ms, conf->hold_ms };
 	uint64_t ms = SWEEP_MS;
 
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
@@ -192,7 +192,7 @@ void ingress_conf_defaults(struct ingress_conf *conf)
 	*conf = (struct ingress_conf){ .domain = "localhost", .connections_max = 12288,
 		.per_address = 4096, .per_sandbox = 1024, .upstream_max = 4096, .head_max = 32768,
 		.head_ms = 20000, .idle_ms = 120000, .connect_ms = 5000, .answer_ms = 300000,
-		.silence_ms = 3600000, .hold_ms = 60000, .hold_max = 1024, .agent = true };
+		.silence_ms = 3600000, .half_ms = 10000, .hold_ms = 60000, .hold_max = 1024, .agent = true };
 }
 
 int ingress_new(uv_loop_t *loop, const struct ingress_conf *conf, const struct ingress_ops *ops,

@@ -56,6 +56,7 @@ struct ingress_conf {
 	uint32_t connect_ms;	     /* to reach the sandbox */
 	uint32_t answer_ms;	     /* until the sandbox begins to answer */
 	uint32_t silence_ms;	     /* a body or a tunnel on which nothing moves */
+	uint32_t half_ms;	     /* a client that closed its side is looked after so often */
 	uint32_t hold_ms;	     /* for a paused sandbox to come back */
 	uint32_t hold_max;	     /* requests that wait for one sandbox */
 	bool agent;		     /* try the agent where nothing listens outside loopback */

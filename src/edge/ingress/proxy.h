@@ -18,6 +18,10 @@
  * Whatever happens while a client's bytes are consumed changes its state, and the consuming loop
  * (client_pump()) goes on from there; it never nests. Closing marks CLOSED, the close callback
  * frees: after any call that may close, the state is looked at.
+ *
+ * A client that closes its side may still want its answer, however long that takes, or may have
+ * left: its end looks the same. So nothing is cut; the kernel probes the connection, and it is
+ * looked after (client_overdue()) until a probe found nobody there.
  */
 #pragma once
 #include <sys/queue.h>
@@ -34,7 +38,6 @@
 
 #define AHEAD_MAX     16384u /* bytes a client may send past its request before it is heard again */
 #define LINGER_MS     2000u  /* for a client that was answered last to close */
-#define HALF_MS	      10000u /* a client that closed its side, without any byte for it */
 #define SPARE_MS      5000u  /* a client is not closed for another's sake before it was idle so long */
 #define UP_IDLE_MS    4000u  /* before common servers close theirs after 5 s, which would race */
 #define UP_IDLE_BOX   64u    /* idle connections to one sandbox */
@@ -86,7 +89,9 @@ struct client {
 	enum client_state state;
 	bool is_idle, pumping;
 	struct ip_text address;
-	uint64_t deadline, idle_since;
+	uint64_t deadline;	  /* when it is overdue, or has to be looked after */
+	uint64_t until;		  /* of an exchange: when it is overdue */
+	uint64_t idle_since;
 
 	struct buf got;		  /* read, not yet consumed */
 	struct str view;	  /* during a pump: what is left to consume */
@@ -186,6 +191,7 @@ void client_close(struct client *c, bool abort); /* and the request under way */
 void client_watch(struct client *c);
 /* Consume what came: fresh bytes behind those that wait. */
 void client_pump(struct client *c, struct str fresh);
+void client_wait(struct client *c, uint32_t ms); /* for the next thing of an exchange to happen */
 void client_overdue(struct client *c);	/* its deadline has passed */
 void client_next(struct client *c);	/* the request is over: another, or the end */
 /* A page instead of an answer, and the end of the request. status 0: nothing, only the end. */

@@ -286,7 +286,7 @@ static const struct setting {
 	{ "per_sandbox", &conf.per_sandbox }, { "upstream_max", &conf.upstream_max },
 	{ "head_max", &conf.head_max }, { "head_ms", &conf.head_ms }, { "idle_ms", &conf.idle_ms },
 	{ "connect_ms", &conf.connect_ms }, { "answer_ms", &conf.answer_ms },
-	{ "silence_ms", &conf.silence_ms }, { "hold_ms", &conf.hold_ms },
+	{ "silence_ms", &conf.silence_ms }, { "half_ms", &conf.half_ms }, { "hold_ms", &conf.hold_ms },
 	{ "hold_max", &conf.hold_max }, { "agent_port", &agent_port } };
 
 static void set(struct str assignment)

@@ -811,6 +811,39 @@ def test_a_client_that_closed_its_side_gets_its_answer(proxy, service):
     assert c.rest() == b"half"
 
 
+def test_who_closed_his_side_is_waited_for_and_who_left_is_not(service):
+    p = Proxy("half_ms=20")
+    p.set()
+    try:
+        c, s, _ = asked(p, service)
+        tunnel, t = upgraded(p, service)
+        for one in (c, tunnel):
+            one.shut()
+        assert t.rest() == b""
+        for _ in range(3):  # each is noticed by a look that the others survive
+            left, s2, _ = asked(p, service)
+            left.shut()
+            left.close(reset=True)
+            assert s2.ended()
+        p.until("two are left", lambda: p.count("clients") == 2)
+        s.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        c.until("data: 1\n\n")
+        left, s2, _ = asked(p, service)
+        left.shut()
+        left.close(reset=True)
+        assert s2.ended()
+        s.send("data: 2\n\n")
+        s.close()
+        assert c.rest() == b"data: 2\n\n"
+        tunnel.head()
+        t.send("late")
+        t.close()
+        assert tunnel.rest() == b"late"
+        p.until("none is left", lambda: p.count("clients") == 0)
+    finally:
+        p.close()
+
+
 # --- upgrades -------------------------------------------------------------------------------------
 
 def upgraded(proxy, service, early=""):
