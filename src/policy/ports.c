@@ -284,10 +284,12 @@ static void decide_whole(struct weir_decision *d, const struct paint *c)
 /* Is one range, less than everything, all that the rule says of ports? */
 static bool rule_has_range(const struct policy *p, const struct policy_rule *r)
 {
-	const struct policy_port *range = &p->ports[r->port0];
+	const struct policy_port *range;
 
-	return r->ports == 1 &&
-		!(range->protos == POLICY_TCP_UDP && range->lo == 0 && range->hi == 65535);
+	if (r->ports != 1)
+		return false;
+	range = &p->ports[r->port0];
+	return !(range->protos == POLICY_TCP_UDP && range->lo == 0 && range->hi == 65535);
 }
 
 /* One such rule, and beyond its range the default. */

@@ -299,7 +299,7 @@ static bool pass_head(struct client *c, struct str *view)
 	struct ingress *in = c->in;
 	struct up *u = c->up;
 	struct rewrite w = { .target = &c->target, .tls = c->end.tls, .http10 = c->http10,
-		.cookie = str_n(c->kept.p + c->kept_prefix, c->kept.n - c->kept_prefix) };
+		.cookie = str_skip(buf_str(&c->kept), c->kept_prefix) };
 	struct str head = str_n(view->p, u->scan.at), body = STR_NONE;
 	struct http_head h;
 	struct err err;
