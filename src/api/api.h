@@ -38,6 +38,11 @@ struct edge {
 
 TAILQ_HEAD(hold_list, hold);
 
+struct ingress_use { /* visits of a sandbox, or of many: ingress.h */
+	uint64_t open; /* now; the rest only grows */
+	uint64_t requests, refused, failed, bytes_in, bytes_out;
+};
+
 struct api {
 	uv_loop_t *loop;
 	struct config config;
@@ -65,6 +70,7 @@ struct api {
 	uint32_t ports_next;		  /* pair of host ports to be tried next: ingress.c */
 	uint64_t exec_bytes;		  /* output held for buffered commands */
 	uint64_t denied[WEIR_R_MAX];	  /* what the kernel counted for sandboxes it has no more */
+	struct ingress_use ingress_past;  /* of sandboxes that are gone */
 	struct builds *builds;
 	struct secret *secret;
 	struct always *always;		  /* the operator's lists: opensandbox/always.h */

@@ -13,10 +13,23 @@ void ingress_init(struct box *b)
 		b->ingress.port_fd[i] = -EBADF;
 }
 
+/* What was counted; nothing of it is open any more. */
+static void use_add(struct ingress_use *sum, const struct ingress_use *u)
+{
+	sum->requests += u->requests;
+	sum->refused += u->refused;
+	sum->failed += u->failed;
+	sum->bytes_in += u->bytes_in;
+	sum->bytes_out += u->bytes_out;
+}
+
 void ingress_done(struct box *b)
 {
 	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
 		b->ingress.port_fd[i] = fd_close(b->ingress.port_fd[i]);
+	b->ingress.past = ingress_sum(b);
+	use_add(&b->api->ingress_past, &b->ingress.past);
+	b->ingress.past = (struct ingress_use){ 0 };
 	free(b->ingress.tokens);
 	free(b->ingress.use);
 	b->ingress.tokens = NULL;
@@ -296,6 +309,9 @@ void ingress_on_seen(struct edge *e, const struct ipc_ingress_seen *s)
 	if (!b->ingress.use)
 		b->ingress.use = calloc(workers, sizeof(*b->ingress.use));
 	u = b->ingress.use ? &b->ingress.use[e->worker] : &(struct ingress_use){ 0 };
+	/* A worker's counters begin anew with it, and with the sandbox's entry there. */
+	if (now.requests < u->requests || now.bytes_in < u->bytes_in || now.bytes_out < u->bytes_out)
+		use_add(&b->ingress.past, u);
 	*u = now;
 	/* Whom we turned away does not keep it awake. */
 	box_touch(b);
@@ -307,25 +323,34 @@ void ingress_edge_gone(struct edge *e)
 
 	HASH_ITER (hh, e->api->boxes, b, tmp) {
 		b->ingress.waking[e->worker] = 0;
-		if (b->ingress.use && e->worker < MIN(e->api->config.edge_workers, EDGES_MAX))
-			b->ingress.use[e->worker].open = 0;
+		if (b->ingress.use && e->worker < MIN(e->api->config.edge_workers, EDGES_MAX)) {
+			use_add(&b->ingress.past, &b->ingress.use[e->worker]);
+			b->ingress.use[e->worker] = (struct ingress_use){ 0 };
+		}
 	}
 }
 
 struct ingress_use ingress_sum(const struct box *b)
 {
 	uint32_t workers = MIN(b->api->config.edge_workers, EDGES_MAX);
-	struct ingress_use sum = { 0 };
+	struct ingress_use sum = b->ingress.past;
 
 	for (uint32_t i = 0; b->ingress.use && i < workers; i++) {
-		const struct ingress_use *u = &b->ingress.use[i];
+		sum.open += b->ingress.use[i].open;
+		use_add(&sum, &b->ingress.use[i]);
+	}
+	return sum;
+}
 
-		sum.open += u->open;
-		sum.requests += u->requests;
-		sum.refused += u->refused;
-		sum.failed += u->failed;
-		sum.bytes_in += u->bytes_in;
-		sum.bytes_out += u->bytes_out;
+struct ingress_use ingress_total(const struct api *a)
+{
+	struct ingress_use sum = a->ingress_past, one;
+	const struct box *b, *tmp;
+
+	HASH_ITER (hh, a->boxes, b, tmp) {
+		one = ingress_sum(b);
+		sum.open += one.open;
+		use_add(&sum, &one);
 	}
 	return sum;
 }

@@ -23,10 +23,8 @@ struct ingress { /* in struct box */
 	int port_fd[IPC_INGRESS_PORTS]; /* listeners of port_proxy and port_direct, or -EBADF */
 	bool told;			/* the edges know of it */
 	enum ipc_ingress_state state;	/* as told last */
-	struct ingress_use {		/* as each worker reported last */
-		uint32_t open;
-		uint64_t requests, refused, failed, bytes_in, bytes_out;
-	} *use; /* [edge.workers], NULL until the first report */
+	struct ingress_use *use;	/* [edge.workers] as each reported last; NULL: nothing yet */
+	struct ingress_use past;	/* what workers that are gone had counted */
 	uint32_t waking[EDGES_MAX]; /* serials of WAKE calls that wait for it to run */
 };
 
@@ -67,6 +65,8 @@ void ingress_edge_gone(struct edge *e);
 bool ingress_in_use(const struct box *b);
 /* Of all workers together. */
 struct ingress_use ingress_sum(const struct box *b);
+/* Of all sandboxes since the role's start, those that are gone included. */
+struct ingress_use ingress_total(const struct api *a);
 
 /* --- tokens --- */
 /* text receives the token, the only time it is seen. */

@@ -1,12 +1,18 @@
 /*
- * GET /metrics, in Prometheus' text form: what there is, and what was refused.
+ * GET /metrics, in Prometheus' text form: what there is, what was refused, who was visited.
  *
  * Refusals only grow: those of sandboxes that are gone from the kernel are kept in api->denied
  * (box_unplace), those of the others are read from its counters.
+ *
+ * Visits are told of all sandboxes together, and of each that had any, of at most VISITED_MAX, the
+ * oldest: what a scraper has to keep must not grow with what users make. How many were left out is
+ * told as well.
  */
 #include "api/box.h"
 #include "api/native/native.h"
 #include "policy/policy.h"
+
+#define VISITED_MAX 500u
 
 static void title(struct buf *out, const char *name, const char *type, const char *help)
 {
@@ -59,6 +65,68 @@ static void connections(const struct httpd *d, struct buf *out)
 		no.all, no.per_address);
 }
 
+static const struct visits {
+	const char *name, *type, *help;
+	size_t at; /* in struct ingress_use */
+} visits[] = {
+	{ "open", "gauge", "Requests and tunnels under way", offsetof(struct ingress_use, open) },
+	{ "requests_total", "counter", "Requests", offsetof(struct ingress_use, requests) },
+	{ "refused_total", "counter", "Requests that ingress refused",
+		offsetof(struct ingress_use, refused) },
+	{ "failed_total", "counter", "Requests that the sandbox did not answer, or not to the end",
+		offsetof(struct ingress_use, failed) },
+	{ "in_bytes_total", "counter", "Bytes of bodies and tunnels to sandboxes",
+		offsetof(struct ingress_use, bytes_in) },
+	{ "out_bytes_total", "counter", "Bytes of bodies and tunnels from sandboxes",
+		offsetof(struct ingress_use, bytes_out) },
+};
+
+static uint64_t visit_count(const struct visits *v, struct ingress_use use)
+{
+	return *(const uint64_t *)((const char *)&use + v->at);
+}
+
+static bool visited(const struct box *b)
+{
+	return b->ingress.use || b->ingress.past.requests;
+}
+
+static void ingress_of_all(const struct api *a, struct buf *out)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(visits); i++) {
+		const struct visits *v = &visits[i];
+
+		buf_fmt(out, "# HELP weir_ingress_%s %s.\n# TYPE weir_ingress_%s %s\n"
+			     "weir_ingress_%s %" PRIu64 "\n",
+			v->name, v->help, v->name, v->type, v->name,
+			visit_count(v, ingress_total(a)));
+	}
+}
+
+static void ingress_of_each(const struct api *a, struct buf *out)
+{
+	const struct box *b, *tmp;
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(visits); i++) {
+		const struct visits *v = &visits[i];
+
+		n = 0;
+		buf_fmt(out, "# HELP weir_sandbox_ingress_%s %s, by sandbox.\n"
+			     "# TYPE weir_sandbox_ingress_%s %s\n",
+			v->name, v->help, v->name, v->type);
+		HASH_ITER (hh, a->boxes, b, tmp)
+			if (visited(b) && n++ < VISITED_MAX)
+				buf_fmt(out,
+					"weir_sandbox_ingress_%s{sandbox=\"%s\"} %" PRIu64 "\n",
+					v->name, b->row.id, visit_count(v, ingress_sum(b)));
+	}
+	title(out, "weir_sandbox_ingress_unlisted", "gauge",
+		"Visited sandboxes that are not told of one by one.");
+	buf_fmt(out, "weir_sandbox_ingress_unlisted %" PRIu64 "\n",
+		n > VISITED_MAX ? n - VISITED_MAX : 0);
+}
+
 void native_metrics(struct req *q)
 {
 	auto_buf struct buf out = BUF_MAX(1u << 20);
@@ -67,6 +135,8 @@ void native_metrics(struct req *q)
 	sandboxes(q->api, &out);
 	denied(q->api, &out);
 	connections(q->api->httpd, &out);
+	ingress_of_all(q->api, &out);
+	ingress_of_each(q->api, &out);
 	title(&out, "weir_exec_held_bytes", "gauge", "Output held for buffered commands.");
 	buf_fmt(&out, "weir_exec_held_bytes %" PRIu64 "\n", q->api->exec_bytes);
 	req_release(q);

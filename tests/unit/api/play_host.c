@@ -42,7 +42,7 @@
 		whole_.member;                                                                     \
 	})
 
-#define BOXES 256
+#define BOXES 600
 
 static uv_loop_t *loop;
 static struct chan *api, *edge;

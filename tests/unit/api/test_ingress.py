@@ -1,6 +1,7 @@
 """Ingress in the api role: what host and edge are told, and what they make it do; see test_role.py."""
 
 import os
+import re
 import sys
 
 import pytest
@@ -247,13 +248,37 @@ def test_waking_what_does_not_wake(role):
     assert role.view(sb)["status"] == "error"
 
 
+def told(role):
+    """What /metrics says of visits, without the counts that stay 0 here."""
+    seen = re.findall(r"^weir_(sandbox_)?ingress_(open|requests_total|unlisted)(?:{.*})? (\d+)$",
+                      role.get("/metrics").body.decode(), re.M)
+    return {("sandbox " if sandbox else "") + name: int(n) for sandbox, name, n in seen}
+
+
 def test_use_is_counted(role):
     sb = role.create(ingress_enabled=True, auto_pause_after_seconds=60)["id"]
     role.host(f"seen {sb} 3 17")
     until("counted", lambda: role.get(f"/v1/sandboxes/{sb}/counters").data["ingress_requests"] == 17)
     assert role.get(f"/v1/sandboxes/{sb}/counters").data["ingress_open"] == 3
+    assert told(role) == {"open": 3, "requests_total": 17, "sandbox open": 3,
+                          "sandbox requests_total": 17, "sandbox unlisted": 0}
     role.host("edge")  # a new edge has nobody open
     until("forgotten", lambda: role.get(f"/v1/sandboxes/{sb}/counters").data["ingress_open"] == 0)
+    role.host(f"seen {sb} 1 2")  # and counts anew; what the former counted stays
+    until("added", lambda: role.get(f"/v1/sandboxes/{sb}/counters").data["ingress_requests"] == 19)
+    role.host(f"seen {sb} 0 1")  # as does a worker that had to forget the sandbox
+    until("added", lambda: told(role)["sandbox requests_total"] == 20)
+    role.ask("DELETE", f"/v1/sandboxes/{sb}")
+    until("gone", lambda: "sandbox open" not in told(role))
+    assert told(role) == {"open": 0, "requests_total": 20, "sandbox unlisted": 0}
+
+
+def test_what_a_scraper_must_keep_is_bounded(role):
+    for i in range(503):
+        role.host(f"seen {role.create(ingress_enabled=True)['id']} 1 1")
+    until("counted", lambda: told(role)["requests_total"] == 503)
+    text = role.get("/metrics").body.decode()
+    assert text.count("\nweir_sandbox_ingress_open{") == 500 and told(role)["sandbox unlisted"] == 3
 
 
 @pytest.mark.parametrize("settings, template", [
