@@ -1,5 +1,6 @@
 /* The api role as a whole: see the header. */
 #include "api/box.h"
+#include "api/builds.h"
 #include "api/kmaps.h"
 #include "api/opensandbox/always.h"
 #include "api/nets.h"
@@ -26,6 +27,17 @@ int api_policy_id(struct api *a, uint32_t *ret, struct err *err)
 	}
 	*ret = a->policy_next++;
 	return 0;
+}
+
+/* FNV-1a of an id that we made: the same after every restart, without a table. Two users who met in
+ * it would have one limit together. */
+uint32_t api_share(const char *user)
+{
+	uint32_t h = 2166136261u;
+
+	for (const char *p = user; *p; p++)
+		h = (h ^ (uint8_t)*p) * 16777619u;
+	return h ? h : 1;
 }
 
 int api_counters(const struct api *a, uint32_t slot, struct weir_counters *ret)
@@ -156,6 +168,8 @@ int api_start(uv_loop_t *loop, struct api_spec *spec, struct api **ret, struct e
 	r = a->by_slot ? 0 : err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	if (r == 0)
 		r = build_floor(a, err);
+	if (r == 0)
+		r = builds_check(a, err);
 	if (r == 0)
 		r = open_state(a, spec, err);
 	if (r == 0)

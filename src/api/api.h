@@ -111,6 +111,8 @@ int api_counters(const struct api *a, uint32_t slot, struct weir_counters *ret);
 void api_on_images(struct api *a, struct chan_msg *m);
 /* A policy id never used before. */
 int api_policy_id(struct api *a, uint32_t *ret, struct err *err);
+/* The number that stands for a user where limits are counted per user. */
+uint32_t api_share(const char *user);
 static inline uint64_t api_now_ms(void)
 {
 	struct timespec ts;

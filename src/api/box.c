@@ -212,15 +212,9 @@ int box_policy_fd(const struct box *b, struct err *err)
 	return r < 0 ? err_sys(err, r, "encode the policy") : r;
 }
 
-/* FNV-1a of an id that we made: the same after every restart, without a table. Two users who met in
- * it would have one limit together. */
 uint32_t box_share(const struct box *b)
 {
-	uint32_t h = 2166136261u;
-
-	for (const char *p = b->row.user; *p; p++)
-		h = (h ^ (uint8_t)*p) * 16777619u;
-	return h ? h : 1;
+	return api_share(b->row.user);
 }
 
 void box_edge_set(const struct box *b, struct ipc_edge_set *ret)

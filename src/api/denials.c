@@ -1,5 +1,6 @@
 /* Refusals: see the header. */
 #include <netinet/in.h>
+#include "api/builds.h"
 #include "api/calls.h"
 #include "base/clock.h"
 
@@ -81,8 +82,12 @@ void denials_dns(struct api *a, const struct ipc_event_dns *e)
 	struct denial d = { .at_ms = api_now_ms(), .policy = e->policy, .rule = e->rule,
 		.addr = e->addr, .port = 53 };
 
-	if (!b || !ipc_text_ok(e->name, sizeof(e->name)) || e->reason >= WEIR_R_MAX)
+	if (!ipc_text_ok(e->name, sizeof(e->name)) || e->reason >= WEIR_R_MAX)
 		return;
+	if (!b) {
+		builds_denied(a, e->slot, e->name, e->addr, 53);
+		return;
+	}
 	d.reason = (uint8_t)e->reason;
 	d.name = str_dup(str_c(e->name));
 	b->denials.suppressed += e->suppressed;
@@ -96,10 +101,14 @@ void denials_kernel(struct api *a, const struct weir_event *e, uint64_t at_ms)
 		.reason = e->reason, .detail = e->detail, .proto = e->proto,
 		.inbound = e->inbound, .port = e->remote_port, .net = e->net };
 
-	if (!b || e->reason >= WEIR_R_MAX)
+	if (e->reason >= WEIR_R_MAX)
 		return;
 	if (e->family == 4 || e->family == 6)
 		d.addr = ip_raw(e->family, e->remote.a);
+	if (!b) {
+		builds_denied(a, e->slot, NULL, d.addr, e->remote_port);
+		return;
+	}
 	add(b, &d);
 }
 

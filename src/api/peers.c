@@ -365,6 +365,7 @@ static void tell_more(struct edge *e)
 
 static void edge_tell_all(struct edge *e)
 {
+	builds_tell(e);
 	e->tell_next = 1;
 	tell_more(e);
 }

@@ -154,16 +154,20 @@ static int do_commit(const struct ask *a, struct err *err)
 	auto_buf struct buf blob = BUF_MAX(POLICY_BLOB_MAX);
 	auto_policy struct policy *p = NULL;
 	auto_fd int fd = chan_take_fd(a->m, 0);
-	struct box *x;
-	int r = find(a, q->id, &x, err);
+	struct box *x = NULL;
+	int r = TEXT_OK(q->id, err);
+	bool build = r == 0 && builds_has(a->d->builds, q->id);
 
+	if (r == 0 && !build)
+		r = find(a, q->id, &x, err);
 	if (r == 0) {
 		r = fd < 0 ? fd : memfd_read(fd, POLICY_BLOB_MAX, &blob);
 		if (r < 0)
 			return err_sys(err, r, "read the policy of %s", q->id);
 	}
 	if (r < 0 || (r = policy_decode(buf_str(&blob), &p, err)) < 0 ||
-		(r = box_commit(x, q->slot, q->share, q->policy, p, err)) < 0)
+		(r = build ? builds_commit(a->d->builds, q, p, err)
+			   : box_commit(x, q->slot, q->share, q->policy, p, err)) < 0)
 		return r;
 	return answer(a, NULL, 0, NULL, 0);
 }
@@ -304,12 +308,13 @@ static int do_pair(const struct ask *a, struct err *err)
 static int do_build(const struct ask *a, struct err *err)
 {
 	const struct ipc_build *q = (const void *)a->m->payload.p;
-	auto_fd int log = -EBADF;
-	int r = TEXT_OK(q->name, err);
+	auto_fd int auth = chan_take_fd(a->m, 0);
+	int r;
 
-	if (r == 0)
-		r = builds_start(a->d->builds, q->name, &log, err);
-	return r < 0 ? r : answer(a, NULL, 0, &log, 1);
+	if ((r = TEXT_OK(q->id, err)) < 0 || (r = TEXT_OK(q->name, err)) < 0 ||
+		(r = TEXT_OK(q->from, err)) < 0)
+		return r;
+	return builds_ask(a->d->builds, q, take_fd(auth), a->who->life, a->m->serial, err);
 }
 
 static int do_upstream(const struct ask *a, struct err *err)
@@ -365,7 +370,7 @@ static const struct broker_op {
 	{ IPC_HOST_STATS,    FROM_API, SERVING, sizeof(struct ipc_id),       0, do_stats },
 	{ IPC_HOST_GROW,     FROM_API, SERVING, sizeof(struct ipc_grow),     0, do_grow },
 	{ IPC_HOST_IMAGES,   FROM_API, SERVING, 0,                           0, do_images },
-	{ IPC_HOST_BUILD,    FROM_API, SERVING, sizeof(struct ipc_build),    0, do_build },
+	{ IPC_HOST_BUILD,    FROM_API, SERVING, sizeof(struct ipc_build),    1, do_build },
 	{ IPC_HOST_INFO,     FROM_API, SERVING, 0,                           0, do_info },
 	{ IPC_HOST_NETS,     FROM_API, SERVING, sizeof(struct ipc_nets),     0, do_nets },
 	{ IPC_HOST_INGRESS,  FROM_API, SERVING, sizeof(struct ipc_ingress),  0, do_ingress },

@@ -266,6 +266,7 @@ static void close_all_handles(struct daemon *d)
 
 void daemon_close(struct daemon *d)
 {
+	builds_close(d->builds);
 	slots_close(d->slots);
 	reaper_free(
 		take_ptr(d->reaper)); /* finishes the deletions, whose callbacks need the slots */

@@ -20,10 +20,11 @@ void event_exited(struct daemon *d, const char *id, int32_t status, bool oom)
 	tell(d, IPC_EVENT_EXITED, &m, sizeof(m));
 }
 
-void event_build(struct daemon *d, const char *name, int32_t status)
+void event_build(struct daemon *d, const struct ipc_build *ask, int32_t status)
 {
 	struct ipc_build_done m = { .status = status };
 
-	snprintf(m.name, sizeof(m.name), "%s", name);
+	memcpy(m.id, ask->id, sizeof(m.id));
+	memcpy(m.name, ask->name, sizeof(m.name));
 	tell(d, IPC_EVENT_BUILD, &m, sizeof(m));
 }

@@ -256,7 +256,7 @@ static void settle(struct seat *x)
 		s->n_orders--;
 		if (x->r == 0) {
 			set_state(s, x->slot.number, SLOT_TAKEN);
-			if (!x->want.number && !x->want.revive[0])
+			if (!x->want.number && !x->want.revive[0] && x->want.image[0])
 				s->bet = x->want; /* not before it is known to work */
 		}
 		x->fn(x->r < 0 ? NULL : &x->slot, x->r < 0 ? &x->err : NULL, x->arg);
@@ -489,7 +489,7 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 		refuse(s, -ESHUTDOWN, ERR_CAPACITY, "the daemon is stopping", fn, arg);
 		return;
 	}
-	x = plain ? find_fitting(s, w) : NULL;
+	x = plain && w->image[0] ? find_fitting(s, w) : NULL;
 	if (x) {
 		struct slot slot = x->slot;
 
@@ -508,7 +508,8 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 		s->n_orders++;
 		return;
 	}
-	x = find_net(s, number);
+	/* A net alone is made: what is parked in a ready one is worth more. */
+	x = number || w->image[0] ? find_net(s, number) : NULL;
 	if (x) {
 		take_ready(s, x);
 		set_state(s, x->slot.number, SLOT_MAKING);

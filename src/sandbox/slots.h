@@ -41,7 +41,7 @@ struct slot {
 
 struct slots_want {
 	uint32_t number; /* 0: any */
-	char image[IPC_NAME_LEN];
+	char image[IPC_NAME_LEN]; /* "": a net with nothing parked in it */
 	uint32_t disk_mib;
 	char revive[IPC_ID_LEN]; /* the sandbox whose layer is used; "": a new one */
 };

@@ -71,6 +71,11 @@ static _noreturn_ void child(
 	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C",
 		env_daemon, env_passed, NULL };
 
+	int r = s->enter ? s->enter(s->arg) : 0;
+
+	errno = -r;
+	if (r < 0)
+		fail("group");
 	if (s->netns >= 0 && setns(s->netns, CLONE_NEWNET) < 0)
 		fail("namespace");
 	session(s);

@@ -23,6 +23,8 @@ struct spawn_as {
 	gid_t gid;
 	int chan;	      /* becomes descriptor 3; -1: none */
 	int output;	      /* becomes standard output and error; -1: ours */
+	int (*enter)(void *arg); /* called in the child before all stages, or NULL; 0 or -errno */
+	void *arg;
 	const char *pass_env; /* name of one variable of ours to hand on, or NULL */
 };
 /* The pid, or negative. A failure of a later stage ends in exit code 126 and a line in the log. */

@@ -84,6 +84,19 @@ static bool is_image(struct str s)
 	return s.n && text_is(s, LOWER DIGIT, LOWER DIGIT "._/:-");
 }
 
+/* What the list means is policy/createos.h's; here, that it can be one. */
+static bool is_targets(struct str s)
+{
+	return text_is(s, LOWER UPPER DIGIT "*[", LOWER UPPER DIGIT "*._/:[]-, ");
+}
+
+/* No user and no password: it stands in the environment of foreign code. */
+static bool is_proxy(struct str s)
+{
+	return !s.n || (str_starts(s, STR("http://")) && s.n > 7 &&
+			       text_is(str_skip(s, 7), LOWER UPPER DIGIT "[", LOWER UPPER DIGIT ".:[]-"));
+}
+
 static bool is_domain(struct str s)
 {
 	for (struct str rest = s; rest.p;) {
@@ -323,6 +336,28 @@ static const struct key keys[] = {
 		.allowed = "auto, quota or loop",
 		.help = "How writable layers are bounded: project quota on one volume, or a loop "
 			"image each. auto takes quota where the kernel has it." },
+	{ "build.allow", TEXT, AT(build_allow), "", .ok = is_targets,
+		.allowed = "a list of name, *.name, address and prefix, each with :port or without",
+		.help = "What may be reached while an image is built or fetched: mirrors, registries, "
+			"what they redirect to. Empty: nothing." },
+	{ "build.proxy", TEXT, AT(build_proxy), "", .ok = is_proxy,
+		.allowed = "empty, or http://host:port",
+		.help = "The proxy that builds use for HTTP and HTTPS; it may be reached without being "
+			"in build.allow. Empty: none, whatever the daemon's environment says." },
+	{ "build.ca", TEXT, AT(build_ca), "", .ok = is_path_or_empty,
+		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "The certificate authorities that builds trust, a PEM file. Empty: the "
+			"machine's." },
+	{ "build.at_once", U32, AT(build_at_once), "2", 1, 16,
+		.help = "Images that may be built or fetched at the same time." },
+	{ "build.time_s", U32, AT(build_time_s), "1800", 1, 86400,
+		.help = "Seconds that this may take for one." },
+	{ "build.memory_mib", U32, AT(build_memory_mib), "4096", 64, 1048576,
+		.help = "Memory for one." },
+	{ "build.disk_mib", U32, AT(build_disk_mib), "16384", 64, 1048576,
+		.help = "How large an image may become, with what its making needs beside it." },
+	{ "images.layers_mib", U32, AT(images_layers_mib), "8192", 1, 1048576,
+		.help = "How large the layers of an image may be as a registry sends them." },
 	{ "rootfs.default", TEXT, AT(rootfs_default), "devbox:1", .ok = is_image,
 		.allowed = "the name of an image, name:tag",
 		.help = "The image of a create that names none." },

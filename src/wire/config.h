@@ -92,6 +92,13 @@ struct config {
 	uint32_t sandbox_pids;		/* default 1024 */
 	uint32_t disk_max_mib;		/* default 102400 */
 	char disk_backend[8];		/* auto | quota | loop */
+	char build_allow[2048];		/* what builds may reach; "": nothing */
+	char build_proxy[200], build_ca[200]; /* "": none; the machine's */
+	uint32_t build_at_once;		/* default 2 */
+	uint32_t build_time_s;		/* default 1800 */
+	uint32_t build_memory_mib;	/* default 4096 */
+	uint32_t build_disk_mib;	/* unpacked; default 16384 */
+	uint32_t images_layers_mib;	/* as sent; default 8192 */
 	char rootfs_default[64];	/* devbox:1 */
 	char runtime_default[16];	/* auto | container */
 	char cgroup_root[64];		/* name of the top-level cgroup; default: daemon.name */

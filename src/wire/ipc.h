@@ -17,6 +17,7 @@
  *   3 api -> host  COMMIT     prefixes written, slot flipped to the policy id
  *     api -> host  INGRESS    if it may be reached from outside, then edge INGRESS (ipc_ingress.h)
  *   4 api answers the client
+ * A build of an image is BUILD, 2, 3, and IPC_EVENT_BUILD when it has ended.
  * A policy change is 2, 3, then edge RETIRE of the old id. Joining or leaving a network is NETS,
  * then 2. NET, the rules of a network with the slots of the members they name, goes before the NETS
  * that makes a slot a member. Adoption after a restart is LIST, then 2 (and 3 where the slot's policy
@@ -61,7 +62,8 @@ enum ipc_type {
 	IPC_HOST_STATS,	     /* struct ipc_id -> struct ipc_stats */
 	IPC_HOST_GROW,	     /* struct ipc_grow: writable layer, online */
 	IPC_HOST_IMAGES,     /* -> struct ipc_image[] : images in the store */
-	IPC_HOST_BUILD,	     /* struct ipc_build -> 1 descriptor: the log, read to its end */
+	IPC_HOST_BUILD,	     /* struct ipc_build + its credentials -> struct ipc_sandbox, its slot, and
+			      * 1 descriptor: the log, read to its end. It begins with COMMIT */
 	IPC_HOST_INFO,	     /* -> struct ipc_host_info */
 	IPC_HOST_NETS,	     /* struct ipc_nets: it is in these private networks and in no others */
 	IPC_HOST_INGRESS,    /* struct ipc_ingress -> its ports' listeners, 0 to 2 descriptors */
@@ -193,11 +195,16 @@ struct ipc_image {
 	uint64_t bytes;
 };
 struct ipc_build {
+	char id[IPC_ID_LEN];	 /* for COMMIT */
 	char name[IPC_NAME_LEN]; /* "devbox:1" */
+	char from[256];		 /* an image of a registry; "": the recipe of that name. The
+				  * descriptor is a memory file as of containers-auth.json(5), or
+				  * an empty one */
 };
 struct ipc_build_done {
+	char id[IPC_ID_LEN];
 	char name[IPC_NAME_LEN];
-	int32_t status; /* 0 or an exit code */
+	int32_t status; /* 0 or an exit code; 124: it took too long */
 };
 struct ipc_exited {
 	char id[IPC_ID_LEN];

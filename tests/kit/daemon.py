@@ -77,8 +77,8 @@ def image(name="devbox:1"):
     if os.path.exists(os.path.join(image_dir(), "names", name, "meta")):
         return
     env = dict(os.environ, WEIR_RECIPES=os.path.join(ROOT, "scripts", "images"))
-    done = subprocess.run([program("weir-build"), name, "--store", image_dir()], env=env,
-                          stdout=sys.stderr)
+    done = subprocess.run([program("weir-build"), name, "--store", image_dir(), "--network",
+                           "host"], env=env, stdout=sys.stderr)
     if done.returncode:
         raise SystemExit(f"building the image {name} failed")
 
@@ -143,7 +143,7 @@ class Daemon:
         return argv + list(more)
 
     def environment(self):
-        return dict(os.environ, WEIR_RECIPES=os.path.join(ROOT, "scripts", "images"))
+        return {"WEIR_RECIPES": os.path.join(ROOT, "scripts", "images"), **os.environ}
 
     def start(self):
         address = os.path.join(self.run_dir, "api.addr")

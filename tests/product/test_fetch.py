@@ -80,7 +80,8 @@ def push(at, where, *more):
 
 
 def fetch(name, *more, store=None):
-    return subprocess.run([kit.program("weir-build"), name, "--store", store or kit.image_dir(), *more],
+    return subprocess.run([kit.program("weir-build"), name, "--store", store or kit.image_dir(), "--network",
+                           "host", *more],
                           env=dict(os.environ, WEIR_RECIPES=os.path.join(kit.ROOT, "scripts/images")),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=90)
 

@@ -20,7 +20,7 @@ UNIT = "lib/systemd/system/weird.service"
 PROGRAMS = {"bin/weir", "sbin/weird", "libexec/weir/weir-api", "libexec/weir/weir-edge",
             "libexec/weir/weir-agent", "libexec/weir/weir-build", "libexec/weir/images/debian_12",
             "libexec/weir/images/devbox_1", "libexec/weir/images/fetch"}
-TEXTS = {"share/man/man1/weir.1", "share/man/man5/weird.conf.5", "share/man/man8/weird.8", CONFIG, UNIT,
+TEXTS = {"share/man/man1/weir.1", "share/man/man5/weird.conf.5", "share/man/man8/weird.8", "share/man/man8/weir-build.8", CONFIG, UNIT,
          "share/doc/weir/README.md", "share/doc/weir/NEWS", "share/doc/weir/LICENSE",
          "share/doc/weir/openapi.json", "share/doc/weir/openapi-opensandbox.json",
          "share/doc/weir/openapi-sandbox0.json", "share/doc/weir/opensandbox.md",

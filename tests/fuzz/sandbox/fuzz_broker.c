@@ -190,12 +190,28 @@ uint32_t net_host_addresses(const struct daemon *d, struct ip *ret, uint32_t max
 	return 0;
 }
 
-int builds_start(struct builds *b, const char *name, int *ret_log, struct err *err)
+int builds_ask(struct builds *b, const struct ipc_build *q, int auth, uint32_t life, uint32_t serial,
+	struct err *err)
 {
-	CHECK(strnlen(name, IPC_NAME_LEN) < IPC_NAME_LEN);
+	CHECK(strnlen(q->name, IPC_NAME_LEN) < IPC_NAME_LEN && strnlen(q->id, IPC_ID_LEN) < IPC_ID_LEN);
+	CHECK(strnlen(q->from, sizeof(q->from)) < sizeof(q->from));
+	fd_close(auth);
 	if (act(true) == 0)
-		*ret_log = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		answers++; /* later */
 	return result;
+}
+
+bool builds_has(const struct builds *b, const char *id)
+{
+	CHECK(strnlen(id, IPC_ID_LEN) < IPC_ID_LEN);
+	return id[0] == 'b';
+}
+
+int builds_commit(struct builds *b, const struct ipc_commit *q, const struct policy *p,
+	struct err *err)
+{
+	CHECK(p && q->id[0] == 'b');
+	return act(true);
 }
 
 int image_list(const char *dir, struct image *ret, size_t max, struct err *err)

@@ -104,8 +104,7 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 	struct ipc_sandbox *b;
 	struct err err;
 
-	if (p.n >= IPC_ID_LEN && type != IPC_HOST_RESERVE && type != IPC_HOST_BUILD &&
-		type != IPC_HOST_NET)
+	if (p.n >= IPC_ID_LEN && type != IPC_HOST_RESERVE && type != IPC_HOST_NET)
 		memcpy(id, p.p, IPC_ID_LEN);
 	b = id[0] ? box(id) : NULL;
 	if (type == fail_type) {
@@ -141,6 +140,12 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 		b->ip4 = ip_v4(0x0a3c0000u + slot);
 		snprintf(b->link, sizeof(b->link), "w%u", slot);
 		chan_reply(c, serial, 0, b, sizeof(*b), NULL, 0);
+	} else if (type == IPC_HOST_COMMIT && !strncmp(id, "bd-", 3)) {
+		struct ipc_build_done done = { .status = 0 };
+
+		memcpy(done.id, id, sizeof(done.id));
+		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
+		chan_send(c, IPC_EVENT_BUILD, &done, sizeof(done), NULL, 0);
 	} else if (type == IPC_HOST_COMMIT && b) {
 		b->policy = FIELD(p.p, struct ipc_commit, policy);
 		chan_reply(c, serial, 0, NULL, 0, NULL, 0);
@@ -184,15 +189,13 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 
 		chan_reply(c, serial, 0, &info, sizeof(info), NULL, 0);
 	} else if (type == IPC_HOST_BUILD) {
-		struct ipc_build_done done = { .status = 0 };
+		struct ipc_sandbox place = { .slot = BOXES, .ifindex = 99 };
 		int fds[2];
 
 		if (pipe2(fds, O_CLOEXEC) < 0)
 			abort();
 		fd_write_all(fds[1], "step 1\nstep 2\n", 14);
-		chan_reply(c, serial, 0, NULL, 0, fds, 1);
-		memcpy(done.name, p.p, sizeof(done.name));
-		chan_send(c, IPC_EVENT_BUILD, &done, sizeof(done), NULL, 0);
+		chan_reply(c, serial, 0, &place, sizeof(place), fds, 1);
 		close(fds[0]);
 		close(fds[1]);
 	} else if (type == IPC_EDGE_LEARNED) {

@@ -846,7 +846,9 @@ def test_a_new_edge_is_told_everything(role):
 
 def test_build(role):
     r = role.stream("/v1/rootfs/build", "POST", {"name": "devbox:1"})
-    assert lines_of(r) == [{"line": "step 1"}, {"line": "step 2"}, {"final": True, "status": "ready"}]
+    assert lines_of(r) == [{"line": "build.allow is empty: nothing can be reached"}, {"line": "step 1"}, {"line": "step 2"},
+                           {"final": True, "status": "ready"}]
+    assert [c[0] for c in role.calls()][-3:] == ["SET", "COMMIT", "DEL"]
     assert role.get("/v1/version").data == {"version": role.get("/v1/version").data["version"],
                                             "runtimes": ["container"]}
 
