@@ -12,7 +12,7 @@
 #include "api/native/native.h"
 #include "policy/policy.h"
 
-#define VISITED_MAX 500u
+#define VISITED_MAX 200u
 
 static void title(struct buf *out, const char *name, const char *type, const char *help)
 {

@@ -42,7 +42,7 @@
 		whole_.member;                                                                     \
 	})
 
-#define BOXES 600
+#define BOXES 256
 
 static uv_loop_t *loop;
 static struct chan *api, *edge;
