@@ -79,6 +79,30 @@ test("OpenSandbox code contexts", { concurrency: 4 }, (t) => withSandbox({ skipH
       assert.equal((await json("GET", `/code/contexts/${id}`))[0], 404);
     }),
 
+    t.test("a run prints nothing of another's whose client left", async () => {
+      const slow = {
+        python: "import time\nprint('mine', flush=True)\nfor i in range(100): print('old', flush=True); time.sleep(0.002)",
+        javascript: "console.log('mine'); (async () => { for (let i = 0; i < 100; i++) " +
+          "{ console.log('old'); await new Promise((r) => setTimeout(r, 2)); } })()",
+        bash: "echo mine; for i in {1..100}; do echo old; sleep 0.002; done",
+      };
+      const next = { python: "print('new')", javascript: "console.log('new')", bash: "echo new" };
+      await Promise.all(Object.keys(slow).map(async (language) => {
+        const c = { id: await context(language) };
+        const gone = new AbortController();
+        const r = await fetch(at + "/code", { method: "POST", signal: gone.signal,
+          body: JSON.stringify({ context: c, code: slow[language] }) });
+        for await (const piece of r.body.pipeThrough(new TextDecoderStream())) {
+          if (piece.includes("mine")) break; // the control: it prints, and to its own client
+        }
+        gone.abort();
+        let seen;
+        do seen = await run(c, next[language]); while (Array.isArray(seen)); // until the other is known to be gone
+        assert.deepEqual([seen.out, seen.complete], ["new\n", true]);
+        assert.equal(seen.count, 2); // the first was not cut short
+      }));
+    }),
+
     t.test("what is wrong is named, and a language has a context of its own", async () => {
       assert.deepEqual((await run({ language: "bash" }, "echo one; Z=9")).out, "one\n");
       assert.deepEqual((await run({ language: "bash" }, "echo $Z")).out, "9\n");

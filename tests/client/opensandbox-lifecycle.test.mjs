@@ -165,6 +165,10 @@ test("OpenSandbox entry points", opts, async (t) => {
           return now.status.state === state && now;
         });
         assert.ok(info.status.message.includes("entry point"), info.status.message);
+        for (const asked of ["Terminated", "Failed", "Running"]) {
+          const { items } = await manager2.listSandboxInfos({ states: [asked], pageSize: 200 });
+          assert.equal(items.some((found) => found.id === sbx.id), asked === state, asked);
+        }
       });
     });
   await manager2.close();

@@ -1,8 +1,11 @@
 /*
  * What an interpreter is started with to keep its state between runs. Each reads from its stdin a
- * line, "<run> <bytes>", and so many bytes of code; runs them; and tells on descriptor 3, as a line
- * of JSON each, a result, an error, and {"end":"<run>","count":<number>}. What the code prints goes
- * to stdout and stderr, and is in the pipes before the end is told.
+ * line, "<run> <bytes>", and so many bytes of code; tells {"begin":"<run>"} on descriptor 3, waits for
+ * the line "go <run>", and runs them; and tells, as a line of JSON each, a result, an error, and
+ * {"end":"<run>","count":<number>}. What the code prints goes to stdout and stderr, and is in the pipes
+ * before the end is told; and since it waits, what an earlier run printed is read before the
+ * beginning is, and nothing of this one. Code whose "go" does not come, because its client has left, is
+ * not run: the next line is another's.
  */
 #pragma once
 
@@ -25,10 +28,15 @@ static const char driver_python[] =
 	"            if value is not None:\n"
 	"                space['_'] = value; tell(result={'text': repr(value)})\n"
 	"    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+	"    asked = text = None\n"
 	"    while True:\n"
 	"        head = code_in.readline().split()\n"
 	"        if len(head) != 2: return\n"
-	"        text = code_in.read(int(head[1])).decode('utf-8', 'replace'); count += 1\n"
+	"        if head[0] != b'go':\n"
+	"            asked = head[0]; text = code_in.read(int(head[1])).decode('utf-8', 'replace')\n"
+	"            tell(begin=asked.decode())\n"
+	"        if head[0] != b'go' or head[1] != asked: continue\n"
+	"        count += 1\n"
 	"        try:\n"
 	"            signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 	"            run(text)\n"
@@ -44,14 +52,14 @@ static const char driver_python[] =
 	"        for f in (sys.stdout, sys.stderr):\n"
 	"            try: f.flush()\n"
 	"            except Exception: pass\n"
-	"        tell(end=head[0].decode(), count=count)\n"
+	"        tell(end=asked.decode(), count=count); asked = None\n"
 	"__weir()\n";
 
 /* Declarations stay, since all code is run in one realm; a promise is waited for. */
 static const char driver_javascript[] =
 	"const fs = require('fs'), vm = require('vm'), util = require('util');\n"
 	"globalThis.require = require; globalThis.module = module;\n"
-	"let count = 0, left = Buffer.alloc(0), busy = false, cut = null;\n"
+	"let count = 0, left = Buffer.alloc(0), busy = false, cut = null, asked = null, code = '';\n"
 	"const tell = (what) => fs.writeSync(3, JSON.stringify(what) + '\\n');\n"
 	"process.on('SIGINT', () => cut && cut(new Error('interrupted')));\n"
 	"process.on('uncaughtException', (e) => console.error(e));\n"
@@ -77,11 +85,15 @@ static const char driver_javascript[] =
 	"    const eol = left.indexOf(10);\n"
 	"    if (eol < 0) break;\n"
 	"    const [id, n] = left.subarray(0, eol).toString().split(' ');\n"
-	"    if (left.length < eol + 1 + Number(n)) break;\n"
-	"    const text = left.subarray(eol + 1, eol + 1 + Number(n)).toString();\n"
-	"    left = left.subarray(eol + 1 + Number(n)); count++;\n"
-	"    await run(text);\n"
-	"    tell({ end: id, count });\n"
+	"    const end = eol + 1 + (id === 'go' ? 0 : Number(n));\n"
+	"    if (left.length < end) break;\n"
+	"    const text = left.subarray(eol + 1, end).toString();\n"
+	"    left = left.subarray(end);\n"
+	"    if (id !== 'go') { asked = id; code = text; tell({ begin: id }); }\n"
+	"    if (id !== 'go' || n !== asked) continue;\n"
+	"    count++; asked = null;\n"
+	"    await run(code);\n"
+	"    tell({ end: n, count });\n"
 	"  }\n"
 	"  busy = false;\n"
 	"}\n"
@@ -101,8 +113,15 @@ static const char driver_bash[] =
 	"}\n"
 	"trap '__weir_r=$?; trap - EXIT; [ -z \"$__weir_id\" ] || { __weir_end $__weir_r;"
 	" export __weir_count; exec bash -c \"$BASH_EXECUTION_STRING\" <&4; }' EXIT\n"
-	"while IFS=' ' read -r -u 4 __weir_id __weir_n; do\n"
-	"	LC_ALL=C IFS= read -r -u 4 -N \"$__weir_n\" __weir_code\n"
+	"while IFS=' ' read -r -u 4 __weir_head __weir_n; do\n"
+	"	if [ \"$__weir_head\" != go ]; then\n"
+	"		LC_ALL=C IFS= read -r -u 4 -N \"$__weir_n\" __weir_code\n"
+	"		__weir_asked=$__weir_head\n"
+	"		printf '{\"begin\":\"%s\"}\\n' \"$__weir_asked\" >&3\n"
+	"		continue\n"
+	"	fi\n"
+	"	[ \"$__weir_n\" = \"$__weir_asked\" ] || continue\n"
+	"	__weir_id=$__weir_asked __weir_asked=\n"
 	"	__weir_count=$((${__weir_count:-0} + 1))\n"
 	"	eval \"$__weir_code\" 3>&- 4<&-\n"
 	"	__weir_end $?\n"

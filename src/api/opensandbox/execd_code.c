@@ -3,8 +3,9 @@
  *
  * A context is a process of the label "code", running a driver (drivers.h): code goes to its stdin,
  * whole, and what the driver tells comes by descriptor 3, behind what the code printed before. A run
- * reads the context's output from where it was when the code was handed over, up to the end that
- * bears its own number. One run at a time: another is refused while one is being read here.
+ * reads the context's output from the beginning to the end that bear its own number; what is there
+ * before is of a run whose client has left, which goes on and is waited for. One run at a time:
+ * another is refused while one is being read here.
  *
  * What a driver says is a tenant's word: lines are bounded, and what is no JSON object is passed over.
  */
@@ -46,7 +47,7 @@ struct code {
 	struct lines lines[2];
 	uint64_t from_ns;
 	struct str only; /* a list: the one language */
-	bool create, running, started, failed, found;
+	bool create, running, started, begun, failed;
 	unsigned int told;
 };
 
@@ -218,6 +219,29 @@ static void tell_error(const json_t *error, struct buf *out)
 		text_of(json_object_get(error, "evalue")), buf_str(&trace));
 }
 
+/* The driver is at our code, and waits. */
+static void go(struct code *c)
+{
+	auto_buf struct buf out = BUF_MAX(64);
+
+	c->begun = true;
+	buf_fmt(&out, "go %s\n", c->run);
+	proc_write(c->x, buf_str(&out), false); /* if not: on_run_end() */
+}
+
+/* Told before our beginning. True: by a driver of a build that knew of none. */
+static bool side_before(struct code *c, const json_t *told, struct buf *out)
+{
+	if (str_eq_c(text_of(json_object_get(told, "begin")), c->run))
+		go(c);
+	if (!str_eq_c(text_of(json_object_get(told, "end")), c->run))
+		return false;
+	event_error(out, api_now_ms(), STR("RuntimeError"),
+		STR("this context was started by an older build: delete it, and create another"),
+		STR_NONE);
+	return true;
+}
+
 /* True: this was the end of our run. */
 static bool side_line(struct code *c, struct str line, struct buf *out)
 {
@@ -225,6 +249,8 @@ static bool side_line(struct code *c, struct str line, struct buf *out)
 	const json_t *result = json_object_get(told, "result"), *error = json_object_get(told, "error");
 	struct jw w;
 
+	if (!c->begun)
+		return side_before(c, told, out);
 	for (int i = 0; told && i < 2; i++)
 		lines_flush(&c->lines[i], out, i ? "stderr" : "stdout", api_now_ms());
 	if (json_is_object(result))
@@ -270,7 +296,7 @@ static void on_output(struct proc *x, enum proc_stream stream, uint64_t offset, 
 		code_end(c, &out);
 		return;
 	}
-	if (stream != PROC_SIDE)
+	if (stream != PROC_SIDE && c->begun)
 		lines_add(&c->lines[i], &out, i ? "stderr" : "stdout", api_now_ms(), data);
 	if (out.n && http_write(c->q->h, buf_str(&out)) == 0)
 		proc_pause(x, true);

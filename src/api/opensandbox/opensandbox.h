@@ -31,8 +31,12 @@ struct jw;
 void opensandbox_view(struct jw *w, const char *name, const struct sandbox_row *row, bool created);
 void opensandbox_reply(struct req *q, int status, const struct sandbox_row *row, bool created);
 bool opensandbox_shows(enum life_state state);
-/* States that are called so, as a bit mask over enum life_state; 0: no such word. */
-uint32_t opensandbox_states(struct str word);
+/* The contract's states. */
+enum opensandbox_state { OPENSANDBOX_NONE, OPENSANDBOX_PENDING, OPENSANDBOX_RUNNING,
+	OPENSANDBOX_PAUSING, OPENSANDBOX_PAUSED, OPENSANDBOX_RESUMING, OPENSANDBOX_STOPPING,
+	OPENSANDBOX_TERMINATED, OPENSANDBOX_FAILED, OPENSANDBOX_STATES };
+enum opensandbox_state opensandbox_state_of(const struct sandbox_row *row);
+enum opensandbox_state opensandbox_state_from(struct str word); /* in any case; NONE: no such word */
 
 /* --- handlers --- */
 void opensandbox_health(struct req *q);

@@ -76,6 +76,7 @@ void opensandbox_get(struct req *q)
 
 struct listing {
 	struct label_filter filter;
+	uint32_t states; /* bits of enum opensandbox_state; 0: any */
 	uint64_t skip, take, total, written;
 	struct buf body;
 	struct jw w;
@@ -85,6 +86,8 @@ static int list_one(struct sandbox_row *row, void *arg)
 {
 	struct listing *l = arg;
 
+	if (l->states && !(l->states & 1u << opensandbox_state_of(row)))
+		return 0;
 	if (!label_filter_fits(&l->filter, row->metadata))
 		return 0;
 	if (l->total >= l->skip && l->written < l->take) {
@@ -116,23 +119,29 @@ static int state_filter(struct req *q, uint32_t *ret, struct err *err)
 	*ret = 0;
 	while (query.n) {
 		struct str value = str_cut(&query, '&'), key = str_cut(&value, '='), word;
-		uint32_t mask;
+		enum opensandbox_state state;
 
 		if (!str_eq_c(key, "state"))
 			continue;
 		if (http_decode(q->h, value.p ? value : STR(""), true, &word) < 0)
 			return err_field(err, -EINVAL, ERR_INVALID, "state", "malformed escape");
-		mask = opensandbox_states(str_trim(word));
-		if (!mask)
+		state = opensandbox_state_from(str_trim(word));
+		if (state == OPENSANDBOX_NONE)
 			return err_field(err, -EINVAL, ERR_INVALID, "state",
 				"unknown state. Allowed: [Pending, Running, Pausing, Paused, Resuming, "
 				"Stopping, Terminated, Failed]");
-		*ret |= mask;
+		*ret |= 1u << state;
 	}
-	if (!*ret)
-		for (int s = LIFE_NONE + 1; s < LIFE_STATES; s++)
-			*ret |= opensandbox_shows((enum life_state)s) ? 1u << s : 0;
 	return 0;
+}
+
+static uint32_t all_shown(void)
+{
+	uint32_t mask = 0;
+
+	for (enum life_state s = LIFE_NONE + 1; s < LIFE_STATES; s++)
+		mask |= opensandbox_shows(s) ? 1u << s : 0;
+	return mask;
 }
 
 static void list_end(struct listing *l, uint64_t page, uint64_t size)
@@ -155,14 +164,13 @@ void opensandbox_list(struct req *q)
 	struct listing l = { .body = BUF_MAX(LIST_BYTES_MAX) };
 	uint64_t page, size;
 	struct str metadata;
-	uint32_t states;
 	struct err err;
 	int r = number(q, "page", 1, UINT32_MAX, &page, &err);
 
 	if (r == 0)
 		r = number(q, "pageSize", 20, PAGE_SIZE_MAX, &size, &err);
 	if (r == 0)
-		r = state_filter(q, &states, &err);
+		r = state_filter(q, &l.states, &err);
 	if (r == 0)
 		r = req_query(q, "metadata", &metadata, &err);
 	if (r == 0) {
@@ -175,7 +183,7 @@ void opensandbox_list(struct req *q)
 		l.take = size;
 		jw_obj(&l.w, NULL);
 		jw_arr(&l.w, "items");
-		r = store_sandboxes(q->api->store, q->who.user, states, UINT32_MAX, 0, list_one, &l,
+		r = store_sandboxes(q->api->store, q->who.user, all_shown(), UINT32_MAX, 0, list_one, &l,
 			NULL, &err);
 	}
 	label_filter_done(&l.filter);

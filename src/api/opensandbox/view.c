@@ -10,43 +10,51 @@
 #define VIEW_MAX (2u << 20)
 
 static const struct {
-	const char *name, *reason; /* NULL: this API does not show it */
+	enum opensandbox_state state; /* NONE: this API does not show it */
+	const char *reason;
 } shown[LIFE_STATES] = {
-	[LIFE_CREATING] = { "Pending", "CONTAINER_STARTING" },
-	[LIFE_RUNNING] = { "Running", "CONTAINER_RUNNING" },
-	[LIFE_PAUSING] = { "Pausing", "CONTAINER_PAUSING" },
-	[LIFE_PAUSED] = { "Paused", "CONTAINER_PAUSED" },
-	[LIFE_RESUMING] = { "Resuming", "CONTAINER_STARTING" },
-	[LIFE_FORKING] = { "Resuming", "CONTAINER_STARTING" },
-	[LIFE_ERROR] = { "Failed", "CONTAINER_EXITED_ERROR" },
+	[LIFE_CREATING] = { OPENSANDBOX_PENDING, "CONTAINER_STARTING" },
+	[LIFE_RUNNING] = { OPENSANDBOX_RUNNING, "CONTAINER_RUNNING" },
+	[LIFE_PAUSING] = { OPENSANDBOX_PAUSING, "CONTAINER_PAUSING" },
+	[LIFE_PAUSED] = { OPENSANDBOX_PAUSED, "CONTAINER_PAUSED" },
+	[LIFE_RESUMING] = { OPENSANDBOX_RESUMING, "CONTAINER_STARTING" },
+	[LIFE_FORKING] = { OPENSANDBOX_RESUMING, "CONTAINER_STARTING" },
+	[LIFE_ERROR] = { OPENSANDBOX_FAILED, "CONTAINER_EXITED_ERROR" },
 };
 
-/* Words of the contract for which no sandbox of ours is found: one that ended well is found among
- * the failed. */
-static const char *const never[] = { "Stopping", "Terminated" };
+static const char *const names[OPENSANDBOX_STATES] = {
+	[OPENSANDBOX_PENDING] = "Pending",
+	[OPENSANDBOX_RUNNING] = "Running",
+	[OPENSANDBOX_PAUSING] = "Pausing",
+	[OPENSANDBOX_PAUSED] = "Paused",
+	[OPENSANDBOX_RESUMING] = "Resuming",
+	[OPENSANDBOX_STOPPING] = "Stopping", /* what is being destroyed is gone here */
+	[OPENSANDBOX_TERMINATED] = "Terminated",
+	[OPENSANDBOX_FAILED] = "Failed",
+};
 
 bool opensandbox_shows(enum life_state state)
 {
-	return shown[state].name != NULL;
+	return shown[state].state != OPENSANDBOX_NONE;
 }
 
-uint32_t opensandbox_states(struct str word)
+enum opensandbox_state opensandbox_state_from(struct str word)
 {
-	uint32_t mask = 0;
-
-	for (unsigned int s = 0; s < LIFE_STATES; s++)
-		if (shown[s].name && str_caseeq(word, str_c(shown[s].name)))
-			mask |= 1u << s;
-	for (size_t i = 0; i < ARRAY_SIZE(never); i++)
-		if (str_caseeq(word, str_c(never[i])))
-			mask |= 1u << LIFE_NONE;
-	return mask;
+	for (enum opensandbox_state s = OPENSANDBOX_NONE + 1; s < OPENSANDBOX_STATES; s++)
+		if (str_caseeq(word, str_c(names[s])))
+			return s;
+	return OPENSANDBOX_NONE;
 }
 
 /* Our error is upstream's exit: of an entry point that ended well, or of anything else. */
 static bool ended_well(const struct sandbox_row *row)
 {
 	return row->state == LIFE_ERROR && row->reason && str_eq_c(str_c(row->reason), ENTRY_ENDED);
+}
+
+enum opensandbox_state opensandbox_state_of(const struct sandbox_row *row)
+{
+	return ended_well(row) ? OPENSANDBOX_TERMINATED : shown[row->state].state;
 }
 
 static void put_time(struct jw *w, const char *name, uint64_t ms)
@@ -82,7 +90,7 @@ void opensandbox_view(struct jw *w, const char *name, const struct sandbox_row *
 	}
 	put_platform(w);
 	jw_obj(w, "status");
-	jw_c(w, "state", ended_well(row) ? "Terminated" : shown[row->state].name);
+	jw_c(w, "state", names[opensandbox_state_of(row)]);
 	jw_c(w, "reason", ended_well(row) ? "CONTAINER_EXITED" : shown[row->state].reason);
 	if (row->reason && *row->reason)
 		jw_c(w, "message", row->reason);
