@@ -460,28 +460,39 @@ int cgroup_kill(struct cgroups *cg, const char *name)
 	return r;
 }
 
-int cgroup_remove(struct cgroups *cg, const char *name, struct err *err)
+int cgroup_try_remove(struct cgroups *cg, const char *name, struct err *err)
 {
-	uint64_t end = clock_mono_ns() + REMOVE_LIMIT_MS * NS_PER_MS;
 	int r = 0;
 
 	if (populated(cg, name)) {
 		cgroup_kill(cg, name);
-		await(cg, name, not_populated, REMOVE_LIMIT_MS);
+		return -EAGAIN;
 	}
 	for (size_t i = 0; i < cg->n; i++) {
-		if (!cg->h[i].uses)
+		const struct hierarchy *h = &cg->h[i];
+
+		if (!h->uses || unlinkat(h->root, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 			continue;
-		/* A dying task leaves v1 a moment after v2: EBUSY until then. */
-		while (unlinkat(cg->h[i].root, name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
-			if (errno != EBUSY || clock_mono_ns() > end) {
-				r = err_sys(err, -errno, "remove the control group %s/%s/%s",
-					cg->h[i].mount, cg->root, name);
-				break;
-			}
-			kill_each(cg, &cg->h[i], name);
-			poll(NULL, 0, 1);
-		}
+		if (errno != EBUSY)
+			return err_sys(err, -errno, "remove the control group %s/%s/%s", h->mount,
+				cg->root, name);
+		/* A dying task leaves v1 a moment after v2. */
+		kill_each(cg, h, name);
+		r = -EAGAIN;
+	}
+	return r;
+}
+
+int cgroup_remove(struct cgroups *cg, const char *name, struct err *err)
+{
+	uint64_t end = clock_mono_ns() + REMOVE_LIMIT_MS * NS_PER_MS;
+	int r;
+
+	while ((r = cgroup_try_remove(cg, name, err)) == -EAGAIN) {
+		if (clock_mono_ns() > end)
+			return err_sys(err, -EBUSY, "remove the control group %s/%s", cg->root, name);
+		await(cg, name, not_populated, REMOVE_LIMIT_MS);
+		poll(NULL, 0, 1);
 	}
 	return r;
 }

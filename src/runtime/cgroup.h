@@ -37,7 +37,9 @@ int cgroup_freeze(struct cgroups *cg, const char *name, bool on, struct err *err
 bool cgroup_frozen(struct cgroups *cg, const char *name);
 /* SIGKILL to everything in it, frozen or not. Returns at once. */
 int cgroup_kill(struct cgroups *cg, const char *name);
-/* Takes the group away; kills and waits (bounded) for what is still in it. 0 if it is not there. */
+/* Takes the group away, killing what is in it. -EAGAIN: that has not ended yet; 0 also if there is
+ * no group. The other one waits for it, bounded. */
+int cgroup_try_remove(struct cgroups *cg, const char *name, struct err *err);
 int cgroup_remove(struct cgroups *cg, const char *name, struct err *err);
 bool cgroup_oom(struct cgroups *cg, const char *name); /* has it lost a process for memory? */
 int cgroup_stats(struct cgroups *cg, const char *name, struct ipc_stats *ret);

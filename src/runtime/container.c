@@ -33,6 +33,7 @@
 
 #define RECORD_MAX   1024
 #define AGENT_MAX    (32 << 20)
+#define SETTLE_S     60 /* for what SIGKILL does not end: it waits for a disk that hangs */
 
 struct runtime {
 	struct starter_kit kit;
@@ -50,6 +51,7 @@ struct runtime_parked {
 	char image[IPC_NAME_LEN], digest[72];
 	uint32_t disk_mib;
 	bool revive;
+	uint64_t settling; /* as a box's */
 };
 
 struct runtime_box {
@@ -57,12 +59,13 @@ struct runtime_box {
 	struct runtime_box *next;
 	char id[IPC_ID_LEN];
 	char cgroup[40];
-	uint32_t slot, disk_mib;
+	uint32_t slot;
 	pid_t pid;
 	uint64_t started; /* field 22 of /proc/<pid>/stat */
 	int pidfd;
-	bool reaped;
+	bool reaped, oom;
 	int32_t status;
+	uint64_t settling; /* since when; 0: not yet */
 };
 
 #ifdef WEIR_LIFT
@@ -186,13 +189,35 @@ static void parked_free(struct runtime_parked *p)
 	free(p);
 }
 
+/* Whether that is over: its group is empty and gone. Only a disk that hangs makes it give up. */
+static int settle(struct starter_kit *kit, const char *cgroup, uint64_t *since, struct err *err)
+{
+	uint64_t now = clock_mono_ns();
+	int r = cgroup_try_remove(kit->cgroups, cgroup, err);
+
+	if (!*since)
+		*since = now;
+	if (r == -EAGAIN && now - *since > SETTLE_S * NS_PER_SEC)
+		return err_set(err, -EBUSY, ERR_INTERNAL,
+			"a process in the control group %s did not end within %d s", cgroup, SETTLE_S);
+	return r;
+}
+
+/* Its processes have ended; starter_done() has nothing to do the next time. */
+static int container_parked_settle(struct runtime_parked *p, struct err *err)
+{
+	starter_done(&p->starter);
+	return settle(&p->rt->kit, p->starter.cgroup, &p->settling, err);
+}
+
 /* It is not to be used: with what was made for it. */
 static void container_discard(struct runtime_parked *p)
 {
 	struct starter_kit *kit = &p->rt->kit;
 
 	starter_done(&p->starter);
-	cgroup_remove(kit->cgroups, p->starter.cgroup, NULL);
+	if (!p->settling)
+		cgroup_remove(kit->cgroups, p->starter.cgroup, NULL);
 	if (!p->revive)
 		layer_discard(kit->layers, p->starter.layer, NULL);
 	parked_free(p);
@@ -370,7 +395,6 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct s
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
 	snprintf(box->cgroup, sizeof(box->cgroup), "%s", s->cgroup);
 	box->slot = spec->slot;
-	box->disk_mib = spec->disk_mib;
 	box->pid = s->first_pid;
 	box->pidfd = take_fd(s->first);
 	box->status = -1;
@@ -436,14 +460,14 @@ static int container_spawn(struct runtime *rt, const struct runtime_spec *spec,
 
 static int container_record(const struct runtime_box *box, struct buf *out)
 {
-	buf_fmt(out, "boot=%s\npid=%d\nstarted=%" PRIu64 "\ncgroup=%s\nslot=%u\ndisk_mib=%u\n",
-		box->rt->boot_id, box->pid, box->started, box->cgroup, box->slot, box->disk_mib);
+	buf_fmt(out, "boot=%s\npid=%d\nstarted=%" PRIu64 "\ncgroup=%s\nslot=%u\n", box->rt->boot_id,
+		box->pid, box->started, box->cgroup, box->slot);
 	return buf_failed(out);
 }
 
 struct record {
 	char boot[40], cgroup[40];
-	uint64_t pid, started, slot, disk_mib;
+	uint64_t pid, started, slot;
 };
 
 static int record_read(struct str text, struct record *ret)
@@ -464,8 +488,6 @@ static int record_read(struct str text, struct record *ret)
 			bad |= str_u64(value, UINT64_MAX, &r.started);
 		else if (str_eq_c(key, "slot"))
 			bad |= str_u64(value, UINT32_MAX, &r.slot);
-		else if (str_eq_c(key, "disk_mib"))
-			bad |= str_u64(value, UINT32_MAX, &r.disk_mib);
 	}
 	if (bad || !str_starts(str_c(r.cgroup), STR("box-")) || strchr(r.cgroup, '/'))
 		return -EINVAL;
@@ -511,7 +533,6 @@ static int container_adopt(struct runtime *rt, const char *id, struct str record
 	snprintf(box->id, sizeof(box->id), "%s", id);
 	memcpy(box->cgroup, rec.cgroup, sizeof(box->cgroup));
 	box->slot = (uint32_t)rec.slot;
-	box->disk_mib = (uint32_t)rec.disk_mib;
 	box->pid = (pid_t)rec.pid;
 	box->started = rec.started;
 	box->status = -1;
@@ -579,19 +600,34 @@ static void reap(struct runtime_box *box)
 	box->status = si.si_code == CLD_EXITED ? (si.si_status & 0xff) << 8 : si.si_status & 0x7f;
 }
 
+/* How it ended: while its group is there to tell. */
+static void autopsy(struct runtime_box *box)
+{
+	reap(box);
+	box->oom = box->cgroup[0] && cgroup_oom(box->rt->kit.cgroups, box->cgroup) &&
+		   (box->status == -1 || (box->status & 0x7f) == SIGKILL);
+}
+
+static int container_settle(struct runtime_box *box, struct err *err)
+{
+	if (!box->settling)
+		autopsy(box);
+	return box->cgroup[0] ? settle(&box->rt->kit, box->cgroup, &box->settling, err) : 0;
+}
+
 static int container_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_status,
 	bool *ret_oom, struct err *err)
 {
 	struct starter_kit *kit = &box->rt->kit;
 	int r = 0, r2 = 0;
 
-	reap(box);
-	*ret_oom = box->cgroup[0] && cgroup_oom(kit->cgroups, box->cgroup) &&
-		   (box->status == -1 || (box->status & 0x7f) == SIGKILL);
-	if (box->cgroup[0])
-		r = cgroup_remove(kit->cgroups, box->cgroup, err);
+	if (!box->settling) {
+		autopsy(box);
+		r = box->cgroup[0] ? cgroup_remove(kit->cgroups, box->cgroup, err) : 0;
+	}
 	reap(box);
 	*ret_status = box->status;
+	*ret_oom = box->oom;
 	if (!keep_disk)
 		r2 = layer_discard(kit->layers, box->id, err);
 	forget(box);
@@ -610,13 +646,9 @@ static int container_stats(const struct runtime_box *box, struct ipc_stats *ret)
 	return 0;
 }
 
-static int container_grow(struct runtime_box *box, uint32_t disk_mib, struct err *err)
+static int container_grow(const struct runtime_box *box, uint32_t disk_mib, struct err *err)
 {
-	int r = layer_grow(box->rt->kit.layers, box->id, disk_mib, true, err);
-
-	if (r == 0)
-		box->disk_mib = disk_mib;
-	return r;
+	return layer_grow(box->rt->kit.layers, box->id, disk_mib, true, err);
 }
 
 static int container_drop_layer(struct runtime *rt, const char *id, struct err *err)
@@ -683,6 +715,7 @@ const struct runtime_ops runtime_container = {
 	.parked_look = container_parked_look,
 	.fits = container_fits,
 	.leave = container_leave,
+	.parked_settle = container_parked_settle,
 	.discard = container_discard,
 	.spawn = container_spawn,
 	.record = container_record,
@@ -692,6 +725,7 @@ const struct runtime_ops runtime_container = {
 	.frozen = container_frozen,
 	.pidfd = container_pidfd,
 	.kill = container_kill,
+	.settle = container_settle,
 	.cleanup = container_cleanup,
 	.stats = container_stats,
 	.grow = container_grow,

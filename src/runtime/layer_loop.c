@@ -11,6 +11,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include "base/fault.h"
 #include "base/fd.h"
 #include "runtime/layer_ops.h"
 #include "runtime/loop.h"
@@ -18,6 +19,8 @@
 
 #define TEMPLATES_MAX 32 /* sizes that are kept ready; shapes are few, odd sizes are made directly */
 #define DISK_MIN_MIB  16
+/* Of an image: mkfs leaves out a last group that would hold nothing but tables. */
+#define UNUSED_MAX    (UINT64_C(8) << 20)
 /* Half the descriptors to copy; 16 TiB are enough. */
 #define FEATURES "extent,^64bit"
 #define DIRS	 ".new-dirs" /* what a new layer has in it; there while a template is made */
@@ -170,31 +173,41 @@ static int loop_mount(struct layers *ls, const char *name, struct layer_at *ret,
 	return 0;
 }
 
+/* Whatever stopped the last writer. What the cautious run leaves to a person is what a resize2fs that
+ * was cut off had under way: tables beyond the old end, not files. */
+static void mend(const char *path)
+{
+	const char *const cautious[] = { "e2fsck", "-f", "-p", path, NULL };
+	const char *const all[] = { "e2fsck", "-f", "-y", path, NULL };
+
+	if (layer_run(cautious, NULL) < 0) /* also if it has mended all */
+		layer_run(all, NULL);
+}
+
+/* mib 0: only mend what another growth has left. */
 static int grow_unmounted(struct layers *ls, const char *name, uint32_t mib, struct err *err)
 {
 	char path[600], size[24];
-	const char *const check[] = { "e2fsck", "-f", "-p", path, NULL };
 	const char *const resize[] = { "resize2fs", "-f", path, size, NULL };
 	int r;
 
 	snprintf(path, sizeof(path), "%s/%s/disk", ls->dir, name);
 	snprintf(size, sizeof(size), "%uM", mib);
-	layer_run(check, NULL); /* 1 means "repaired": resize2fs has the last word */
-	r = layer_run(resize, err);
-	return r < 0 ? err_wrap(err, r, "grow the writable layer of %s", name) : 0;
+	mend(path);
+	r = mib ? layer_run(resize, err) : 0;
+	if (r < 0) {
+		mend(path); /* it comes back as it was */
+		return err_wrap(err, r, "grow the writable layer of %s", name);
+	}
+	return 0;
 }
 
-static int grow_mounted(int disk, const char *name, uint32_t mib, struct err *err)
+static int grow_mounted(int loop, const char *dev, const char *name, uint32_t mib, struct err *err)
 {
 	uint64_t blocks = ((uint64_t)mib << 20) / 4096;
-	auto_fd int loop = -EBADF, mnt = -EBADF, root = -EBADF;
-	char dev[32];
-	int r;
+	auto_fd int mnt = -EBADF, root = -EBADF;
+	int r = loop_resized(loop);
 
-	loop = loop_find(disk, dev);
-	if (loop < 0)
-		return err_sys(err, loop, "find the loop device of %s", name);
-	r = loop_resized(loop);
 	if (r < 0)
 		return err_sys(err, r, "resize %s", dev);
 	mnt = layer_mount_ext4(dev, false, err); /* the same file system again, to speak to it */
@@ -212,31 +225,85 @@ static int grow_mounted(int disk, const char *name, uint32_t mib, struct err *er
 	return err_sys(err, -errno, "grow the file system of %s", name);
 }
 
-/* What the file system on an image, or on its loop device while it is mounted, takes up. */
-static uint64_t fs_bytes(int fd)
-{
-	uint8_t blocks[4]; /* s_blocks_count_lo of the superblock: 4096 bytes each, as layer_mkfs has it */
+struct super { /* of the file system on an image, or on its loop device while it is mounted */
+	uint64_t bytes;
+	bool clean;
+};
 
-	if (pread(fd, blocks, sizeof(blocks), 1024 + 4) != sizeof(blocks))
-		return UINT64_MAX;
-	return ((uint64_t)blocks[3] << 24 | (uint64_t)blocks[2] << 16 | (uint64_t)blocks[1] << 8 |
-		       blocks[0]) * 4096;
+static uint32_t le(const uint8_t *p, size_t n)
+{
+	return n ? p[0] | le(p + 1, n - 1) << 8 : 0;
 }
 
-/* A growth that failed leaves the image as large as it was: the size of the image is what a disk is
- * taken to have, and a longer one could not be revived with its old size. Only a file system that
- * reaches beyond that already keeps what it needs. */
+static int super_read(int fd, struct super *ret)
+{
+	uint8_t b[0x40];
+
+	if (pread(fd, b, sizeof(b), 1024) != sizeof(b))
+		return -EIO;
+	ret->bytes = (uint64_t)le(b + 4, 4) * 4096; /* blocks, as layer_mkfs has them */
+	ret->clean = le(b + 0x3a, 2) == 1;	    /* resize2fs marks what it works on as faulty */
+	return 0;
+}
+
+/* A growth that failed leaves the image as long as it was, unless its file system reaches beyond. */
 static void ungrow(int disk, off_t before)
 {
 	char dev[32];
 	auto_fd int loop = loop_find(disk, dev);
+	struct super sb;
 
 	if (loop < 0 && loop != -ENOENT)
 		return;
-	if (fs_bytes(loop < 0 ? disk : loop) > (uint64_t)before)
+	if (super_read(loop < 0 ? disk : loop, &sb) < 0 || sb.bytes > (uint64_t)before)
 		return;
 	if (ftruncate(disk, before) == 0 && loop >= 0)
 		loop_resized(loop);
+}
+
+/*
+ * A disk is as large as its file system, however long the image is: a growth that was cut off (kill
+ * -9, a machine that went down) leaves the image longer than its file system, the file system anywhere
+ * between, or marked as faulty. Neither may keep a sandbox from coming back with the size it is known
+ * to have, and to a larger one it grows on from there.
+ */
+static int grow_offline(struct layers *ls, int disk, uint64_t length, const char *name, uint32_t mib,
+	struct err *err)
+{
+	uint64_t want = (uint64_t)mib << 20;
+	struct super sb;
+	int r = super_read(disk, &sb);
+
+	if (r < 0)
+		return err_sys(err, r, "read the image of %s", name);
+	if (length == want && sb.clean && sb.bytes <= want && sb.bytes + UNUSED_MAX > want)
+		return 0; /* as nearly always */
+	if (sb.bytes > want) /* it was asked for, and got that far */
+		return grow_unmounted(ls, name, 0, err);
+	if (ftruncate(disk, (off_t)want) < 0)
+		return err_sys(err, -errno, "extend the image of %s", name);
+	return grow_unmounted(ls, name, sb.bytes < want ? mib : 0, err);
+}
+
+static int grow_online(int disk, const char *name, uint32_t mib, struct err *err)
+{
+	uint64_t want = (uint64_t)mib << 20;
+	struct super sb;
+	char dev[32];
+	auto_fd int loop = loop_find(disk, dev);
+	int r = loop;
+
+	if (r >= 0)
+		r = super_read(loop, &sb);
+	if (r < 0)
+		return err_sys(err, r, "find the loop device of %s", name);
+	if (sb.bytes > want)
+		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib",
+			"a disk cannot shrink: it has %" PRIu64 " MiB", sb.bytes >> 20);
+	if (ftruncate(disk, (off_t)want) < 0)
+		return err_sys(err, -errno, "extend the image of %s", name);
+	FAULT("host.grow.extended");
+	return grow_mounted(loop, dev, name, mib, err);
 }
 
 static int loop_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted,
@@ -244,19 +311,12 @@ static int loop_grow(struct layers *ls, const char *name, uint32_t mib, bool mou
 {
 	auto_fd int disk = openat(ls->fd, disk_name(name).s, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	struct stat st;
-	off_t want = (off_t)mib << 20;
 	int r;
 
 	if (disk < 0 || fstat(disk, &st) < 0)
 		return err_sys(err, -errno, "open the image of layer %s", name);
-	if (st.st_size == want && !mounted)
-		return 0;
-	if (st.st_size > want)
-		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib",
-			"a disk cannot shrink: it has %" PRIu64 " MiB", (uint64_t)st.st_size >> 20);
-	if (ftruncate(disk, want) < 0)
-		return err_sys(err, -errno, "extend the image of %s", name);
-	r = mounted ? grow_mounted(disk, name, mib, err) : grow_unmounted(ls, name, mib, err);
+	r = mounted ? grow_online(disk, name, mib, err)
+		    : grow_offline(ls, disk, (uint64_t)st.st_size, name, mib, err);
 	if (r < 0)
 		ungrow(disk, st.st_size);
 	return r;

@@ -2,15 +2,17 @@
  * What a runtime is: a struct of functions that starts, freezes and ends a sandbox. The lifecycle
  * above it is shared; `container` is the first, a microVM comes through the same struct.
  *
- * Runs in the host role; each call takes milliseconds at most and never waits for a tenant.
+ * Runs in the host role; what may wait says so and is called in a thread (sandbox/aside.h), all else
+ * takes milliseconds at most.
  *
  * Beginning is in two steps. park() makes all of a sandbox that does not depend on whose it will be,
  * in the background: the caller watches parked_fd() and asks parked_look(). spawn() gives a parked
  * one its name and limits. What is parked ahead of requests makes the second step all that a create
  * waits for.
  *
- * Ending is in two steps, so that nothing waits: kill() asks, the caller watches pidfd(), then
- * cleanup() takes everything away. cleanup() must work from any half-built state and after a crash.
+ * Ending is in three steps, so that nothing waits: kill() asks, the caller watches pidfd(), settle()
+ * does in a thread what takes its time, then cleanup() takes the rest away. cleanup() must work alone
+ * too, from any half-built state and after a crash; it may wait then.
  */
 #pragma once
 #include "base/buf.h"
@@ -64,9 +66,10 @@ struct runtime_ops {
 	int (*parked_look)(struct runtime_parked *p, struct err *err);
 	/* Is it made from this image, with this disk? */
 	bool (*fits)(const struct runtime_parked *p, const char *image, uint32_t disk_mib);
-	/* Kill it without waiting: the descriptor is readable when discard() need not wait. Borrowed,
-	 * and gone with discard(). */
+	/* Kill it without waiting: the descriptor is readable when its processes have ended. Borrowed,
+	 * and gone with parked_settle(), which then makes that discard() need not wait: as settle(). */
 	int (*leave)(struct runtime_parked *p);
+	int (*parked_settle)(struct runtime_parked *p, struct err *err);
 	void (*discard)(struct runtime_parked *p);
 	/* p must be ready, and is taken over also on failure, when nothing is left. The agent is
 	 * listening when this returns 0. */
@@ -82,11 +85,15 @@ struct runtime_ops {
 	bool (*frozen)(const struct runtime_box *box);
 	int (*pidfd)(const struct runtime_box *box); /* readable when pid 1 has ended; borrowed */
 	int (*kill)(struct runtime_box *box);	     /* everything in it, frozen or not */
+	/* After pidfd fired: what of cleanup() waits for the kernel. In another thread, while nothing
+	 * else is asked of the box. -EAGAIN: not all has ended yet; else cleanup() is due. */
+	int (*settle)(struct runtime_box *box, struct err *err);
 	/* After pidfd fired. Takes mounts, cgroups and (unless keep_disk) the layer away; frees box. */
 	int (*cleanup)(struct runtime_box *box, bool keep_disk, int32_t *ret_status, bool *ret_oom,
 		struct err *err);
 	int (*stats)(const struct runtime_box *box, struct ipc_stats *ret);
-	int (*grow)(struct runtime_box *box, uint32_t disk_mib, struct err *err);
+	/* In another thread; what else is asked meanwhile, cleanup() is not. */
+	int (*grow)(const struct runtime_box *box, uint32_t disk_mib, struct err *err);
 	/* A sandbox that has no process (after a reboot): drop its layer. */
 	int (*drop_layer)(struct runtime *rt, const char *id, struct err *err);
 	/* After all adoptions: remove what no adopted box owns (mounts, cgroups, loop devices). */

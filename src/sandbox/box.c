@@ -39,6 +39,10 @@ struct box {
 		uint16_t number; /* 0: none */
 		int fd;
 	} port[IPC_INGRESS_PORTS];
+	struct aside_job end, grow; /* where the queue of its end, and that of growth, have it */
+	struct waiter grown;	    /* fn NULL: it does not grow */
+	uint32_t grow_mib;
+	bool ended;		    /* while it grew */
 	struct waiter waiters[WAITERS_MAX];
 	unsigned int n_waiters;
 	struct err failed; /* what cleanup said, for the waiters */
@@ -192,17 +196,19 @@ static void dead_link_gone(void *arg)
 		box_destroy(x, x->keep_disk, NULL, NULL);
 }
 
-static void clean_up(struct box *x)
+static void cleaned(struct aside_job *job, int result, const struct err *why)
 {
+	struct box *x = container_of(job, struct box, end);
 	struct daemon *d = x->in->d;
 	bool by_itself = !x->destroying, oom = false; /* otherwise the record goes with the link */
 	int32_t status = -1;
 	struct err err = { .code = 0 };
 
-	FAULT("host.destroy.ended");
-	unwatch(x);
-	if (d->rt_ops->cleanup(take_ptr(x->rt), by_itself || x->keep_disk, &status, &oom, &err) <
-		0) {
+	FAULT("host.destroy.settled");
+	if (result < 0)
+		err = *why;
+	if (d->rt_ops->cleanup(take_ptr(x->rt), by_itself || x->keep_disk, &status, &oom,
+		    result < 0 ? NULL : &err) < 0 || result < 0) {
 		log_event(LOG_ERROR, "sandbox.cleanup", "sandbox=%s error=\"%s\"", x->rec.id,
 			err.text);
 		x->failed = err;
@@ -223,6 +229,25 @@ static void clean_up(struct box *x)
 	}
 	slots_drop(d->slots, x->rec.slot, x->rec.ifindex, by_itself,
 		by_itself ? dead_link_gone : link_gone, x);
+}
+
+static int settle(struct aside_job *job, struct err *err)
+{
+	struct box *x = container_of(job, struct box, end);
+
+	return x->in->d->rt_ops->settle(x->rt, err);
+}
+
+/* Its first process is gone. Nobody may use what the runtime has of it from here on. */
+static void clean_up(struct box *x)
+{
+	FAULT("host.destroy.ended");
+	unwatch(x);
+	x->ended = x->grown.fn;
+	if (x->ended)
+		return; /* grown() comes back here */
+	x->end = (struct aside_job){ .work = settle, .done = cleaned };
+	aside_do(&x->in->d->ends, &x->end);
 }
 
 static void on_pidfd(uv_poll_t *poll, int status, int events)
@@ -551,11 +576,43 @@ int box_stats(struct box *x, struct ipc_stats *ret, struct err *err)
 	return r < 0 ? err_sys(err, r, "measure %s", x->rec.id) : 0;
 }
 
-int box_grow(struct box *x, uint32_t disk_mib, struct err *err)
+/* Seconds for a large disk, or as long as a slow one likes. */
+static int grow(struct aside_job *job, struct err *err)
+{
+	struct box *x = container_of(job, struct box, grow);
+	int r;
+
+	FAULT("host.grow.asked");
+	r = x->in->d->rt_ops->grow(x->rt, x->grow_mib, err);
+	FAULT("host.grow.done");
+	return r;
+}
+
+static void grown(struct aside_job *job, int result, const struct err *err)
+{
+	struct box *x = container_of(job, struct box, grow);
+	struct waiter w = x->grown;
+
+	x->grown.fn = NULL;
+	w.fn(result < 0 ? err : NULL, w.arg);
+	if (x->ended)
+		clean_up(x);
+}
+
+int box_grow(struct box *x, uint32_t disk_mib, box_done_fn done, void *arg, struct err *err)
 {
 	int r = must_live(x, "grow", err);
 
-	return r < 0 ? r : x->in->d->rt_ops->grow(x->rt, disk_mib, err);
+	if (r < 0)
+		return r;
+	if (x->grown.fn)
+		return err_set(err, -EBUSY, ERR_CONFLICT, "the disk of %s is growing already",
+			x->rec.id);
+	x->grown = (struct waiter){ done, arg };
+	x->grow_mib = disk_mib;
+	x->grow = (struct aside_job){ .work = grow, .done = grown };
+	aside_do(&x->in->d->growth, &x->grow);
+	return 0;
 }
 
 void box_describe(const struct box *x, struct ipc_sandbox *ret)

@@ -9,7 +9,8 @@
  *	                      |
  *	                      +---cleanup---> link deleted ---> gone (DESTROY is answered)
  *
- * Nothing waits: kill() asks, the pidfd tells. DESTROY is answered when everything is reclaimed.
+ * Nothing waits on the loop: kill() asks, the pidfd tells, what takes its time is done beside it
+ * (aside.h). DESTROY is answered when everything is reclaimed.
  * Each change is written to the sandbox's record (record.h) before it is answered, so that a killed
  * host role finds it again.
  */
@@ -49,9 +50,10 @@ int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_
 int box_freeze(struct box *x, struct err *err);
 int box_thaw(struct box *x, struct err *err);
 int box_stats(struct box *x, struct ipc_stats *ret, struct err *err);
-int box_grow(struct box *x, uint32_t disk_mib, struct err *err);
 void box_describe(const struct box *x, struct ipc_sandbox *ret);
 
-/* done is called once, also when the sandbox is already on its way out. */
 typedef void (*box_done_fn)(const struct err *err, void *arg);
+/* 0: done will be called once. -EBUSY while it grows already. */
+int box_grow(struct box *x, uint32_t disk_mib, box_done_fn done, void *arg, struct err *err);
+/* done is called once, also when the sandbox is already on its way out. */
 void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg);

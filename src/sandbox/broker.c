@@ -225,14 +225,23 @@ static int do_thaw(const struct ask *a, struct err *err)
 	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
 }
 
-struct destroying { /* who waits; by life, since the api role may be another by then */
+struct waiting { /* who waits; by life, since the api role may be another by then */
 	struct daemon *d;
 	uint32_t life, serial;
 };
 
-static void destroyed(const struct err *err, void *arg)
+static struct waiting *waiting_new(const struct ask *a)
 {
-	struct destroying *w = arg;
+	struct waiting *w = malloc(sizeof(*w));
+
+	if (w)
+		*w = (struct waiting){ .d = a->d, .life = a->who->life, .serial = a->m->serial };
+	return w;
+}
+
+static void over(const struct err *err, void *arg)
+{
+	struct waiting *w = arg;
 	struct chan *c = roles_api(w->d->roles, w->life);
 
 	if (c && err)
@@ -245,7 +254,7 @@ static void destroyed(const struct err *err, void *arg)
 static int do_destroy(const struct ask *a, struct err *err)
 {
 	const struct ipc_destroy *q = (const void *)a->m->payload.p;
-	struct destroying *w;
+	struct waiting *w;
 	struct box *x;
 	int r = text_ok(q->id, sizeof(q->id), err);
 
@@ -261,11 +270,10 @@ static int do_destroy(const struct ask *a, struct err *err)
 			r = a->d->rt_ops->drop_layer(a->d->rt, q->id, err);
 		return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
 	}
-	w = malloc(sizeof(*w));
+	w = waiting_new(a);
 	if (!w)
 		return err_sys(err, -ENOMEM, "destroy");
-	*w = (struct destroying){ .d = a->d, .life = a->who->life, .serial = a->m->serial };
-	box_destroy(x, q->keep_disk, destroyed, w);
+	box_destroy(x, q->keep_disk, over, w);
 	return 0;
 }
 
@@ -284,12 +292,19 @@ static int do_stats(const struct ask *a, struct err *err)
 static int do_grow(const struct ask *a, struct err *err)
 {
 	const struct ipc_grow *q = (const void *)a->m->payload.p;
+	auto_free struct waiting *w = NULL;
 	struct box *x;
 	int r = find(a, q->id, &x, err);
 
+	if (r < 0)
+		return r;
+	w = waiting_new(a);
+	if (!w)
+		return err_sys(err, -ENOMEM, "grow");
+	r = box_grow(x, q->disk_mib, over, w, err);
 	if (r == 0)
-		r = box_grow(x, q->disk_mib, err);
-	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
+		take_ptr(w);
+	return r;
 }
 
 /* --- channels between the others --- */

@@ -20,6 +20,7 @@
 #include "host/steer.h"
 #include "host/uplink.h"
 #include "runtime/runtime.h"
+#include "sandbox/aside.h"
 #include "wire/config.h"
 
 #define DAEMON_WORKERS_MAX 16
@@ -58,6 +59,7 @@ struct daemon {
 	const struct runtime_ops *rt_ops;
 	struct runtime *rt;
 	struct reaper *reaper;
+	struct aside ends, growth; /* what a sandbox's end waits for; disks that grow */
 	struct slots *slots;
 	struct boxes *boxes;
 	struct burst *burst;

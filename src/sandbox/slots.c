@@ -162,16 +162,34 @@ struct leaving {
 	struct slots *s;
 	struct runtime_parked *parked;
 	struct watch *watch;
+	struct aside_job job;
 };
+
+static int settle_parked(struct aside_job *job, struct err *err)
+{
+	struct leaving *l = container_of(job, struct leaving, job);
+
+	return l->s->d->rt_ops->parked_settle(l->parked, err);
+}
+
+static void discard(struct aside_job *job, int result, const struct err *err)
+{
+	struct leaving *l = container_of(job, struct leaving, job);
+
+	if (result < 0)
+		log_event(LOG_ERROR, "pool.discard", "error=\"%s\"", err->text);
+	l->s->d->rt_ops->discard(l->parked);
+	l->s->n_leaving--;
+	free(l);
+}
 
 static void on_left(uv_poll_t *poll, int status, int events)
 {
 	struct leaving *l = container_of(poll, struct watch, poll)->arg;
 
 	unwatch(l->watch);
-	l->s->d->rt_ops->discard(l->parked);
-	l->s->n_leaving--;
-	free(l);
+	l->job = (struct aside_job){ .work = settle_parked, .done = discard };
+	aside_do(&l->s->d->ends, &l->job);
 }
 
 /* Its processes end in the background: tens of milliseconds, mostly of waiting in the kernel. */

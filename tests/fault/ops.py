@@ -368,6 +368,35 @@ class Resume(Turn):
         return super().prepare(world).pause()
 
 
+class Resize(Op):
+    """Of a running sandbox's disk. Where root may not grow a mounted file system, it is refused then."""
+
+    def prepare(self, world):
+        box = super().prepare(world)
+        self.before = box.view["disk_mib"]
+        return box
+
+    def act(self, world, box):
+        try:
+            return world.api.ok("POST", f"{box.path}/resize", {"disk_mib": self.before + 1024})
+        except Refused as e:
+            if e.response.status != 501:
+                raise
+            return None
+
+    def check(self, world, trial, box, outcome):
+        super().check(world, trial, box, outcome)
+        now = box.refresh()["disk_mib"]
+        if now != (self.before + 1024 if outcome.value else self.before) and outcome.acked or \
+                now not in (self.before, self.before + 1024):
+            trial.wrong(f"the disk had {self.before} MiB and has {now}")
+        try:
+            if box.sh("echo kept > /root/kept && sync && cat /root/kept").stdout != "kept\n":
+                trial.wrong("the disk does not take a file")
+        except (Refused, OSError) as e:
+            trial.wrong(f"the disk cannot be tried: {e!r}")
+
+
 class Destroy(Op):
     def act(self, world, box):
         return box.destroy()
@@ -419,4 +448,5 @@ class Background(Op):
 
 
 OPS = [Create(), Miss(), Exec(), Stream(), Background(), Upload(), Download(), Tighten(), Loosen(),
-       Join(), Leave(), Rule(), Pause(), Resume(), Destroy(), Name()]
+       Join(), Leave(), Rule(), Pause(), Resume(), Resize(), Destroy(),
+       Name()]

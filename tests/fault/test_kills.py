@@ -16,7 +16,7 @@ BY_FAILURE = {"api.create.undo", "api.policy.undo", "api.nets.undo", "api.ingres
 # What kills what: the operation in which each point is tried.
 FIRST = {"host.record": "create", "host.spawn": "create", "host.commit": "tighten",
          "host.policy": "loosen", "host.freeze": "pause", "host.thaw": "resume",
-         "host.destroy": "destroy", "host.starter": "miss", "host.inside": "miss",
+         "host.destroy": "destroy", "host.grow": "resize", "host.starter": "miss", "host.inside": "miss",
          "host.nets": "join", "api.nets": "leave", "host.net": "rule", "api.netpolicy": "rule",
          "api.create": "create", "api.policy": "tighten", "api.pause": "pause",
          "api.resume": "resume", "api.delete": "destroy", "api.exec": "exec", "api.put": "upload",

@@ -3,6 +3,7 @@ namespace of its own. What it hands out, what it refuses, what survives it and w
 
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -252,6 +253,91 @@ def test_life_of_a_sandbox(host):
     assert link not in host.links()
     # A second destroy is as good as the first.
     host.api.ok("destroy", id_)
+
+
+def groups(pid):
+    """The directories of a process's control group, one in each hierarchy that its sandbox uses."""
+    with open(f"/proc/{pid}/cgroup") as f:
+        paths = [line.strip().split(":", 2) for line in f]
+    with open("/proc/self/mountinfo") as f:
+        mounts = [(line.split()[4], line.split(" - ")[1].split()) for line in f]
+    found = []
+    for _, controllers, path in paths:
+        for at, (kind, _, options) in mounts:
+            if kind == ("cgroup" if controllers else "cgroup2") and "/box-" in path and \
+                    all(c in options.split(",") for c in controllers.split(",") if c):
+                found.append(at + path)
+    return found
+
+
+def unanswered(line):
+    return not select.select([line.sock], [], [], 0)[0]
+
+
+def test_an_end_that_takes_its_time(host):
+    """A control group that cannot be removed yet: that DESTROY waits, nothing else does."""
+    id_, other = new_id(), new_id()
+    host.api.ok("spawn", id_, IMAGE)
+    host.api.ok("spawn", other, IMAGE)
+    with open(f"{host.dir}/run/sandboxes/{id_}") as f:
+        pid = next(line.split("=")[1].strip() for line in f if line.startswith("rt.pid="))
+    at = groups(pid)
+    assert at and all(map(os.path.isdir, at))
+    held = at[0] + "/held"
+    os.mkdir(held)
+    try:
+        waiting = Line(host, host.api.address, host.api.port)
+        waiting.raw(f"destroy {id_}")
+        wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
+        for _ in range(20):  # each a turn of the loop
+            host.api.ok("freeze", other)
+            host.api.ok("thaw", other)
+        host.api.ok("spawn", new_id(), IMAGE)
+        host.api.ok("destroy", other)  # the one behind it in the queue
+        assert unanswered(waiting) and os.path.isdir(at[0])
+    finally:
+        os.rmdir(held)
+    assert waiting.read()[0] == "ok"
+    assert not any(map(os.path.exists, at))
+    assert id_ not in host.api.list()
+
+
+def test_a_growth_that_takes_its_time():
+    """The disk does not answer: GROW waits, nothing else does, and a DESTROY waits for it."""
+    host = Host(disk__backend="loop", pool__slots=0)
+    state = host.dir + "/state"
+    os.mkdir(state)
+    sh("mkfs.ext4", "-q", host.dir + "/disk", "512M")
+    sh("mount", "-o", "loop", host.dir + "/disk", state)
+    try:
+        host.start()
+        id_, other = new_id(), new_id()
+        host.api.ok("spawn", id_, IMAGE)
+        host.api.ok("spawn", other, IMAGE)
+        growing, ending = (Line(host, host.api.address, host.api.port) for _ in range(2))
+        # Frozen for as long as the shell lives: whatever becomes of this process.
+        with subprocess.Popen(["sh", "-c", 'fsfreeze -f "$0" && echo frozen && read x; fsfreeze -u "$0"',
+                               state], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as frost:
+            assert frost.stdout.readline() == b"frozen\n"
+            growing.raw(f"grow {id_} 4096")
+            for _ in range(20):
+                host.api.ok("freeze", other)
+                host.api.ok("thaw", other)
+            assert host.api.err("grow", id_, "4096")[0] == "conflict"
+            ending.raw(f"destroy {id_}")
+            assert id_ in host.api.list()
+            assert unanswered(growing) and unanswered(ending)
+            frost.stdin.close()
+        answer = growing.read()
+        assert answer[0] == "ok" or "CAP_SYS_RESOURCE" in " ".join(answer), answer
+        assert ending.read()[0] == "ok"
+        assert list(host.api.list()) == [other]
+        host.api.ok("destroy", other)
+    finally:
+        print(host.log())
+        host.stop()
+        sh("umount", "-l", state)
+        host.close()
 
 
 def test_pooled_spawn(host):

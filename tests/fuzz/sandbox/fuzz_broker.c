@@ -125,9 +125,12 @@ int box_stats(struct box *x, struct ipc_stats *ret, struct err *err)
 	return act(true);
 }
 
-int box_grow(struct box *x, uint32_t disk_mib, struct err *err)
+int box_grow(struct box *x, uint32_t disk_mib, box_done_fn done, void *arg, struct err *err)
 {
-	return act(true);
+	act(true);
+	if (result == 0)
+		done(NULL, arg);
+	return result < 0 ? err_sys(err, result, "grow") : 0;
 }
 
 void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)

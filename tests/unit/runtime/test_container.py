@@ -1,5 +1,6 @@
 """The container runtime's life: start, freeze, end, adopt, crash, sweep; by the driver."""
 
+import contextlib
 import glob
 import os
 import subprocess
@@ -35,6 +36,20 @@ def gone(d):
     while d.leaks() and time.monotonic() < end:
         time.sleep(0.01)
     assert d.leaks() == []
+
+
+@contextlib.contextmanager
+def small_disk(mib):
+    """A file system of that size for a driver's state."""
+    with tempfile.TemporaryDirectory(prefix="weir-rt-", dir="/var/tmp") as top:
+        at = f"{top}/state"
+        os.mkdir(at)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", f"{top}/disk", f"{mib}M"], check=True)
+        subprocess.run(["mount", "-o", "loop", f"{top}/disk", at], check=True)
+        try:
+            yield at
+        finally:
+            subprocess.run(["umount", "-l", at], check=True)
 
 
 def process_is(pid, name="weir-agent"):
@@ -267,6 +282,72 @@ def test_a_growth_that_fails_leaves_the_disk_as_it_was(mounted):
             driver.end("sb-1", keep=True)
         driver.spawn(disk=64, revive=True)
         assert driver.run("sb-1", "cat /root/file")[0] == "kept\n"
+
+
+@pytest.mark.parametrize("reached", [64, 96])
+def test_a_growth_that_was_cut_off(reached):
+    """kill -9, or the machine's end, while a running sandbox's disk grows from 64 to 128 MiB: the image
+    is longer than the row says, the file system anywhere between. It comes back, and can grow on."""
+    with Driver(backend="loop") as driver:
+        driver.spawn(disk=64)
+        driver.run("sb-1", "echo kept > /root/file; sync")
+        driver.end("sb-1", keep=True)
+        layer, = glob.glob(f"{driver.state}/layers/*/disk")
+        until(lambda: subprocess.run(["losetup", "-j", layer], capture_output=True).stdout == b"")
+        os.truncate(layer, 128 << 20)
+        if reached > 64:
+            subprocess.run(["e2fsck", "-fp", layer], stdout=subprocess.DEVNULL)
+            subprocess.run(["resize2fs", layer, f"{reached}M"], check=True, stderr=subprocess.DEVNULL)
+        driver.spawn(disk=64, revive=True)
+        assert driver.run("sb-1", "cat /root/file")[0] == "kept\n"
+        fits = f"dd if=/dev/zero of=/x bs=1M count={reached} && echo fits; rm /x"
+        assert "fits" not in driver.run("sb-1", fits)[0]
+        driver.end("sb-1", keep=True)
+        driver.spawn(disk=128, revive=True)
+        assert "fits" in driver.run("sb-1", fits)[0]
+
+
+def test_kill_while_it_grows(driver):
+    """kill -9 of the host role at moments spread over a growth: nothing writes to the image after the
+    sweep, and the sandbox comes back with its file, its old size or the new one."""
+    driver.spawn(disk=64)
+    driver.run("sb-1", "echo kept > /root/file; sync")
+    driver.end("sb-1", keep=True)
+    for i in range(8):
+        driver.p.stdin.write(f"spawn sb-1 bb:1 1 128 {128 * (i + 1)} 128 0 revive\n".encode())
+        driver.p.stdin.flush()
+        time.sleep(i * 0.012)  # spread, not awaited: each moment must do
+        driver.crash()
+        driver.start()
+        driver("sweep")
+        driver.spawn(disk=64, revive=True)
+        assert driver.run("sb-1", "cat /root/file")[0] == "kept\n"
+        driver.end("sb-1", keep=True)
+    driver("drop", "sb-1")
+    gone(driver)
+
+
+def test_growth_without_space():
+    """The host's disk is full: refused, and the sandbox comes back as it was."""
+    with small_disk(96) as state, Driver(backend="loop", state=state) as driver:
+        driver.image("bb:1")
+        driver.spawn(disk=64)
+        driver.run("sb-1", "echo kept > /root/file; sync")
+        driver.end("sb-1", keep=True)
+        layer, = glob.glob(f"{driver.state}/layers/*/disk")
+        with open(f"{state}/full", "wb") as full, pytest.raises(OSError):
+            while True:
+                full.write(b"x" * (1 << 20))
+                full.flush()
+        with pytest.raises(Refused, match="grow the writable layer|extend|No space"):
+            driver.spawn(disk=65536, revive=True)
+        os.unlink(f"{state}/full")
+        assert os.path.getsize(layer) == 64 << 20
+        driver.spawn(disk=64, revive=True)
+        assert driver.run("sb-1", "cat /root/file")[0] == "kept\n"
+        driver.end("sb-1", keep=True)
+        driver.spawn(disk=128, revive=True)  # the control: there is space now
+        assert driver.run("sb-1", "cat /root/file; dd if=/dev/zero of=/x bs=1M count=66")[1] == 0
 
 
 def test_refusals_leave_nothing(driver):
