@@ -1,5 +1,6 @@
 /* A new sandbox: see the header. */
 #include "api/birth.h"
+#include "api/services.h"
 #include "api/createos/catalogue.h"
 #include "api/ident.h"
 #include "api/nets.h"
@@ -85,7 +86,8 @@ static int fill_texts(struct sandbox_row *row)
 		char **field;
 		const char *empty;
 	} texts[] = { { &row->envs, "{}" }, { &row->ssh_keys, "[]" }, { &row->reason, "" },
-		{ &row->image, "" }, { &row->metadata, "{}" }, { &row->entrypoint, "[]" } };
+		{ &row->image, "" }, { &row->metadata, "{}" }, { &row->entrypoint, "[]" },
+		{ &row->services, SERVICES_NONE } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
 		if (!*texts[i].field && !(*texts[i].field = str_dup(str_c(texts[i].empty))))

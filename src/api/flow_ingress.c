@@ -118,6 +118,7 @@ struct ingress_op {
 	struct op op;
 	struct ingress_want want;
 	struct ingress_want before;
+	char *services; /* wanted; from the change on those before; NULL: they stay */
 	uint32_t before_ports[IPC_INGRESS_PORTS];
 	bool changes;
 };
@@ -141,8 +142,26 @@ static bool is_so(const struct sandbox_row *row, const struct ingress_want *w)
 	struct sandbox_row want = *row; /* its texts are not looked at */
 
 	ingress_want_set(&want, w);
+	if (w->services.p && !str_eq_c(w->services, row->services))
+		return false;
 	return want.ingress == row->ingress && want.ingress_access == row->ingress_access &&
 		want.ingress_hold == row->ingress_hold && want.ingress_ports == row->ingress_ports;
+}
+
+/* What is wanted becomes what is, or the reverse. */
+static void swap_services(struct ingress_op *o)
+{
+	char *services = o->services;
+
+	if (!services)
+		return;
+	o->services = o->op.box->row.services;
+	o->op.box->row.services = services;
+}
+
+static void clean(struct op *op)
+{
+	free(container_of(op, struct ingress_op, op)->services);
 }
 
 static void finish(struct ingress_op *o)
@@ -181,6 +200,7 @@ static void undo(struct ingress_op *o, const struct err *err)
 		return;
 	}
 	ingress_want_set(&b->row, &o->before);
+	swap_services(o);
 	b->row.port_proxy = o->before_ports[0];
 	b->row.port_direct = o->before_ports[1];
 	if (box_save(b, &why) < 0) {
@@ -212,11 +232,13 @@ static int change(struct ingress_op *o, struct err *err)
 	o->before_ports[0] = row->port_proxy;
 	o->before_ports[1] = row->port_direct;
 	ingress_want_set(row, &o->want);
+	swap_services(o);
 	r = row->ingress_ports && !row->port_proxy ? ingress_pick_ports(b, err) : 0;
 	if (r == 0)
 		r = box_save(b, err);
 	if (r < 0) {
 		ingress_want_set(row, &o->before);
+		swap_services(o);
 		row->port_proxy = o->before_ports[0];
 		row->port_direct = o->before_ports[1];
 	}
@@ -248,16 +270,21 @@ static void queue(struct box *b, const struct ingress_want *want, op_done_fn fn,
 	struct op **slot)
 {
 	struct ingress_op *o = calloc(1, sizeof(*o));
+	bool services = want && want->services.p;
 
+	if (o && services && !(o->services = str_dup(want->services)))
+		free(take_ptr(o));
 	if (!o) {
 		op_refuse(b, fn, arg);
 		return;
 	}
-	o->op = (struct op){ .name = "ingress", .start = ingress_start, .done = fn, .arg = arg,
+	o->op = (struct op){ .name = "ingress", .start = ingress_start, .clean = clean, .done = fn, .arg = arg,
 		.slot = slot };
 	o->changes = want != NULL;
 	if (want)
 		o->want = *want;
+	if (services)
+		o->want.services = str_c(o->services);
 	op_queue(b, &o->op);
 }
 

@@ -114,6 +114,17 @@ int ingress_pick_ports(struct box *b, struct err *err)
 
 /* --- what the edges are told --- */
 
+static bool somebody_holds(const struct sandbox_row *row)
+{
+	struct ipc_ingress_route routes[IPC_INGRESS_ROUTES_MAX];
+	uint32_t n = services_routes(row, routes);
+
+	while (n-- > 0)
+		if (routes[n].hold)
+			return true;
+	return row->ingress_hold;
+}
+
 /* A sandbox that holds its visitors looks paused while it resumes: they wait for it then, too. */
 enum ipc_ingress_state ingress_state_of(const struct box *b)
 {
@@ -124,7 +135,7 @@ enum ipc_ingress_state ingress_state_of(const struct box *b)
 	case LIFE_PAUSED:
 		return IPC_INGRESS_PAUSED;
 	case LIFE_RESUMING:
-		return b->row.ingress_hold ? IPC_INGRESS_PAUSED : IPC_INGRESS_STARTING;
+		return somebody_holds(&b->row) ? IPC_INGRESS_PAUSED : IPC_INGRESS_STARTING;
 	case LIFE_CREATING:
 	case LIFE_FORKING:
 		return IPC_INGRESS_STARTING;
@@ -145,7 +156,9 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 	static const uint32_t has[] = { IPC_INGRESS_PROXY, IPC_INGRESS_DIRECT };
 	static const uint32_t comes[] = { IPC_INGRESS_PROXY_FD, IPC_INGRESS_DIRECT_FD };
 	const struct ingress *in = &b->ingress;
+	struct ipc_ingress_route routes[IPC_INGRESS_ROUTES_MAX];
 	uint64_t now = api_now_ms();
+	size_t n;
 
 	*ret = (struct ipc_edge_ingress){ .slot = b->row.slot,
 		.ifindex = b->link.ifindex,
@@ -169,7 +182,10 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 		memcpy(k->digest, t->digest, sizeof(k->digest));
 		ret->n_tokens++;
 	}
-	return offsetof(struct ipc_edge_ingress, tokens) + ret->n_tokens * sizeof(ret->tokens[0]);
+	ret->n_routes = services_routes(&b->row, routes);
+	n = offsetof(struct ipc_edge_ingress, tokens) + ret->n_tokens * sizeof(ret->tokens[0]);
+	memcpy((char *)ret + n, routes, ret->n_routes * sizeof(routes[0]));
+	return n + ret->n_routes * sizeof(routes[0]);
 }
 
 static unsigned int listeners_of(const struct box *b, int fds[IPC_INGRESS_PORTS])
@@ -279,7 +295,7 @@ void ingress_on_wake(struct edge *e, struct chan_msg *m)
 	struct box *b = m->payload.n == sizeof(*w) ? named(e, w->id, w->slot) : NULL;
 	struct err err;
 
-	if (!b || !b->row.ingress_hold) {
+	if (!b || !somebody_holds(&b->row)) {
 		err_set(&err, -ENOENT, ERR_NOT_FOUND, "sandbox not found");
 		chan_reply_err(e->chan, m->serial, &err);
 		return;

@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "api/peers.h"
+#include "api/services.h"
 #include "api/store.h"
 #include "wire/ipc_ingress.h"
 
@@ -36,7 +37,7 @@ int ingress_load(struct api *a, struct err *err);
 /* Is there any way in? */
 static inline bool ingress_any(const struct sandbox_row *row)
 {
-	return row->ingress || row->ingress_ports;
+	return row->ingress || row->ingress_ports || !str_eq_c(STR(SERVICES_NONE), row->services);
 }
 /* Its address for clients, with one literal "<port>". */
 void ingress_template(const struct api *a, const char *id, struct buf *out);

@@ -186,6 +186,8 @@ static const char *const migrations[] = {
 	"CREATE INDEX ingress_tokens_of_sandbox ON ingress_tokens (sandbox_id)",
 
 	"ALTER TABLE networks ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
+
+	"ALTER TABLE sandboxes ADD COLUMN services TEXT NOT NULL DEFAULT '[]'",
 };
 
 /* --- one row, described once --- */
@@ -224,6 +226,7 @@ static const struct col cols[] = {
 	COL(C_OWNED, image, "image"),
 	COL(C_OWNED, metadata, "metadata"),
 	COL(C_OWNED, entrypoint, "entrypoint"),
+	COL(C_OWNED, services, "services"),
 	COL(C_U32, auto_pause_s, "auto_pause_s"),
 	COL(C_U32, ingress, "ingress"),
 	COL(C_U32, ingress_access, "ingress_access"),

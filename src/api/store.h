@@ -40,6 +40,7 @@ struct sandbox_row {
 	char *image;		 /* as the asker named it, where rootfs is our name for it; "" */
 	char *metadata;		 /* JSON object of texts: the user's own, for finding it again */
 	char *entrypoint;	 /* JSON array: its main command; [] for none */
+	char *services;		 /* JSON array: ports published one by one (services.h) */
 	uint32_t auto_pause_s;	 /* 0: off */
 	/* Ingress (ingress.h): reachable by name; enum ipc_ingress_access; does a request resume it;
 	 * is it to have ports of the host, and which; 0: none yet. */

@@ -23,6 +23,7 @@
 #include "wire/ipc.h"
 
 #define IPC_INGRESS_TOKENS_MAX 128u /* per sandbox */
+#define IPC_INGRESS_ROUTES_MAX 16u  /* per sandbox */
 #define IPC_INGRESS_KEYS_MAX   8u   /* signing keys at a time, for rotation */
 #define IPC_INGRESS_SECRET_MAX 128u
 #define IPC_INGRESS_SEEN_MS    1000u /* SEEN of one sandbox comes at most this often */
@@ -61,7 +62,24 @@ struct ipc_ingress_token {
 	uint32_t port, zero; /* the only port it opens */
 };
 
-/* IPC_EDGE_INGRESS: sent with n_tokens entries, no more. */
+enum ipc_ingress_auth {
+	IPC_INGRESS_ANYBODY,
+	IPC_INGRESS_BEARER, /* Authorization: Bearer with this text */
+	IPC_INGRESS_HEADER, /* this header with this text */
+	IPC_INGRESS_AUTHS,
+};
+
+/* A port that is published by itself: open to whom this says, whatever ON, HOLD and access say of
+ * the others. */
+struct ipc_ingress_route {
+	uint16_t port;
+	uint8_t hold;	 /* 1: as IPC_INGRESS_HOLD, for this port */
+	uint8_t auth;	 /* enum ipc_ingress_auth */
+	char header[44]; /* HEADER's name */
+	uint8_t digest[32]; /* SHA-256 of what is to be shown */
+};
+
+/* IPC_EDGE_INGRESS: sent with n_tokens and, right behind them, n_routes entries, no more. */
 struct ipc_edge_ingress {
 	char id[IPC_ID_LEN];
 	uint32_t slot, ifindex;
@@ -70,8 +88,9 @@ struct ipc_edge_ingress {
 	uint32_t state;	 /* enum ipc_ingress_state */
 	uint32_t access; /* enum ipc_ingress_access */
 	char secret[IPC_INGRESS_SECRET_MAX]; /* OpenSandbox-Secure-Access; "": not secured */
-	uint32_t n_tokens;
+	uint32_t n_tokens, n_routes;
 	struct ipc_ingress_token tokens[IPC_INGRESS_TOKENS_MAX];
+	struct ipc_ingress_route routes[IPC_INGRESS_ROUTES_MAX];
 };
 
 /* IPC_EDGE_INGRESS_KEYS: what routes are signed with; replaces all. */

@@ -8,6 +8,7 @@
 #include "api/sandbox0/config.h"
 #include "api/sandbox0/network.h"
 #include "api/sandbox0/view.h"
+#include "api/services.h"
 #include "api/shape.h"
 #include "base/clock.h"
 
@@ -34,6 +35,7 @@ struct claim {
 	json_t *config, *mounts;
 	const struct template *template;
 	struct sandbox0_config c;
+	const char *services; /* NULL: none */
 };
 #define F(n, k, f) .name = n, .kind = k, .offset = offsetof(struct claim, f), .seen_offset = -1
 static const struct json_field fields[] = {
@@ -108,8 +110,9 @@ static int fill(struct box *b, void *arg, struct err *err)
 	row_sleep_again(row, row->created_ms);
 	row->expires_ms = row->ttl_s ? row->created_ms + row->ttl_s * UINT64_C(1000) : 0;
 	row->dialect = POLICY_SANDBOX0;
+	row->services = str_dup(str_c(c->services ? c->services : SERVICES_NONE));
 	row->envs = c->c.env_vars ? json_dumps(c->c.env_vars, JSON_COMPACT) : str_dup(STR("{}"));
-	if (!row->envs)
+	if (!row->envs || !row->services)
 		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	return network_from_json(b->api, c->c.network, false, &b->policy, &row->policy_json, err);
 }
@@ -143,6 +146,20 @@ static int check_network(struct req *q, const struct claim *c, struct err *err)
 	return network_from_json(q->api, c->c.network, false, &policy, NULL, err);
 }
 
+/* In the request's memory, since nobody says when a claim is over whose client has left. */
+static int keep_services(struct req *q, struct claim *c, struct err *err)
+{
+	auto_free char *text = take_ptr(c->c.published);
+	char *copy = text ? http_alloc(q->h, strlen(text) + 1) : NULL;
+
+	if (text && !copy)
+		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	if (copy)
+		memcpy(copy, text, strlen(text) + 1);
+	c->services = copy;
+	return 0;
+}
+
 void sandbox0_claim(struct req *q)
 {
 	struct claim *c = http_alloc(q->h, sizeof(*c));
@@ -152,9 +169,13 @@ void sandbox0_claim(struct req *q)
 	if (r == 0)
 		r = decode(q->json, c, &err);
 	if (r == 0)
+		r = keep_services(q, c, &err);
+	if (r == 0)
 		r = check_network(q, c, &err);
 	if (r == 0)
 		r = birth_quota(q, &err);
+	if (r < 0 && c)
+		config_done(&c->c);
 	if (r < 0)
 		reply_err(q, &err);
 	else

@@ -1,6 +1,7 @@
 /* What a config says: see the header. */
 #include "api/ident.h"
 #include "api/sandbox0/config.h"
+#include "api/services.h"
 
 #define TIME_MAX   INT64_C(3153600000) /* a hundred years, in seconds */
 #define MEMORY_MIN 128u		       /* MiB */
@@ -66,6 +67,20 @@ static int memory_from(const json_t *json, uint32_t *ret, struct err *err)
 		"expected 128Mi to 16Gi, such as \"512Mi\"");
 }
 
+/* Last: it allocates. */
+static int decode_published(struct sandbox0_config *c, struct err *err)
+{
+	bool services = c->services && !json_is_null(c->services);
+	bool ports = c->exposed_ports && !json_is_null(c->exposed_ports);
+
+	if (services && ports)
+		return err_field(err, -EINVAL, ERR_INVALID, "exposed_ports",
+			"cannot be combined with services, which say the same");
+	if (services)
+		return services_text(c->services, &c->published, err);
+	return ports ? services_from_ports(c->exposed_ports, &c->published, err) : 0;
+}
+
 static int decode(const json_t *json, struct sandbox0_config *c, struct err *err)
 {
 	const json_t *memory;
@@ -77,16 +92,18 @@ static int decode(const json_t *json, struct sandbox0_config *c, struct err *err
 		return r;
 	if (!is_empty(c->webhook))
 		return not_yet("webhook", "webhooks are", err);
-	if (!is_empty(c->services))
-		return not_yet("services", "services are", err);
-	if (!is_empty(c->exposed_ports))
-		return not_yet("exposed_ports", "exposed ports are", err);
 	if (is_empty(c->resources))
-		return 0;
+		return decode_published(c, err);
 	if (!json_is_object(c->resources))
 		return err_field(err, -EINVAL, ERR_INVALID, "resources", "expected an object");
 	memory = json_object_get(c->resources, "memory");
-	return is_empty(memory) ? 0 : memory_from(memory, &c->mem_mib, err);
+	r = is_empty(memory) ? 0 : memory_from(memory, &c->mem_mib, err);
+	return r == 0 ? decode_published(c, err) : r;
+}
+
+void config_done(struct sandbox0_config *c)
+{
+	free(take_ptr(c->published));
 }
 
 int config_decode(const json_t *json, struct sandbox0_config *ret, struct err *err)

@@ -4,6 +4,7 @@
 #include "api/sandbox0/files.h"
 #include "api/sandbox0/network.h"
 #include "api/sandbox0/sandboxes.h"
+#include "api/sandbox0/services.h"
 
 #define GET    HTTP_M_GET
 #define POST   HTTP_M_POST
@@ -29,6 +30,12 @@ const struct route sandbox0_routes[] = {
 	{ POST,   SB "/refresh",		AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, sandbox0_refresh },
 	{ GET,    SB "/network",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 sandbox0_network_get },
 	{ PUT,    SB "/network",		AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, sandbox0_network_put },
+	{ GET,    SB "/services",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 sandbox0_services_get },
+	{ PUT,    SB "/services",		AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, sandbox0_services_put },
+	{ GET,    SB "/exposed-ports",		AUTH_USER,  BODY_NONE,   LIFE_OP_READ,	 sandbox0_ports_get },
+	{ PUT,    SB "/exposed-ports",		AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, sandbox0_ports_put },
+	{ DELETE, SB "/exposed-ports",		AUTH_USER,  BODY_NONE,   LIFE_OP_CHANGE, sandbox0_ports_delete },
+	{ DELETE, SB "/exposed-ports/{port}",	AUTH_USER,  BODY_NONE,   LIFE_OP_CHANGE, sandbox0_port_delete },
 	{ GET,    SB "/files",			AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 sandbox0_file_read },
 	{ POST,   SB "/files",			AUTH_USER,  BODY_STREAM, LIFE_OP_DATA,	 sandbox0_file_write },
 	{ DELETE, SB "/files",			AUTH_USER,  BODY_NONE,   LIFE_OP_DATA,	 sandbox0_file_delete },

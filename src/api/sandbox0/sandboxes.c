@@ -286,7 +286,7 @@ void sandbox0_refresh(struct req *q)
 	reply_send(q, 200, &a);
 }
 
-/* --- update: the policy, then the row, then the agent --- */
+/* --- update: the policy, then the row, then what is published, then the agent --- */
 
 struct update {
 	struct req *q; /* NULL: the client left; what was begun goes on */
@@ -298,6 +298,7 @@ struct update {
 
 static void update_free(struct update *u)
 {
+	config_done(&u->c);
 	json_decref(u->body);
 	box_unref(u->box);
 	free(u);
@@ -363,18 +364,41 @@ static int save(struct update *u, struct err *err)
 	return 0;
 }
 
-static void update_row(struct update *u)
+static void update_agent(struct update *u)
 {
 	struct box *b = u->box;
-	struct err err;
 
-	if (save(u, &err) < 0) {
-		update_end(u, &err);
-	} else if (!u->c.has_env_vars || b->row.state != LIFE_RUNNING) {
+	if (!u->c.has_env_vars || b->row.state != LIFE_RUNNING) {
 		b->wake_due = b->wake_due || u->c.has_env_vars;
 		update_end(u, NULL);
 	} else {
 		flow_wake(b, update_told, u);
+	}
+}
+
+static void update_published(struct op *op, const struct err *err, void *arg)
+{
+	if (err)
+		update_end(arg, err);
+	else
+		update_agent(arg);
+}
+
+/* Whether a visitor wakes it is the edges' to know, too. */
+static void update_row(struct update *u)
+{
+	struct ingress_want want = INGRESS_AS_IT_WAS;
+	struct err err;
+
+	if (save(u, &err) < 0) {
+		update_end(u, &err);
+	} else if (u->c.published) {
+		want.services = str_c(u->c.published);
+		flow_ingress(u->box, &want, update_published, u, &u->op);
+	} else if (u->c.has_auto_resume && ingress_any(&u->box->row)) {
+		flow_ingress_again(u->box, update_published, u, &u->op);
+	} else {
+		update_agent(u);
 	}
 }
 
@@ -418,6 +442,8 @@ void sandbox0_update(struct req *q)
 	if (r == 0)
 		r = check(q, &u->c, &policy, &json, &err);
 	if (r < 0) {
+		if (u)
+			config_done(&u->c);
 		free(u);
 		reply_err(q, &err);
 		return;

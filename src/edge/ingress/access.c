@@ -168,3 +168,42 @@ int access_check(const struct access_rule *rule, const struct access_shown *show
 		return 0;
 	return check_token(rule, shown, t, now, ret_by_query, err);
 }
+
+/* --- a port that is published by itself --- */
+
+struct str access_route_header(const struct ipc_ingress_route *route)
+{
+	if (route->auth == IPC_INGRESS_ANYBODY)
+		return STR_NONE;
+	return route->auth == IPC_INGRESS_BEARER ? STR("authorization") : str_c(route->header);
+}
+
+/* The first header of that name counts. */
+static struct str route_text(const struct ipc_ingress_route *route, const struct http_head *h)
+{
+	struct str name = access_route_header(route), text = STR_NONE;
+
+	for (size_t i = 0; i < h->n_fields && !text.p; i++)
+		if (str_caseeq(h->fields[i].name, name))
+			text = h->fields[i].value;
+	if (route->auth == IPC_INGRESS_BEARER && !str_caseeq(str_cut(&text, ' '), STR("bearer")))
+		return STR_NONE;
+	return str_trim(text);
+}
+
+int access_route(const struct ipc_ingress_route *route, const struct http_head *h, struct err *err)
+{
+	struct str text = STR_NONE;
+	unsigned int n = 0;
+	uint8_t digest[32];
+
+	if (route->auth == IPC_INGRESS_ANYBODY)
+		return 0;
+	text = route_text(route, h);
+	if (!text.n || text.n > ACCESS_TOKEN_TEXT_MAX ||
+		EVP_Digest(text.p, text.n, digest, &n, EVP_sha256(), NULL) != 1 ||
+		CRYPTO_memcmp(route->digest, digest, sizeof(digest)))
+		return refuse(err, 401, route->auth == IPC_INGRESS_BEARER ?
+			"this service needs its bearer token" : "this service needs its header");
+	return 0;
+}

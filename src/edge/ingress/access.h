@@ -34,6 +34,11 @@ void access_read(const struct http_head *h, struct str path, struct access_shown
 int access_check(const struct access_rule *rule, const struct access_shown *shown,
 	const struct target *t, uint64_t now, bool *ret_by_query, struct err *err);
 
+/* The same for a port that is published by itself: 0, or 401. */
+int access_route(const struct ipc_ingress_route *route, const struct http_head *h, struct err *err);
+/* The header that it looks at; STR_NONE: none. */
+struct str access_route_header(const struct ipc_ingress_route *route);
+
 /* hex8 + key id, as OpenSandbox signs routes; for tests and for who makes such routes. */
 int access_sign(const struct ipc_ingress_key *key, struct str id, uint16_t port, struct str expires,
 	char ret[static 10]);

@@ -31,6 +31,26 @@ struct access_rule box_rule(const struct ingress *in, const struct box *b)
 		.keys = &in->keys, .id = b->told.id };
 }
 
+const struct ipc_ingress_route *box_route(const struct box *b, uint16_t port)
+{
+	for (uint32_t i = 0; i < b->told.n_routes; i++)
+		if (b->routes[i].port == port)
+			return &b->routes[i];
+	return NULL;
+}
+
+bool box_open(const struct box *b, uint16_t port)
+{
+	return b->told.flags & IPC_INGRESS_ON || box_route(b, port);
+}
+
+bool box_holds(const struct box *b, uint16_t port)
+{
+	const struct ipc_ingress_route *route = box_route(b, port);
+
+	return route ? route->hold : b->told.flags & IPC_INGRESS_HOLD;
+}
+
 /* --- use --- */
 
 void box_touch(struct ingress *in, struct box *b)
@@ -170,6 +190,19 @@ void ingress_woken(struct ingress *in, uint32_t slot, const struct err *err)
 
 /* --- being told --- */
 
+static bool routes_ok(const struct ipc_edge_ingress *t)
+{
+	for (uint32_t i = 0; i < t->n_routes; i++) {
+		const struct ipc_ingress_route *r = &t->routes[i];
+
+		if (!r->port || r->hold > 1 || r->auth >= IPC_INGRESS_AUTHS ||
+			!ipc_text_ok(r->header, sizeof(r->header)) ||
+			(r->auth == IPC_INGRESS_HEADER) != !!r->header[0])
+			return false;
+	}
+	return true;
+}
+
 static int told_ok(const struct ipc_edge_ingress *t, struct str id, struct ulid *ret)
 {
 	static const uint32_t listens = IPC_INGRESS_PROXY_FD | IPC_INGRESS_DIRECT_FD;
@@ -177,22 +210,37 @@ static int told_ok(const struct ipc_edge_ingress *t, struct str id, struct ulid 
 	return str_starts(id, STR("sb-")) && ulid_from(str_skip(id, 3), ret) == 0 && t->slot &&
 		t->ifindex && t->ip4.family == 4 && t->state < IPC_INGRESS_STATES &&
 		t->access < IPC_INGRESS_ACCESSES && t->n_tokens <= IPC_INGRESS_TOKENS_MAX &&
+		t->n_routes <= IPC_INGRESS_ROUTES_MAX && routes_ok(t) &&
 		/* each descriptor for a listener that is there */
 		!((t->flags & listens) >> 2 & ~t->flags);
 }
 
-int ingress_set_read(struct str payload, struct ipc_edge_ingress *ret, struct err *err)
+/* Routes stand right behind the tokens that were sent. */
+static int lists_read(struct str payload, struct ipc_edge_ingress *ret)
 {
-	size_t fixed = offsetof(struct ipc_edge_ingress, tokens);
-	struct ulid ulid;
+	size_t fixed = offsetof(struct ipc_edge_ingress, tokens), tokens, routes;
 
 	memset(ret, 0, sizeof(*ret));
-	if (payload.n < fixed || payload.n > sizeof(*ret))
-		return err_set(err, -EBADMSG, ERR_INTERNAL, "malformed INGRESS");
-	memcpy(ret, payload.p, payload.n);
-	if (!ipc_text_ok(ret->id, sizeof(ret->id)) ||
-		!ipc_text_ok(ret->secret, sizeof(ret->secret)) || !told_ok(ret, str_c(ret->id), &ulid) ||
-		payload.n != fixed + ret->n_tokens * sizeof(ret->tokens[0]))
+	if (payload.n < fixed)
+		return -EBADMSG;
+	memcpy(ret, payload.p, fixed);
+	if (ret->n_tokens > IPC_INGRESS_TOKENS_MAX || ret->n_routes > IPC_INGRESS_ROUTES_MAX)
+		return -EBADMSG;
+	tokens = ret->n_tokens * sizeof(ret->tokens[0]);
+	routes = ret->n_routes * sizeof(ret->routes[0]);
+	if (payload.n != fixed + tokens + routes)
+		return -EBADMSG;
+	memcpy(ret->tokens, payload.p + fixed, tokens);
+	memcpy(ret->routes, payload.p + fixed + tokens, routes);
+	return 0;
+}
+
+int ingress_set_read(struct str payload, struct ipc_edge_ingress *ret, struct err *err)
+{
+	struct ulid ulid;
+
+	if (lists_read(payload, ret) < 0 || !ipc_text_ok(ret->id, sizeof(ret->id)) ||
+		!ipc_text_ok(ret->secret, sizeof(ret->secret)) || !told_ok(ret, str_c(ret->id), &ulid))
 		return err_set(err, -EBADMSG, ERR_INTERNAL, "malformed INGRESS");
 	return 0;
 }
@@ -276,6 +324,7 @@ void box_free(struct ingress *in, struct box *b)
 	if (b->dirty)
 		LIST_REMOVE(b, dirties);
 	free(b->tokens);
+	free(b->routes);
 	free(b);
 }
 
@@ -319,14 +368,13 @@ static void box_changed(struct ingress *in, struct box *b, const struct ipc_edge
 	struct up *u;
 
 	err_set(&off, -ENOENT, ERR_NOT_FOUND, "ingress is off for this sandbox");
-	if (!(b->told.flags & IPC_INGRESS_ON) && before->flags & IPC_INGRESS_ON) {
-		for (c = LIST_FIRST(&b->clients); c; c = next) {
-			next = LIST_NEXT(c, of_box);
-			if (!c->own)
-				exchange_cut(c);
-		}
-		box_turn_away(in, b, 404, &off);
+	for (c = LIST_FIRST(&b->clients); c; c = next) {
+		next = LIST_NEXT(c, of_box);
+		if (!c->own && !box_open(b, c->target.port))
+			exchange_cut(c);
 	}
+	if (!(b->told.flags & IPC_INGRESS_ON) && !b->told.n_routes)
+		box_turn_away(in, b, 404, &off);
 	/* Another address or a stop: none of the connections leads anywhere. */
 	if (b->told.ifindex != before->ifindex || !ip_eq(b->told.ip4, before->ip4) ||
 		b->told.state == IPC_INGRESS_DOWN)
@@ -336,10 +384,20 @@ static void box_changed(struct ingress *in, struct box *b, const struct ipc_edge
 		box_wake(in, b);
 }
 
+/* Of nothing: NULL. */
+static int copy_of(const void *p, size_t n, void **ret)
+{
+	*ret = n ? malloc(n) : NULL;
+	if (*ret)
+		memcpy(*ret, p, n);
+	return n && !*ret ? -ENOMEM : 0;
+}
+
 int ingress_set(struct ingress *in, const struct ipc_edge_ingress *set, int *fds, unsigned int n_fds,
 	struct err *err)
 {
 	struct ipc_ingress_token *tokens = NULL;
+	struct ipc_ingress_route *routes = NULL;
 	struct ipc_edge_ingress before = { 0 };
 	struct ulid ulid;
 	struct box *b;
@@ -358,18 +416,14 @@ int ingress_set(struct ingress *in, const struct ipc_edge_ingress *set, int *fds
 		box_free(in, b);
 		b = NULL;
 	}
-	if (set->n_tokens) {
-		tokens = malloc(set->n_tokens * sizeof(*tokens));
-		if (!tokens) {
-			r = err_sys(err, -ENOMEM, "ingress of slot %u", set->slot);
-			goto out;
-		}
-		memcpy(tokens, set->tokens, set->n_tokens * sizeof(*tokens));
-	}
-	if (!b)
+	r = copy_of(set->tokens, set->n_tokens * sizeof(*tokens), (void **)&tokens);
+	if (r == 0)
+		r = copy_of(set->routes, set->n_routes * sizeof(*routes), (void **)&routes);
+	if (r == 0 && !b)
 		b = box_new(in, set);
-	if (!b) {
+	if (r < 0 || !b) {
 		free(tokens);
+		free(routes);
 		r = err_sys(err, -ENOMEM, "ingress of slot %u", set->slot);
 		goto out;
 	}
@@ -377,6 +431,8 @@ int ingress_set(struct ingress *in, const struct ipc_edge_ingress *set, int *fds
 	memcpy(&b->told, set, offsetof(struct ipc_edge_ingress, tokens));
 	free(b->tokens);
 	b->tokens = tokens;
+	free(b->routes);
+	b->routes = routes;
 	b->synced = true;
 	r = box_listen(in, b, set->flags, fds, n_fds);
 	if (r < 0)

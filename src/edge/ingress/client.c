@@ -264,11 +264,12 @@ static int admit(struct client *c, struct box *b, const struct http_head *h, str
 {
 	struct ingress *in = c->in;
 	struct access_rule rule = box_rule(in, b);
+	const struct ipc_ingress_route *route = box_route(b, c->target.port);
 	struct access_shown shown;
-	bool by_query;
+	bool by_query = false;
 	int r;
 
-	if (!c->own && !(b->told.flags & IPC_INGRESS_ON))
+	if (!c->own && !box_open(b, c->target.port))
 		return refuse(err, 404, ERR_NOT_FOUND, "ingress is off for this sandbox");
 	if (target_reserved(c->target.port))
 		return refuse(err, 403, ERR_FORBIDDEN, "this port is reserved");
@@ -276,7 +277,8 @@ static int admit(struct client *c, struct box *b, const struct http_head *h, str
 	if (c->target.by == BY_PATH && c->target.sig.p && rule.secret.n)
 		c->target.path = c->target.signed_path;
 	access_read(h, c->target.path, &shown);
-	r = access_check(&rule, &shown, &c->target, (uint64_t)time(NULL), &by_query, err);
+	r = route ? access_route(route, h, err) :
+		    access_check(&rule, &shown, &c->target, (uint64_t)time(NULL), &by_query, err);
 	if (r)
 		return r;
 	if (c->target.by == BY_SERVER || by_query) {
@@ -293,11 +295,13 @@ static int admit(struct client *c, struct box *b, const struct http_head *h, str
 	return 0;
 }
 
-static int write_head(struct client *c, const struct http_head *h, struct err *err)
+static int write_head(struct client *c, const struct box *b, const struct http_head *h,
+	struct err *err)
 {
+	const struct ipc_ingress_route *route = box_route(b, c->target.port);
 	struct rewrite w = { .target = &c->target, .client = str_c(c->address.s),
 		.host = field(h, STR("host")), .tls = c->end.tls, .upgrade = c->upgrade,
-		.http10 = c->http10 };
+		.http10 = c->http10, .secret = route ? access_route_header(route) : STR_NONE };
 
 	buf_reset(&c->in->head);
 	if (rewrite_request(&c->in->head, h, &w) == 0)
@@ -339,7 +343,7 @@ static int request_route(struct client *c, const struct http_head *h, struct err
 	r = admit(c, b, h, err);
 	if (r)
 		return refused(c, b, r);
-	if (b->told.state == IPC_INGRESS_PAUSED && b->told.flags & IPC_INGRESS_HOLD) {
+	if (b->told.state == IPC_INGRESS_PAUSED && box_holds(b, c->target.port)) {
 		c->box = b;
 		r = box_hold(c, err);
 		if (r) {
@@ -353,7 +357,7 @@ static int request_route(struct client *c, const struct http_head *h, struct err
 			b->told.state == IPC_INGRESS_PAUSED   ? "the sandbox is paused" :
 			b->told.state == IPC_INGRESS_STARTING ? "the sandbox is starting" :
 								"the sandbox does not run"));
-	r = write_head(c, h, err);
+	r = write_head(c, b, h, err);
 	if (r == 0)
 		exchange_begin(c, b);
 	return r;

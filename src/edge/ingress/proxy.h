@@ -52,8 +52,9 @@ enum answer_state { A_HEAD, A_BODY, A_DONE };
 struct box { /* a sandbox, as it was told */
 	UT_hash_handle hh, by_slot;
 	struct ulid ulid;
-	struct ipc_edge_ingress told;	  /* without its tokens */
+	struct ipc_edge_ingress told;	  /* without its tokens and routes */
 	struct ipc_ingress_token *tokens; /* told.n_tokens */
+	struct ipc_ingress_route *routes; /* told.n_routes */
 	bool synced;
 	LIST_HEAD(, client) clients;	  /* with a request under way */
 	TAILQ_HEAD(held, client) held;
@@ -182,6 +183,10 @@ void boxes_tell(struct ingress *in, uint64_t now);
 /* The client waits for its sandbox: 0; or the status to refuse with. */
 int box_hold(struct client *c, struct err *err);
 void box_unhold(struct client *c);
+/* How this port is published by itself; NULL: as the sandbox is. */
+const struct ipc_ingress_route *box_route(const struct box *b, uint16_t port);
+bool box_open(const struct box *b, uint16_t port); /* by name, header and path */
+bool box_holds(const struct box *b, uint16_t port);
 struct access_rule box_rule(const struct ingress *in, const struct box *b);
 
 /* client.c */

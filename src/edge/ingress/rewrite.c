@@ -238,6 +238,8 @@ static void request_fields(struct buf *out, const struct http_head *h, const str
 
 		if (named && rule == PASS && is_named(h, name))
 			continue;
+		if (w->secret.n && str_caseeq(name, w->secret))
+			continue;
 		if (w->upgrade && rule == DROP && str_caseeq(name, STR("upgrade"))) {
 			buf_add_c(out, "Connection: Upgrade\r\n");
 			line(out, name, value);

@@ -19,6 +19,7 @@ struct rewrite {
 	struct str host;    /* the request's, for X-Forwarded-Host; valid for request heads only */
 	bool tls;
 	bool upgrade;	    /* the client may be given another protocol */
+	struct str secret;  /* the header that opened the route: it stays behind; "" none */
 	struct str cookie;  /* a token the answer sets as a cookie; "" none */
 	bool http10;	    /* the client's version */
 };

@@ -211,7 +211,8 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 	}
 }
 
-/* flags, state, access and number of tokens in one: 0xTTASFF; all ones: sizes do not fit. */
+/* flags, state, access, number of tokens and of routes in one: 0xRTTASFF; all ones: sizes do not
+ * fit. */
 static unsigned int route_word(const struct chan_msg *m)
 {
 	struct ipc_edge_ingress set = { .slot = 0 };
@@ -220,9 +221,11 @@ static unsigned int route_word(const struct chan_msg *m)
 
 	memcpy(&set, m->payload.p, MIN(m->payload.n, sizeof(set)));
 	fds = !!(set.flags & IPC_INGRESS_PROXY_FD) + !!(set.flags & IPC_INGRESS_DIRECT_FD);
-	if (m->payload.n != head + set.n_tokens * sizeof(set.tokens[0]) || m->n_fds != fds)
+	if (m->payload.n != head + set.n_tokens * sizeof(set.tokens[0]) +
+			set.n_routes * sizeof(set.routes[0]) || m->n_fds != fds)
 		return UINT32_MAX;
-	return set.flags | set.state << 8 | set.access << 12 | set.n_tokens << 16;
+	return set.flags | set.state << 8 | set.access << 12 | set.n_tokens << 16 |
+		set.n_routes << 24;
 }
 
 /* The network's number in place of an id; each rule on a line of its own before. Returns the default. */

@@ -21,7 +21,7 @@ class Route:
         word = int(call[2])
         assert word != 0xffffffff, "sizes do not fit"
         self.flags, self.state = word & 0xff, word >> 8 & 0xf
-        self.access, self.tokens = word >> 12 & 0xf, word >> 16
+        self.access, self.tokens, self.routes = word >> 12 & 0xf, word >> 16 & 0xff, word >> 24
 
     def __repr__(self):
         return f"flags {self.flags:#x} state {self.state} access {self.access} tokens {self.tokens}"

@@ -130,3 +130,56 @@ def test_bodies_that_do_not_read(s0):
             assert a.status == 400 and a.json["error"]["message"].startswith("invalid request"), a.body
     assert s0.ask("GET", "/nothing", status=404)["code"] == "not_found"
     assert s0.ask("DELETE", "/sandboxes", status=405)["code"] == "method_not_allowed"
+
+
+def told(s0):
+    """Routes that the edge was told, each time it was told something."""
+    return [int(c[2]) >> 24 for c in s0.role.calls() if c[0] == "ROUTE"]
+
+
+def service(port, public=True):
+    return {"id": f"s{port}", "port": port, "ingress": {"public": public}}
+
+
+def test_services_are_told_and_outlive_the_role(s0):
+    sb = s0.claim(services=[service(80), service(81, public=False)])
+    assert told(s0) == [1]
+    s0.ask("PUT", f"/sandboxes/{sb}/services", {"services": [service(80), service(82)]})
+    assert told(s0) == [2]
+    s0.ask("PUT", f"/sandboxes/{sb}", {"config": {"services": [service(90)]}})
+    assert told(s0) == [1]
+    s0.role.restart()
+    [s] = s0.ask("GET", f"/sandboxes/{sb}/services")["services"]
+    assert s["port"] == 90 and s["public_url"].endswith(":8081/")
+    until("the edge knows", lambda: told(s0)[-1:] == [1])
+    s0.ask("PUT", f"/sandboxes/{sb}/services", {"services": []})
+    assert told(s0) == [0]
+    assert s0.ask("GET", f"/sandboxes/{sb}/exposed-ports")["exposed_ports"] == []
+
+
+@pytest.mark.parametrize("what", ["INGRESS", "ROUTE"])
+def test_services_that_cannot_be_published_are_not(s0, what):
+    sb = s0.claim(services=[service(80)])
+    s0.role.host(f"fail {what} 8")
+    a = s0.role.ask("PUT", f"/api/v1/sandboxes/{sb}/services", {"services": [service(81)]}, key=None,
+                    headers={"Authorization": f"Bearer {s0.key}"})
+    assert a.status >= 400, a.body
+    assert [s["port"] for s in s0.ask("GET", f"/sandboxes/{sb}/services")["services"]] == [80]
+
+
+def test_a_misspelt_service_is_not_taken(s0):
+    for change, where in (({"port": "80"}, "services[0].port"), ({"id": ""}, "services[0].id"),
+                          ({"ports": 80}, "services[0]"), ({"ingress": {}}, "ingress.public"),
+                          ({"ingress": {"public": True, "auth": {}}}, "services[0].ingress"),
+                          ({"ingress": {"public": True, "routes": [{"id": "r", "Auth": {}}]}},
+                           "services[0].ingress.routes[0]"),
+                          ({"ingress": {"public": True, "routes": [{"id": "r", "auth": {
+                              "mode": "header", "header_name": "a b"}}]}},
+                           "services[0].ingress.routes[0].auth.header_name")):
+        bad = s0.ask("POST", "/sandboxes", {"template": "default", "config": {
+            "services": [{**service(80), **change}]}}, 400)
+        assert bad["message"].startswith("config.") and where in bad["message"], bad
+    bad = s0.ask("POST", "/sandboxes", {"template": "default", "config": {
+        "services": [service(80)], "exposed_ports": [{"port": 80}]}}, 400)
+    assert "cannot be combined" in bad["message"]
+    assert s0.ask("GET", "/sandboxes")["count"] == 0
