@@ -3,6 +3,7 @@
  * process: getent asks the host's resolver, openssl makes a certificate.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include "base/fd.h"
 #include "base/log.h"
@@ -19,6 +20,8 @@
 struct publish {
 	struct daemon *d;
 	uv_timer_t look;
+	uv_signal_t hup; /* SIGHUP: look now */
+	unsigned int handles;
 	char cert_path[256], key_path[256];
 	struct timespec cert_at, key_at; /* the files' times when they were read */
 	int cert, key;			 /* sealed memory files, or -EBADF */
@@ -132,9 +135,8 @@ static void tell_worker(struct chan *c, void *arg)
 
 /* Both files change one after the other: a pair that does not fit is refused by the workers, and
  * the second file's change brings the one that does. */
-static void on_look(uv_timer_t *t)
+static void look(struct publish *p)
 {
-	struct publish *p = t->data;
 	struct err err;
 
 	if (!is_newer(p->cert_path, &p->cert_at) && !is_newer(p->key_path, &p->key_at))
@@ -145,6 +147,16 @@ static void on_look(uv_timer_t *t)
 	}
 	log_event(LOG_INFO, "ingress.cert", "file=%s", p->cert_path);
 	roles_each_edge(p->d->roles, tell_worker, p);
+}
+
+static void on_look(uv_timer_t *t)
+{
+	look(t->data);
+}
+
+static void on_hup(uv_signal_t *s, int signum)
+{
+	look(s->data);
 }
 
 /* --- together --- */
@@ -184,6 +196,11 @@ int publish_open(struct daemon *d, struct publish **ret, struct err *err)
 	p->look.data = p;
 	uv_timer_start(&p->look, on_look, LOOK_MS, LOOK_MS);
 	uv_unref((uv_handle_t *)&p->look);
+	uv_signal_init(&d->loop, &p->hup);
+	p->hup.data = p;
+	uv_signal_start(&p->hup, on_hup, SIGHUP);
+	uv_unref((uv_handle_t *)&p->hup);
+	p->handles = 2;
 	*ret = p;
 	return 0;
 }
@@ -197,7 +214,10 @@ int publish_boot(const struct publish *p, struct chan *c)
 
 static void closed(uv_handle_t *h)
 {
-	free(h->data);
+	struct publish *p = h->data;
+
+	if (--p->handles == 0)
+		free(p);
 }
 
 void publish_free(struct publish *p)
@@ -206,5 +226,6 @@ void publish_free(struct publish *p)
 		return;
 	fd_close(p->cert);
 	fd_close(p->key);
+	uv_close((uv_handle_t *)&p->hup, closed);
 	uv_close((uv_handle_t *)&p->look, closed);
 }
