@@ -60,10 +60,18 @@ install: all
 	@scripts/deps.sh run
 	@meson install -C $(BUILD) --quiet
 
+# A small kernel for virtual machines, from the distribution's source: they boot faster by it. Four
+# minutes of two processors, and 2 GB until the next line.
+guest-kernel: all
+	@scripts/deps.sh kernel
+	@scripts/guest-kernel $(BUILD)/guest-kernel $(abspath $(BUILD))/src/cmd/guest-vmlinux
+	@rm -rf $(BUILD)/guest-kernel
+
 clean:
 	rm -rf build build-clang build-asan build-fuzz build-coverage
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-.PHONY: all deps-build demo check bench fuzz floods faults scale coverage soak install clean format
+.PHONY: all deps-build demo check bench fuzz floods faults scale coverage soak guest-kernel install clean \
+	format

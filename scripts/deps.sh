@@ -1,8 +1,9 @@
 #!/bin/sh
 # Install the Debian packages that Weir needs. Groups: build, run, demo, test, bench (what is
-# measured against); build, run and test by default, and test holds demo.
+# measured against), kernel (for make guest-kernel); build, run and test by default, and test holds
+# demo.
 #
-#	scripts/deps.sh [build] [run] [demo] [test] [bench]
+#	scripts/deps.sh [build] [run] [demo] [test] [bench] [kernel]
 #
 # Fast when everything is there: one dpkg-query, no network. Otherwise as root: apt-get, with its
 # progress. Nothing is removed and no source is added.
@@ -30,7 +31,8 @@ for group in $groups; do
 	demo) want="$want $demo" ;;
 	test) want="$want $test" ;;
 	bench) want="$want $bench" ;;
-	*) echo "deps: no group called $group (build, run, demo, test, bench)" >&2; exit 2 ;;
+	kernel) want="$want $kernel" ;;
+	*) echo "deps: no group called $group (build, run, demo, test, bench, kernel)" >&2; exit 2 ;;
 	esac
 done
 
