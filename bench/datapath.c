@@ -91,7 +91,7 @@ static void slot_take(uint32_t slot, uint32_t ifindex, struct ip ip4, struct ip 
 {
 	struct err err;
 
-	if (datapath_slot_set(dp, &(struct datapath_slot){ slot, ifindex, ip4, ip6 }, &err) < 0)
+	if (datapath_slot_set(dp, &(struct datapath_slot){ slot, ifindex, ip4, ip6, false }, &err) < 0)
 		die("%s", err.text);
 }
 

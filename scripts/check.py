@@ -237,8 +237,8 @@ def stage_client(log):
 
 
 def stage_vm(log):
-    "virtual machines: what they boot from, and one that does"
-    return pytest(log, "vm", "tests/vm")
+    "virtual machines: what they boot from, and sandboxes that are some"
+    return pytest(log, "vm", "tests/vm", before=LAB)
 
 
 def stage_attack(log):

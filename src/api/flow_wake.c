@@ -1,11 +1,18 @@
-/* Telling the agent who it is: host name, environment and keys, from the row. */
+/*
+ * Telling the agent who it is: host name, environment and keys, from the row. A machine has a clock
+ * and random numbers of its own as well, and sets its addresses by itself.
+ */
 #include "api/flow.h"
+#include "api/nets.h"
+#include "base/clock.h"
+#include "base/ulid.h"
 
 #define WAKE_MS 10000u
 
 struct waking {
 	agent_done_fn done;
 	void *arg;
+	uint8_t machine[16];
 	json_t *envs, *keys; /* hold the texts below */
 	struct agent_env env[ENVS_MAX];
 	struct str key[SSH_KEYS_MAX];
@@ -26,6 +33,18 @@ static void on_awake(const struct err *err, void *arg)
 	w.done(err, w.arg);
 }
 
+static void wake_machine(const struct box *b, struct waking *w, struct agent_wake_spec *spec)
+{
+	struct ulid id;
+
+	spec->wall_ns = clock_wall_ns();
+	spec->overlay = box_overlay(b);
+	if (ulid_from(str_c(b->row.id + strlen("sb-")), &id) < 0)
+		return;
+	ulid_raw(&id, w->machine);
+	spec->machine = str_n(w->machine, sizeof(w->machine));
+}
+
 void flow_wake(struct box *b, agent_done_fn done, void *arg)
 {
 	struct agent_wake_spec spec = { .hostname = str_c(b->row.name), .ip4 = b->ip4,
@@ -43,6 +62,8 @@ void flow_wake(struct box *b, agent_done_fn done, void *arg)
 	}
 	w->done = done;
 	w->arg = arg;
+	if (!strcmp(b->row.runtime, "vm"))
+		wake_machine(b, w, &spec);
 	w->envs = json_loads(b->row.envs, 0, NULL);
 	w->keys = json_loads(b->row.ssh_keys, 0, NULL);
 	json_object_foreach (w->envs, name, v)

@@ -63,3 +63,15 @@ int ulid_from(struct str s, struct ulid *ret)
 	*ret = u;
 	return 0;
 }
+
+void ulid_raw(const struct ulid *u, uint8_t ret[static 16])
+{
+	memset(ret, 0, 16);
+	for (int letter = 0, bit = -2; letter < ULID_LEN; letter++, bit += 5) {
+		const char *at = strchr(alphabet, u->s[letter]);
+		unsigned int v = at ? (unsigned int)(at - alphabet) : 0;
+
+		for (int k = MAX(bit, 0); k < bit + 5; k++)
+			ret[k / 8] |= (uint8_t)((v >> (bit + 4 - k) & 1u) << (7 - k % 8));
+	}
+}

@@ -15,5 +15,7 @@ struct ulid {
 struct ulid ulid_new(uint64_t wall_ns);
 /* Accepts either case, folds to lower. -EINVAL for anything else. */
 int ulid_from(struct str s, struct ulid *ret);
+/* Its 128 bits. */
+void ulid_raw(const struct ulid *u, uint8_t ret[static 16]);
 /* n random bytes from the kernel; never fails (waits for the pool). */
 void random_bytes(void *p, size_t n);

@@ -58,6 +58,7 @@
 #define WEIR_TABLE_DNS	  5300	      /* that routing table */
 #define WEIR_MARK_REFUSAL 0x574500ffu /* a refusal the program forged itself: it passes its own hooks.
 				       * Marks do not survive the way out of a sandbox */
+#define WEIR_MARK_OVERLAY 0x574500feu /* judged on its sender's link already, on its way into a tap */
 #define WEIR_MAC_GATEWAY  { 0x02, 0x57, 0x45, 0x49, 0x52, 0x01 }
 #define WEIR_MAC_SANDBOX  { 0x02, 0x57, 0x45, 0x49, 0x52, 0x02 }
 
@@ -163,7 +164,7 @@ struct weir_slot {
 	__u16 gone;	    /* the last life that is over and whose connections the host has forgotten */
 	__u32 share;	    /* weir_shares: all sandboxes of a user carry the same; 0: none */
 	__u32 ingress;	    /* 1: the edge may connect to its address */
-	__u32 zero;
+	__u32 tap;	    /* 1: the link is a tap, which has no peer to put a packet into */
 };
 
 /* weir_members: hash[slot]. Which private networks it is in; no entry: none. Replaced whole, so the

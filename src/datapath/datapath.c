@@ -45,6 +45,7 @@ int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct
 	k->next_event = k->next_refusal = 0;
 	k->share = 0;
 	k->ingress = 0;
+	k->tap = s->tap;
 	__atomic_store_n(&k->flows, 0, __ATOMIC_RELEASE);
 	if (bpf_map_update_elem(dp->links, &s->ifindex, &s->slot, BPF_ANY) < 0)
 		return err_sys(err, -errno, "name slot %" PRIu32 " by its link", s->slot);

@@ -46,6 +46,7 @@ int datapath_detach(struct datapath *dp, uint32_t ifindex, struct err *err);
 struct datapath_slot {
 	uint32_t slot, ifindex;
 	struct ip ip4, ip6; /* ip6.family 0: none on this link */
+	bool tap;	    /* the link is one; else half of a pair */
 };
 /* A new life of the slot: quarantined, counters at zero, no flow of the former one. */
 int datapath_slot_set(struct datapath *dp, const struct datapath_slot *s, struct err *err);

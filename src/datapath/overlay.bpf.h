@@ -6,7 +6,8 @@
  * nothing is looked up but the two sets of network numbers. bpf_redirect_peer() puts the packet into
  * the receiver's namespace without its own program having run (to_sandbox is on the way that is not
  * taken), so everything that speaks for the receiver is asked here: that it lives, that its policy
- * is committed, that it is a member now, and that the port is not its agent's.
+ * is committed, that it is a member now, and that the port is not its agent's. A tap has no peer: what
+ * is for a machine goes out of its link with a mark that to_sandbox knows.
  *
  * Among members of a network without rules there is no state: a sandbox that leaves is out of reach
  * with the next packet. Rules and their flows are in calls.bpf.h.
@@ -116,5 +117,8 @@ static __noinline int overlay_send(struct __sk_buff *skb, __u32 from, __u32 to)
 	if (!ifindex || bpf_skb_store_bytes(skb, 0, &macs, sizeof(macs), 0) < 0)
 		return TC_ACT_SHOT;
 	count_overlay(skb, from, to);
-	return bpf_redirect_peer(ifindex, 0);
+	if (!s->tap)
+		return bpf_redirect_peer(ifindex, 0);
+	skb->mark = WEIR_MARK_OVERLAY; /* to_sandbox is on this way, and lets it pass */
+	return bpf_redirect(ifindex, 0);
 }

@@ -17,7 +17,7 @@
  *	floor, then the policy (judge.bpf.h)			pass and remember, or refuse
  *
  * to_sandbox (egress):
- *	a refusal of our own					pass
+ *	a refusal of our own, an overlay packet for a tap	pass
  *	the gateway's conversation with the agent		pass, uncounted
  *	the edge's connections, if the slot takes any		pass, counted as ingress
  *	an answer of the DNS proxy				pass
@@ -376,7 +376,7 @@ int weir_to_sandbox(struct __sk_buff *skb)
 	struct packet p = { 0 };
 	struct where w = { 0 };
 
-	if (skb->mark == WEIR_MARK_REFUSAL)
+	if (skb->mark == WEIR_MARK_REFUSAL || skb->mark == WEIR_MARK_OVERLAY)
 		return TC_ACT_OK;
 	if (where_find(skb, &w) < 0)
 		return TC_ACT_SHOT;

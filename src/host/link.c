@@ -49,6 +49,17 @@ int link_veth(struct rtnl *n, struct link_end here, struct link_end there, int t
 	return rtnl_do(n, h, err);
 }
 
+int link_mtu(struct rtnl *n, uint32_t ifindex, uint32_t mtu, struct err *err)
+{
+	struct ifinfomsg *ifi;
+	struct nlmsghdr *h = rtnl_new(n, RTM_NEWLINK, 0, sizeof(*ifi), &ifi);
+
+	ifi->ifi_family = AF_UNSPEC;
+	ifi->ifi_index = (int)ifindex;
+	mnl_attr_put_u32(h, IFLA_MTU, mtu);
+	return rtnl_do(n, h, err);
+}
+
 static int parse_link(const struct nlmsghdr *h, struct link_info *ret)
 {
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(h);

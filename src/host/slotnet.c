@@ -146,7 +146,39 @@ static int settle(int slot_socket, struct err *err)
 	return v.data ? 0 : err_set(err, -ENETDOWN, ERR_INTERNAL, "eth0 has no carrier");
 }
 
-int slotnet_make(struct rtnl *router, int router_ns, const struct slotnet_plan *p,
+void slotnet_done(struct slotnet *n)
+{
+	n->ns = fd_close(n->ns);
+	n->agent_fd = fd_close(n->agent_fd);
+	n->tap = fd_close(n->tap);
+}
+
+static int make_tap(struct rtnl *router, int router_ns, const struct slotnet_plan *p,
+	struct slotnet *ret, struct err *err)
+{
+	auto_netns struct netns_visit v = NETNS_HOME;
+	auto_fd int tap = -EBADF;
+	int r = netns_visit(&v, router_ns), ifindex;
+
+	if (r < 0)
+		return err_sys(err, r, "router namespace");
+	r = tap = link_tap((struct link_end){ p->link, mac_gateway }, err);
+	if (r < 0)
+		return r;
+	ifindex = link_index(router, p->link);
+	if (ifindex < 0)
+		return err_sys(err, ifindex, "find %s", p->link);
+	r = link_mtu(router, (uint32_t)ifindex, p->mtu, err);
+	if (r == 0)
+		r = outside(router, p, (uint32_t)ifindex, err);
+	if (r < 0)
+		return err_wrap(err, r, "outside %s", p->link);
+	ret->tap = take_fd(tap);
+	ret->ifindex = (uint32_t)ifindex;
+	return 0;
+}
+
+static int make_veth(struct rtnl *router, int router_ns, const struct slotnet_plan *p,
 	struct slotnet *ret, struct err *err)
 {
 	auto_fd int ns = -EBADF, agent = -EBADF;
@@ -164,8 +196,16 @@ int slotnet_make(struct rtnl *router, int router_ns, const struct slotnet_plan *
 		link_del(router, p->link, NULL);
 		return err_wrap(err, r, "outside %s", p->link);
 	}
-	*ret = (struct slotnet){
-		.ns = take_fd(ns), .agent_fd = take_fd(agent), .ifindex = (uint32_t)ifindex
-	};
+	ret->ns = take_fd(ns);
+	ret->agent_fd = take_fd(agent);
+	ret->ifindex = (uint32_t)ifindex;
 	return 0;
+}
+
+int slotnet_make(struct rtnl *router, int router_ns, const struct slotnet_plan *p,
+	struct slotnet *ret, struct err *err)
+{
+	*ret = SLOTNET_NONE;
+	return p->kind == SLOTNET_TAP ? make_tap(router, router_ns, p, ret, err)
+				      : make_veth(router, router_ns, p, ret, err);
 }

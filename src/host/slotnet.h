@@ -1,5 +1,7 @@
 /*
- * The network of one slot: an anonymous namespace and the link between it and the router.
+ * The network of one slot: the link between a sandbox and the router, in one of two kinds.
+ *
+ * VETH, for containers: an anonymous namespace and a pair of devices.
  *
  *	slot namespace                         router namespace
  *	eth0  169.254.77.2/32, own/32          w<N>  no address at all
@@ -27,11 +29,18 @@
  *
  * The agent's listening socket is made here too, bound to eth0: a connection from inside the
  * sandbox arrives by loopback and finds nobody.
+ *
+ * TAP, for machines: w<N> is a tap, and whoever holds its descriptor is the other end. What stands
+ * on eth0 above the machine does by itself, from what it is told at its start; the router's side,
+ * and what the programs on the link let pass, is the same. The device ends with its descriptor.
  */
 #pragma once
 #include "host/link.h"
 
+enum slotnet_kind { SLOTNET_VETH, SLOTNET_TAP };
+
 struct slotnet_plan {
+	enum slotnet_kind kind;
 	const char *link;   /* name in the router namespace, never used before */
 	struct ip ip4, ip6; /* ip6.family 0: no IPv6 at all on this link */
 	struct ip overlay;
@@ -39,9 +48,13 @@ struct slotnet_plan {
 	uint32_t mtu;
 };
 struct slotnet {
-	int ns, agent_fd;
+	int ns, agent_fd; /* VETH */
+	int tap;	  /* TAP; what a kind has not is negative */
 	uint32_t ifindex; /* in the router namespace */
 };
+#define SLOTNET_NONE ((struct slotnet){ .ns = -EBADF, .agent_fd = -EBADF, .tap = -EBADF })
+/* Our descriptors of it: the link stays if a sandbox has its own. */
+void slotnet_done(struct slotnet *n);
 
 /* Once in the router namespace, before the first slot. Stands already: 0. */
 int slotnet_gateway(struct rtnl *router, struct err *err);

@@ -26,6 +26,7 @@
 #define HIERARCHIES_MAX	 8
 #define FREEZE_LIMIT_MS	 1000 /* a task in an uninterruptible sleep cannot freeze */
 #define REMOVE_LIMIT_MS	 2000 /* SIGKILL to gone; a disk that hangs is not waited for */
+#define SETTLE_S	 60 /* for what SIGKILL does not end: it waits for a disk that hangs */
 #define CPU_PERIOD_US	 100000
 
 enum use { USE_MEMORY, USE_PIDS, USE_CPU, USE_USAGE, USE_FREEZE, USE_TRACK, USES };
@@ -494,6 +495,19 @@ int cgroup_remove(struct cgroups *cg, const char *name, struct err *err)
 		await(cg, name, not_populated, REMOVE_LIMIT_MS);
 		poll(NULL, 0, 1);
 	}
+	return r;
+}
+
+int cgroup_settle(struct cgroups *cg, const char *name, uint64_t *since, struct err *err)
+{
+	uint64_t now = clock_mono_ns();
+	int r = cgroup_try_remove(cg, name, err);
+
+	if (!*since)
+		*since = now;
+	if (r == -EAGAIN && now - *since > SETTLE_S * NS_PER_SEC)
+		return err_set(err, -EBUSY, ERR_INTERNAL,
+			"a process in the control group %s did not end within %d s", name, SETTLE_S);
 	return r;
 }
 

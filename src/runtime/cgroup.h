@@ -41,6 +41,9 @@ int cgroup_kill(struct cgroups *cg, const char *name);
  * no group. The other one waits for it, bounded. */
 int cgroup_try_remove(struct cgroups *cg, const char *name, struct err *err);
 int cgroup_remove(struct cgroups *cg, const char *name, struct err *err);
+/* cgroup_try_remove() for one who asks again while it says -EAGAIN: given up after a minute, counted
+ * from *since (0 at first). */
+int cgroup_settle(struct cgroups *cg, const char *name, uint64_t *since, struct err *err);
 bool cgroup_oom(struct cgroups *cg, const char *name); /* has it lost a process for memory? */
 int cgroup_stats(struct cgroups *cg, const char *name, struct ipc_stats *ret);
 /* Is the process in this group? */

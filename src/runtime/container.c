@@ -7,33 +7,28 @@
  * still has complete sandboxes, parked starters die with us, and sweep() finds the rest by the
  * names of control groups.
  *
- * A process id is never believed: a box is adopted only if the machine has not rebooted, the
- * process has the start time on record and is in the box's control group.
- *
  * A parked sandbox (starter.h) is a box without an id: it has a group, a spare layer and a first
  * process that waits for its name. Whoever parks it keeps it; the list here is only what the sweep
  * must not take for somebody's remains.
  */
 #include <linux/seccomp.h>
-#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/ulid.h"
 #include "runtime/cgroup.h"
 #include "runtime/image.h"
+#include "runtime/known.h"
 #include "runtime/layer.h"
 #include "runtime/lift.h"
 #include "runtime/runtime.h"
 #include "runtime/starter.h"
 #include "runtime/sys.h"
 
-#define RECORD_MAX   1024
-#define AGENT_MAX    (32 << 20)
-#define SETTLE_S     60 /* for what SIGKILL does not end: it waits for a disk that hangs */
+#define CGROUP_PREFIX "box-" /* runtimes share the root group: each sweeps its own */
+#define AGENT_MAX     (32 << 20)
 
 struct runtime {
 	struct starter_kit kit;
@@ -58,12 +53,9 @@ struct runtime_box {
 	struct runtime *rt;
 	struct runtime_box *next;
 	char id[IPC_ID_LEN];
-	char cgroup[40];
-	uint32_t slot;
-	pid_t pid;
-	uint64_t started; /* field 22 of /proc/<pid>/stat */
+	struct known known;
 	int pidfd;
-	bool reaped, oom;
+	bool oom;
 	int32_t status;
 	uint64_t settling; /* since when; 0: not yet */
 };
@@ -143,8 +135,6 @@ static void container_close(struct runtime *rt);
 static int container_open(const struct runtime_env *env, struct runtime **ret, struct err *err)
 {
 	struct runtime *rt;
-	auto_buf struct buf boot = BUF_MAX(128);
-	struct str line;
 	int r = need_kernel(err);
 
 	if (r < 0)
@@ -157,11 +147,7 @@ static int container_open(const struct runtime_env *env, struct runtime **ret, s
 	r = str_copy(rt->image_dir, sizeof(rt->image_dir), str_c(env->image_dir));
 	r = r < 0 ? r : str_copy(rt->kit.run_dir, sizeof(rt->kit.run_dir), str_c(env->run_dir));
 	r = r < 0 ? r : path_mkdirs(env->run_dir, 0755);
-	r = r < 0 ? r : file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &boot);
-	if (r == 0) {
-		line = buf_str(&boot);
-		r = str_copy(rt->boot_id, sizeof(rt->boot_id), str_cut(&line, '\n'));
-	}
+	r = r < 0 ? r : known_boot(rt->boot_id);
 	if (r < 0) {
 		container_close(rt);
 		return err_sys(err, r, "open the container runtime");
@@ -189,25 +175,11 @@ static void parked_free(struct runtime_parked *p)
 	free(p);
 }
 
-/* Whether that is over: its group is empty and gone. Only a disk that hangs makes it give up. */
-static int settle(struct starter_kit *kit, const char *cgroup, uint64_t *since, struct err *err)
-{
-	uint64_t now = clock_mono_ns();
-	int r = cgroup_try_remove(kit->cgroups, cgroup, err);
-
-	if (!*since)
-		*since = now;
-	if (r == -EAGAIN && now - *since > SETTLE_S * NS_PER_SEC)
-		return err_set(err, -EBUSY, ERR_INTERNAL,
-			"a process in the control group %s did not end within %d s", cgroup, SETTLE_S);
-	return r;
-}
-
 /* Its processes have ended; starter_done() has nothing to do the next time. */
 static int container_parked_settle(struct runtime_parked *p, struct err *err)
 {
 	starter_done(&p->starter);
-	return settle(&p->rt->kit, p->starter.cgroup, &p->settling, err);
+	return cgroup_settle(p->rt->kit.cgroups, p->starter.cgroup, &p->settling, err);
 }
 
 /* It is not to be used: with what was made for it. */
@@ -247,17 +219,6 @@ static void container_close(struct runtime *rt)
 
 /* --- starting --- */
 
-static bool id_ok(const char *id)
-{
-	size_t n = strlen(id);
-
-	for (size_t i = 0; i < n; i++)
-		if (!((id[i] >= 'a' && id[i] <= 'z') || (id[i] >= '0' && id[i] <= '9') ||
-			    (id[i] == '-' && i > 0)))
-			return false;
-	return n > 0 && n < IPC_ID_LEN;
-}
-
 /* The image as a detached mount of its own. */
 static int open_image(const struct runtime *rt, const char *name, struct runtime_parked *p,
 	uint32_t *ret_uid, struct err *err)
@@ -281,7 +242,7 @@ static int check_seat(const struct runtime *rt, const struct runtime_seat *seat,
 		return err_set(err, -EINVAL, ERR_INVALID, "slot %u has no user ids", seat->slot);
 	if (!seat->revive)
 		return layers_ready(rt->kit.layers, seat->disk_mib, err);
-	if (!id_ok(seat->revive))
+	if (!layer_id_ok(seat->revive))
 		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
 	if (!layer_exists(rt->kit.layers, seat->revive))
 		return err_set(err, -ENOENT, ERR_CONFLICT, "%s has no writable layer",
@@ -296,8 +257,8 @@ static int container_park(struct runtime *rt, const struct runtime_seat *seat,
 	struct starter_seat s = { .layer = seat->revive,
 		.disk_mib = seat->disk_mib,
 		.uid = rt->uid_base + seat->slot * IDS_PER_SANDBOX,
-		.netns = seat->netns,
-		.agent_sock = seat->agent_fd };
+		.netns = seat->net->ns,
+		.agent_sock = seat->net->agent_fd };
 	auto_fd int rootfs = -EBADF;
 	char cgroup[40];
 	uint64_t random;
@@ -310,7 +271,7 @@ static int container_park(struct runtime *rt, const struct runtime_seat *seat,
 	if (r < 0)
 		return r;
 	random_bytes(&random, sizeof(random));
-	snprintf(cgroup, sizeof(cgroup), "box-%016" PRIx64, random);
+	snprintf(cgroup, sizeof(cgroup), CGROUP_PREFIX "%016" PRIx64, random);
 	s.cgroup = cgroup;
 	s.rootfs = rootfs;
 	r = cgroup_make(rt->kit.cgroups, cgroup, err);
@@ -355,28 +316,6 @@ static int container_leave(struct runtime_parked *p)
 	return p->starter.first >= 0 ? p->starter.first : p->starter.pidfd;
 }
 
-static int start_time(pid_t pid, uint64_t *ret)
-{
-	auto_buf struct buf text = BUF_MAX(4096);
-	struct str rest;
-	char path[32];
-	int r;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	r = file_read(AT_FDCWD, path, &text);
-	if (r < 0)
-		return r;
-	rest = buf_str(&text);
-	for (ssize_t i = (ssize_t)rest.n - 1; i >= 0; i--) /* the name may hold anything, also ')' */
-		if (rest.p[i] == ')') {
-			rest = str_skip(rest, (size_t)i + 2);
-			break;
-		}
-	for (int field = 3; field < 22; field++)
-		str_cut(&rest, ' ');
-	return str_u64(str_cut(&rest, ' '), UINT64_MAX, ret);
-}
-
 /* Everything a running sandbox is known by; from here on the box owns the pidfd. */
 static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct starter *s,
 	struct runtime_box **ret)
@@ -386,16 +325,18 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct s
 
 	if (!box)
 		return -ENOMEM;
-	r = start_time(s->first_pid, &box->started);
+	box->known = (struct known){ .pid = s->first_pid,
+		.slot = spec->slot,
+		.mem_mib = spec->mem_mib };
+	memcpy(box->known.boot, rt->boot_id, sizeof(box->known.boot));
+	memcpy(box->known.cgroup, s->cgroup, sizeof(box->known.cgroup));
+	r = known_start(&box->known);
 	if (r < 0) {
 		free(box);
 		return r;
 	}
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
-	snprintf(box->cgroup, sizeof(box->cgroup), "%s", s->cgroup);
-	box->slot = spec->slot;
-	box->pid = s->first_pid;
 	box->pidfd = take_fd(s->first);
 	box->status = -1;
 	box->next = rt->boxes;
@@ -407,7 +348,7 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct s
 static int check_spec(const struct runtime *rt, const struct runtime_spec *spec,
 	const struct runtime_parked *p, struct err *err)
 {
-	if (!id_ok(spec->id))
+	if (!layer_id_ok(spec->id))
 		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
 	if (strlen(spec->hostname) >= IPC_NAME_LEN || !spec->hostname[0])
 		return err_field(err, -EINVAL, ERR_INVALID, "hostname", "1 to %d characters",
@@ -460,83 +401,26 @@ static int container_spawn(struct runtime *rt, const struct runtime_spec *spec,
 
 static int container_record(const struct runtime_box *box, struct buf *out)
 {
-	buf_fmt(out, "boot=%s\npid=%d\nstarted=%" PRIu64 "\ncgroup=%s\nslot=%u\n", box->rt->boot_id,
-		box->pid, box->started, box->cgroup, box->slot);
-	return buf_failed(out);
-}
-
-struct record {
-	char boot[40], cgroup[40];
-	uint64_t pid, started, slot;
-};
-
-static int record_read(struct str text, struct record *ret)
-{
-	struct record r = { 0 };
-	int bad = 0;
-
-	while (text.n) {
-		struct str value = str_cut(&text, '\n'), key = str_cut(&value, '=');
-
-		if (str_eq_c(key, "boot"))
-			bad |= str_copy(r.boot, sizeof(r.boot), value);
-		else if (str_eq_c(key, "cgroup"))
-			bad |= str_copy(r.cgroup, sizeof(r.cgroup), value);
-		else if (str_eq_c(key, "pid"))
-			bad |= str_u64(value, INT32_MAX, &r.pid);
-		else if (str_eq_c(key, "started"))
-			bad |= str_u64(value, UINT64_MAX, &r.started);
-		else if (str_eq_c(key, "slot"))
-			bad |= str_u64(value, UINT32_MAX, &r.slot);
-	}
-	if (bad || !str_starts(str_c(r.cgroup), STR("box-")) || strchr(r.cgroup, '/'))
-		return -EINVAL;
-	*ret = r;
-	return 0;
-}
-
-/* The pidfd of the recorded process, if it is that process. */
-static int find_process(struct runtime *rt, const struct record *rec)
-{
-	auto_fd int pidfd = -EBADF;
-	struct pollfd ended = { .events = POLLIN };
-	uint64_t started;
-
-	if (strcmp(rec->boot, rt->boot_id) != 0 || rec->pid <= 1)
-		return -ESRCH;
-	pidfd = pidfd_open((pid_t)rec->pid, 0);
-	if (pidfd < 0)
-		return -ESRCH;
-	/* With the descriptor held the id cannot be given to another, so these speak of it alone. */
-	if (start_time((pid_t)rec->pid, &started) < 0 || started != rec->started ||
-		!cgroup_has(rt->kit.cgroups, rec->cgroup, (pid_t)rec->pid))
-		return -ESRCH;
-	ended.fd = pidfd; /* a zombie that nobody has waited for yet */
-	return poll(&ended, 1, 0) > 0 ? -ESRCH : take_fd(pidfd);
+	return known_write(&box->known, out);
 }
 
 static int container_adopt(struct runtime *rt, const char *id, struct str record,
 	struct runtime_box **ret, struct err *err)
 {
 	struct runtime_box *box;
-	struct record rec = { 0 };
 	int r;
 
-	if (!id_ok(id))
+	if (!layer_id_ok(id))
 		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
 	box = calloc(1, sizeof(*box));
 	if (!box)
 		return err_sys(err, -ENOMEM, "adopt %s", id);
-	r = record_read(record, &rec); /* torn by a crash: nothing is known of its processes */
-	box->pidfd = r < 0 ? -ESRCH : find_process(rt, &rec);
+	/* Torn by a crash: nothing is known of its processes. */
+	r = known_read(record, CGROUP_PREFIX, &box->known);
+	box->pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", id);
-	memcpy(box->cgroup, rec.cgroup, sizeof(box->cgroup));
-	box->slot = (uint32_t)rec.slot;
-	box->pid = (pid_t)rec.pid;
-	box->started = rec.started;
 	box->status = -1;
-	box->reaped = true; /* somebody else's child */
 	box->next = rt->boxes;
 	rt->boxes = box;
 	*ret = box;
@@ -548,17 +432,17 @@ static int container_adopt(struct runtime *rt, const char *id, struct str record
 
 static int container_freeze(struct runtime_box *box, struct err *err)
 {
-	return cgroup_freeze(box->rt->kit.cgroups, box->cgroup, true, err);
+	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, true, err);
 }
 
 static int container_thaw(struct runtime_box *box, struct err *err)
 {
-	return cgroup_freeze(box->rt->kit.cgroups, box->cgroup, false, err);
+	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, false, err);
 }
 
 static bool container_frozen(const struct runtime_box *box)
 {
-	return box->cgroup[0] && cgroup_frozen(box->rt->kit.cgroups, box->cgroup);
+	return box->known.cgroup[0] && cgroup_frozen(box->rt->kit.cgroups, box->known.cgroup);
 }
 
 static int container_pidfd(const struct runtime_box *box)
@@ -568,7 +452,7 @@ static int container_pidfd(const struct runtime_box *box)
 
 static int container_kill(struct runtime_box *box)
 {
-	int r = box->cgroup[0] ? cgroup_kill(box->rt->kit.cgroups, box->cgroup) : -ENOENT;
+	int r = box->known.cgroup[0] ? cgroup_kill(box->rt->kit.cgroups, box->known.cgroup) : -ENOENT;
 
 	/* The first process takes its namespace along, also what left the group's sight. */
 	if (box->pidfd >= 0 && pidfd_send_signal(box->pidfd, SIGKILL, NULL, 0) == 0)
@@ -588,23 +472,11 @@ static void forget(struct runtime_box *box)
 	free(box);
 }
 
-/* As waitpid() would have told. */
-static void reap(struct runtime_box *box)
-{
-	siginfo_t si = { 0 };
-
-	if (box->reaped || waitid(P_PIDFD, (id_t)box->pidfd, &si, WEXITED | __WALL | WNOHANG) < 0 ||
-		si.si_pid == 0)
-		return;
-	box->reaped = true;
-	box->status = si.si_code == CLD_EXITED ? (si.si_status & 0xff) << 8 : si.si_status & 0x7f;
-}
-
 /* How it ended: while its group is there to tell. */
 static void autopsy(struct runtime_box *box)
 {
-	reap(box);
-	box->oom = box->cgroup[0] && cgroup_oom(box->rt->kit.cgroups, box->cgroup) &&
+	box->status = known_reap(box->pidfd);
+	box->oom = box->known.cgroup[0] && cgroup_oom(box->rt->kit.cgroups, box->known.cgroup) &&
 		   (box->status == -1 || (box->status & 0x7f) == SIGKILL);
 }
 
@@ -612,7 +484,9 @@ static int container_settle(struct runtime_box *box, struct err *err)
 {
 	if (!box->settling)
 		autopsy(box);
-	return box->cgroup[0] ? settle(&box->rt->kit, box->cgroup, &box->settling, err) : 0;
+	return box->known.cgroup[0] ? cgroup_settle(box->rt->kit.cgroups, box->known.cgroup,
+					      &box->settling, err)
+				    : 0;
 }
 
 static int container_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_status,
@@ -623,9 +497,10 @@ static int container_cleanup(struct runtime_box *box, bool keep_disk, int32_t *r
 
 	if (!box->settling) {
 		autopsy(box);
-		r = box->cgroup[0] ? cgroup_remove(kit->cgroups, box->cgroup, err) : 0;
+		r = box->known.cgroup[0] ? cgroup_remove(kit->cgroups, box->known.cgroup, err) : 0;
 	}
-	reap(box);
+	if (box->status == -1)
+		box->status = known_reap(box->pidfd);
 	*ret_status = box->status;
 	*ret_oom = box->oom;
 	if (!keep_disk)
@@ -637,7 +512,7 @@ static int container_cleanup(struct runtime_box *box, bool keep_disk, int32_t *r
 static int container_stats(const struct runtime_box *box, struct ipc_stats *ret)
 {
 	struct ipc_stats s = { 0 };
-	int r = cgroup_stats(box->rt->kit.cgroups, box->cgroup, &s);
+	int r = cgroup_stats(box->rt->kit.cgroups, box->known.cgroup, &s);
 
 	if (r < 0)
 		return r;
@@ -653,7 +528,7 @@ static int container_grow(const struct runtime_box *box, uint32_t disk_mib, stru
 
 static int container_drop_layer(struct runtime *rt, const char *id, struct err *err)
 {
-	if (!id_ok(id))
+	if (!layer_id_ok(id))
 		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
 	return layer_discard(rt->kit.layers, id, err);
 }
@@ -673,7 +548,8 @@ static void sweep_group(const char *name, void *arg)
 {
 	const struct owned *o = arg;
 
-	if (!bsearch(&name, o->name, o->n, sizeof(*o->name), by_name))
+	if (!strncmp(name, CGROUP_PREFIX, strlen(CGROUP_PREFIX)) &&
+		!bsearch(&name, o->name, o->n, sizeof(*o->name), by_name))
 		cgroup_remove(o->cgroups, name, NULL); /* ends what is in it */
 }
 
@@ -691,7 +567,7 @@ static void sweep_groups(struct runtime *rt)
 	if (!names)
 		return; /* what nobody owns waits for the next start */
 	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
-		names[o.n++] = box->cgroup;
+		names[o.n++] = box->known.cgroup;
 	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
 		names[o.n++] = p->starter.cgroup;
 	qsort(names, o.n, sizeof(*names), by_name);
@@ -708,6 +584,8 @@ static void container_sweep(struct runtime *rt)
 
 const struct runtime_ops runtime_container = {
 	.name = "container",
+	.link = SLOTNET_VETH,
+	.pooled = true,
 	.open = container_open,
 	.close = container_close,
 	.park = container_park,

@@ -34,6 +34,7 @@
 #include <sys/stat.h>
 #include "base/fault.h"
 #include "base/fd.h"
+#include "runtime/fork.h"
 #include "runtime/inside.h"
 #include "runtime/lift.h"
 #include "runtime/path.h"
@@ -409,7 +410,7 @@ static int prepare(const struct inside *in, struct err *err)
 /* Say that all is ready and wait for the order. The end of the host role ends this process. */
 static void park(int chan, struct starter_order *ret)
 {
-	const struct starter_news ready = { .pid = 0 };
+	const struct fork_news ready = { .pid = 0 };
 	ssize_t n;
 
 	if (send(chan, &ready, sizeof(ready), MSG_NOSIGNAL) != sizeof(ready))
@@ -428,7 +429,7 @@ void inside_run(const struct inside *in)
 		(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		(char *)"HOME=/root", (char *)"container=weir", NULL
 	};
-	struct starter_news news = { .pid = 0 };
+	struct fork_news news = { .pid = 0 };
 	struct starter_order order;
 	int chan = in->chan, r = prepare(in, &news.err);
 

@@ -17,9 +17,3 @@ struct inside { /* made ready by the starter; all mounts are detached */
 extern const char *const inside_dev_names[DEVS];
 /* Does not return; err is sent over chan. */
 _noreturn_ void inside_run(const struct inside *in);
-
-/* One message from a starter or a first process to the host role. */
-struct starter_news {
-	int32_t pid; /* > 0: the first process, with its pidfd; 0: parked, or err is why it failed */
-	struct err err;
-};

@@ -160,6 +160,17 @@ size_t layers_fds(const struct layers *ls, int *fds, size_t max)
 	return n;
 }
 
+bool layer_id_ok(const char *id)
+{
+	size_t n = strlen(id);
+
+	for (size_t i = 0; i < n; i++)
+		if (!((id[i] >= 'a' && id[i] <= 'z') || (id[i] >= '0' && id[i] <= '9') ||
+			    (id[i] == '-' && i > 0)))
+			return false;
+	return n > 0 && n < LAYER_NAME_MAX;
+}
+
 int layers_ready(struct layers *ls, uint32_t mib, struct err *err)
 {
 	return ls->ops->ready(ls, mib, err);
@@ -196,6 +207,12 @@ int layer_claim(struct layers *ls, const char *from, const char *name, struct er
 int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err)
 {
 	return ls->ops->grow(ls, name, mib, mounted, err);
+}
+
+int layer_image(struct layers *ls, const char *name, struct err *err)
+{
+	return ls->ops->image ? ls->ops->image(ls, name, err)
+			      : err_set(err, -ENOTSUP, ERR_INTERNAL, "a layer without an image");
 }
 
 uint64_t layer_used(struct layers *ls, const char *name)

@@ -25,6 +25,8 @@ int layers_open(const char *state_dir, const char *backend, struct layers **ret,
 void layers_close(struct layers *ls);
 size_t layers_fds(const struct layers *ls, int *fds, size_t max); /* needed by layer_make, _mount */
 
+/* May it be a layer's name: the id of a sandbox? */
+bool layer_id_ok(const char *id);
 /* Have what a layer of this size is made from, so that layer_make is a copy. */
 int layers_ready(struct layers *ls, uint32_t mib, struct err *err);
 bool layer_exists(struct layers *ls, const char *name);
@@ -34,6 +36,8 @@ int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struc
 int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err);
 /* Give a spare one its name. */
 int layer_claim(struct layers *ls, const char *from, const char *name, struct err *err);
+/* Backend loop: the image of one that nobody has mounted. The caller's to close. */
+int layer_image(struct layers *ls, const char *name, struct err *err);
 uint64_t layer_used(struct layers *ls, const char *name);
 /* It is nobody's from now on, and removed in the background. 0 also when there is none. */
 int layer_discard(struct layers *ls, const char *name, struct err *err);

@@ -150,16 +150,23 @@ static int loop_make(struct layers *ls, const char *name, uint32_t mib, struct e
 	return r < 0 ? err_sys(err, r, "copy the template of %u MiB", mib) : 0;
 }
 
+static int loop_image(struct layers *ls, const char *name, struct err *err)
+{
+	int disk = openat(ls->fd, disk_name(name).s, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+	return disk < 0 ? err_sys(err, -errno, "open the image of layer %s", name) : disk;
+}
+
 static int loop_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err)
 {
 	bool fresh = str_starts(str_c(name), STR(LAYER_SPARE));
-	auto_fd int disk = openat(ls->fd, disk_name(name).s, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	auto_fd int disk = loop_image(ls, name, err);
 	auto_fd int loop = -EBADF;
 	char dev[32];
 	int r;
 
 	if (disk < 0)
-		return err_sys(err, -errno, "open the image of layer %s", name);
+		return disk;
 	loop = loop_attach(disk, fresh, dev, err);
 	if (loop < 0)
 		return loop;
@@ -337,6 +344,7 @@ const struct layer_ops layer_loop = {
 	.ready = loop_ready,
 	.make = loop_make,
 	.mount = loop_mount,
+	.image = loop_image,
 	.grow = loop_grow,
 	.used = loop_used,
 };

@@ -29,6 +29,7 @@ struct layer_ops {
 	/* The directory <name> is there and empty; make what mount() needs. */
 	int (*make)(struct layers *ls, const char *name, uint32_t mib, struct err *err);
 	int (*mount)(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
+	int (*image)(struct layers *ls, const char *name, struct err *err); /* NULL: has none */
 	int (*grow)(struct layers *ls, const char *name, uint32_t mib, bool mounted,
 		struct err *err);
 	uint64_t (*used)(struct layers *ls, const char *name);

@@ -1,6 +1,6 @@
 /*
  * What a runtime is: a struct of functions that starts, freezes and ends a sandbox. The lifecycle
- * above it is shared; `container` is the first, a microVM comes through the same struct.
+ * above it is shared by `container` (container.c) and `vm` (vm/vm.c).
  *
  * Runs in the host role; what may wait says so and is called in a thread (sandbox/aside.h), all else
  * takes milliseconds at most.
@@ -10,6 +10,12 @@
  * one its name and limits. What is parked ahead of requests makes the second step all that a create
  * waits for.
  *
+ * A container's size is a matter of its control group and can be told last; a machine is built with
+ * its memory and processors, so the seat names them, and what is parked for one size may not fit
+ * another. A container is handed a namespace and its agent's socket; a machine is handed its end of
+ * the link, and makes the rest inside. Parking a container costs milliseconds, so a pool of them is
+ * kept; a machine boots for a second and occupies its memory, so none is made before it is asked for.
+ *
  * Ending is in three steps, so that nothing waits: kill() asks, the caller watches pidfd(), settle()
  * does in a thread what takes its time, then cleanup() takes the rest away. cleanup() must work alone
  * too, from any half-built state and after a crash; it may wait then.
@@ -17,6 +23,7 @@
 #pragma once
 #include "base/buf.h"
 #include "base/err.h"
+#include "host/slotnet.h"
 #include "wire/ipc.h"
 
 struct runtime; /* a runtime's own state for one daemon: directories, cgroup layout, backends */
@@ -28,6 +35,7 @@ struct runtime_env {
 	const char *run_dir;
 	const char *image_dir;	/* runtime/image.h */
 	const char *agent_path; /* weir-agent, static */
+	const char *guest_path, *rootfs_path; /* weir-guest, weir-rootfs: what machines are made from */
 	const char *cgroup_root;
 	const char *disk_backend; /* "auto", "quota", "loop" */
 	uint32_t uid_base;	/* slot s owns [uid_base + s*65536, +65535] */
@@ -37,26 +45,30 @@ struct runtime_parked; /* a sandbox that lacks only its name and its limits */
 
 struct runtime_seat {
 	uint32_t slot;
-	int netns;	/* the slot's network namespace: ready, addresses set, quarantined */
-	int agent_fd;	/* listening TCP socket on 169.254.77.2 made in that namespace; becomes the
-			 * agent's descriptor 3. Both stay the caller's */
+	const struct slotnet_plan *plan;
+	const struct slotnet *net; /* ready and quarantined, of the kind in ops; stays the caller's */
 	const char *image;
-	uint32_t disk_mib;
+	uint32_t vcpu_milli, mem_mib, disk_mib;
 	const char *revive; /* the id whose writable layer is used; NULL: a new layer */
 };
 
 struct runtime_spec {
 	const char *id, *hostname;
-	uint32_t slot, disk_mib; /* as in the seat */
-	uint32_t vcpu_milli, mem_mib, pids;
+	uint32_t slot, vcpu_milli, mem_mib, disk_mib; /* as in the seat */
+	uint32_t pids;
 	struct ip ip4, ip6;
 };
 
 struct runtime_ops {
 	const char *name;
+	enum slotnet_kind link;
+	bool pooled; /* park() ahead of requests */
 	/* Check the kernel features; start-up refuses with the sentence in err. */
 	int (*open)(const struct runtime_env *env, struct runtime **ret, struct err *err);
 	void (*close)(struct runtime *rt);
+	/* May sandboxes begin in it? err names what is missing. NULL: always. Those that run are
+	 * looked after either way. */
+	int (*able)(struct runtime *rt, struct err *err);
 	/* Begin one; the seat is not needed afterwards. The runtime lists it until it is spawned or
 	 * discarded, and discards what is left in close(). */
 	int (*park)(struct runtime *rt, const struct runtime_seat *seat, struct runtime_parked **ret,
@@ -64,7 +76,7 @@ struct runtime_ops {
 	int (*parked_fd)(const struct runtime_parked *p); /* readable: ask parked_look(); borrowed */
 	/* 1: ready; 0: not yet; negative: it failed, or has ended. The caller discards it then. */
 	int (*parked_look)(struct runtime_parked *p, struct err *err);
-	/* Is it made from this image, with this disk? */
+	/* Is it made from this image, with this disk? Only asked of pooled ones. */
 	bool (*fits)(const struct runtime_parked *p, const char *image, uint32_t disk_mib);
 	/* Kill it without waiting: the descriptor is readable when its processes have ended. Borrowed,
 	 * and gone with parked_settle(), which then makes that discard() need not wait: as settle(). */
@@ -100,4 +112,4 @@ struct runtime_ops {
 	void (*sweep)(struct runtime *rt);
 };
 
-extern const struct runtime_ops runtime_container;
+extern const struct runtime_ops runtime_container, runtime_vm;

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "runtime/fork.h"
 #include "runtime/inside.h"
 #include "runtime/lift.h"
 #include "runtime/path.h"
@@ -24,56 +25,6 @@
 #define STACK_SIZE  (256 << 10)
 #define STACK_GUARD (64 << 10) /* a page, whatever its size */
 #define OOM_SCORE   "200" /* inherited by the sandbox: the host's own programs go last */
-
-/* --- messages --- */
-
-/* With a descriptor, unless fd is negative. */
-static int send_fd(int chan, const void *data, size_t size, int fd)
-{
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct cmsghdr *c;
-
-	if (fd >= 0) {
-		msg.msg_control = control.space;
-		msg.msg_controllen = sizeof(control.space);
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	}
-	return sendmsg(chan, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-/* 1: got one; 0: end of file; -EAGAIN: nothing yet. *fd is -EBADF when none came along. */
-static int recv_fd(int chan, void *data, size_t size, int *fd)
-{
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { .iov_base = data, .iov_len = size };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
-		.msg_controllen = sizeof(control.space) };
-	struct cmsghdr *c;
-	ssize_t k;
-
-	*fd = -EBADF;
-	do
-		k = recvmsg(chan, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	while (k < 0 && errno == EINTR);
-	if (k <= 0)
-		return k < 0 && errno != ECONNRESET ? -errno : 0;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(fd, CMSG_DATA(c), sizeof(int));
-	return (size_t)k == size ? 1 : -EBADMSG;
-}
 
 /* --- in the starter --- */
 
@@ -89,40 +40,6 @@ struct work { /* what a starter has made so far */
 	int go[2];	  /* to the first process: its id maps are written */
 	struct inside in; /* the first process reads it when our frames are gone */
 };
-
-static void forget_signals(void)
-{
-	sigset_t none;
-
-	sigemptyset(&none);
-	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* Keep 0..2 and those in keep; the host role's other descriptors close at once. */
-static int close_others(int *keep, size_t n)
-{
-	unsigned int from = 3;
-
-	for (size_t i = 1; i < n; i++) /* insertion sort: a dozen numbers */
-		for (size_t j = i; j > 0 && keep[j - 1] > keep[j]; j--) {
-			int t = keep[j];
-
-			keep[j] = keep[j - 1];
-			keep[j - 1] = t;
-		}
-	for (size_t i = 0; i < n; i++) {
-		unsigned int fd = (unsigned int)keep[i];
-
-		if (keep[i] < 3)
-			continue;
-		if (fd > from && close_range(from, fd - 1, 0) < 0)
-			return -errno;
-		from = fd + 1;
-	}
-	return close_range(from, ~0u, 0) < 0 ? -errno : 0;
-}
 
 static int stage_dir(const char *name)
 {
@@ -381,7 +298,7 @@ static int bring(struct work *w, struct err *err)
 	int flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
 		    (LIFTED(LIFT_USERNS) ? 0 : CLONE_NEWUSER);
 	struct inside *in = &w->in;
-	struct starter_news news = { 0 };
+	struct fork_news news = { 0 };
 	int pidfd = -EBADF, r;
 
 	/* Before the user namespace: afterwards it is EPERM, and sysfs would show the host's links. */
@@ -402,7 +319,7 @@ static int bring(struct work *w, struct err *err)
 	if (news.pid < 0)
 		return err_sys(err, news.pid, "make the sandbox's namespaces");
 	FAULT("host.starter.cloned");
-	if (send_fd(w->chan, &news, sizeof(news), pidfd) < 0)
+	if (fork_send(w->chan, &news, sizeof(news), pidfd) < 0)
 		return -EPIPE; /* the host role is gone; our end lets the first process end too */
 	if (!LIFTED(LIFT_USERNS)) {
 		r = put_maps(news.pid, 0, w->seat->uid);
@@ -419,7 +336,7 @@ static int starter_main(struct work *w, struct err *err)
 	size_t n = 0;
 	int r;
 
-	forget_signals();
+	fork_signals();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "weir-starter");
 	prctl(PR_SET_DUMPABLE, 0);
@@ -430,7 +347,7 @@ static int starter_main(struct work *w, struct err *err)
 	keep[n++] = w->seat->rootfs;
 	n += cgroups_fds(kit->cgroups, keep + n, KEEP_MAX - n);
 	n += layers_fds(kit->layers, keep + n, KEEP_MAX - n);
-	r = LIFTED(LIFT_FDS) ? 0 : close_others(keep, n);
+	r = LIFTED(LIFT_FDS) ? 0 : fork_keep(keep, n);
 	r = r < 0 ? r : file_write_kernel(AT_FDCWD, "/proc/self/oom_score_adj", STR(OOM_SCORE));
 	if (r < 0)
 		return err_sys(err, r, "prepare a starter");
@@ -460,11 +377,11 @@ int starter_fork(const struct starter_kit *kit, const struct starter_seat *seat,
 	s.pid = sys_clone3(0, SIGCHLD, group, &s.pidfd);
 	if (s.pid == 0) {
 		struct work w = { .kit = kit, .seat = seat, .layer_name = s.layer, .chan = pair[1] };
-		struct starter_news news = { 0 };
+		struct fork_news news = { 0 };
 		int r = starter_main(&w, &news.err);
 
 		if (r < 0)
-			send_fd(w.chan, &news, sizeof(news), -EBADF);
+			fork_send(w.chan, &news, sizeof(news), -EBADF);
 		_exit(r < 0);
 	}
 	fd_close(pair[1]);
@@ -477,19 +394,11 @@ int starter_fork(const struct starter_kit *kit, const struct starter_seat *seat,
 	return 0;
 }
 
-static void reap(int pidfd)
-{
-	siginfo_t si;
-
-	while (waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | __WALL) < 0 && errno == EINTR)
-		;
-}
-
 /* 1: parked; 0: end of file; -EAGAIN: no more news; what else is negative is a failure. */
 static int next_news(struct starter *s, struct err *err)
 {
-	struct starter_news news;
-	int fd, r = recv_fd(s->chan, &news, sizeof(news), &fd);
+	struct fork_news news;
+	int fd, r = fork_recv(s->chan, &news, sizeof(news), &fd);
 
 	if (r <= 0)
 		return r == 0 || r == -EAGAIN ? r : err_sys(err, r, "hear from a starter");
@@ -521,7 +430,7 @@ int starter_look(struct starter *s, struct err *err)
 	if (r < 0)
 		return r;
 	/* The first process runs only once the starter has nothing left to do but end. */
-	reap(s->pidfd);
+	fork_reap(s->pidfd);
 	s->pidfd = fd_close(s->pidfd);
 	s->ready = true;
 	return 1;
@@ -537,7 +446,7 @@ static bool ended(int pidfd)
 int starter_go(struct starter *s, const struct starter_order *order, struct err *err)
 {
 	uint64_t end = clock_mono_ns() + GO_LIMIT_MS * NS_PER_MS;
-	int r = send_fd(s->chan, order, sizeof(*order), -EBADF);
+	int r = fork_send(s->chan, order, sizeof(*order), -EBADF);
 
 	if (r < 0 && r != -EPIPE)
 		return err_sys(err, r, "order the sandbox to start");
@@ -576,7 +485,7 @@ void starter_done(struct starter *s)
 {
 	starter_kill(s);
 	if (s->pidfd >= 0) {
-		reap(s->pidfd);
+		fork_reap(s->pidfd);
 		/* It may have made a first process that nobody has read of yet. */
 		while (s->first < 0 && next_news(s, NULL) > 0)
 			;
@@ -584,7 +493,7 @@ void starter_done(struct starter *s)
 			pidfd_send_signal(s->first, SIGKILL, NULL, 0);
 	}
 	if (s->first >= 0)
-		reap(s->first);
+		fork_reap(s->first);
 	s->pidfd = fd_close(s->pidfd);
 	s->first = fd_close(s->first);
 	s->chan = fd_close(s->chan);

@@ -160,7 +160,7 @@ int adopt_all(struct daemon *d, struct err *err)
 	forget(&a->strays);
 	if (r < 0)
 		return err_sys(err, r, "adopt the sandboxes of the last run");
-	d->rt_ops->sweep(d->rt);
+	runners_sweep(d);
 	log_event(LOG_INFO, "adopt.done",
 		"running=%u dead=%u dropped=%u stray_links=%u stray_slots=%u", a->adopted, a->dead,
 		a->dropped, strays, slots);

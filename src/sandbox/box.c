@@ -31,7 +31,8 @@ struct box {
 	struct boxes *in;
 	struct record rec;
 	enum box_state state;
-	struct runtime_box *rt; /* NULL: DEAD, or cleaned up */
+	const struct runner *runner; /* NULL: DEAD since before we started */
+	struct runtime_box *rt;	     /* NULL: DEAD, or cleaned up */
 	struct watch *watch;	/* of rt's pidfd */
 	bool destroying, keep_disk;
 	uint32_t policy, spawn_us;
@@ -62,7 +63,7 @@ static int save(struct box *x, struct err *err)
 	int r = 0;
 
 	if (x->rt) {
-		r = d->rt_ops->record(x->rt, &rt);
+		r = x->runner->ops->record(x->rt, &rt);
 		if (r == 0)
 			r = str_copy(x->rec.rt, sizeof(x->rec.rt), buf_str(&rt));
 		if (r < 0)
@@ -207,7 +208,7 @@ static void cleaned(struct aside_job *job, int result, const struct err *why)
 	FAULT("host.destroy.settled");
 	if (result < 0)
 		err = *why;
-	if (d->rt_ops->cleanup(take_ptr(x->rt), by_itself || x->keep_disk, &status, &oom,
+	if (x->runner->ops->cleanup(take_ptr(x->rt), by_itself || x->keep_disk, &status, &oom,
 		    result < 0 ? NULL : &err) < 0 || result < 0) {
 		log_event(LOG_ERROR, "sandbox.cleanup", "sandbox=%s error=\"%s\"", x->rec.id,
 			err.text);
@@ -235,7 +236,7 @@ static int settle(struct aside_job *job, struct err *err)
 {
 	struct box *x = container_of(job, struct box, end);
 
-	return x->in->d->rt_ops->settle(x->rt, err);
+	return x->runner->ops->settle(x->rt, err);
 }
 
 /* Its first process is gone. Nobody may use what the runtime has of it from here on. */
@@ -256,7 +257,7 @@ static void on_pidfd(uv_poll_t *poll, int status, int events)
 
 	if (x->state != BOX_ENDING) {
 		x->state = BOX_ENDING;
-		x->in->d->rt_ops->kill(x->rt); /* what pid 1 left behind in the cgroup */
+		x->runner->ops->kill(x->rt); /* what pid 1 left behind in the cgroup */
 	}
 	clean_up(x);
 }
@@ -265,7 +266,7 @@ static int watch(struct box *x, struct err *err)
 {
 	struct daemon *d = x->in->d;
 	struct watch *w = calloc(1, sizeof(*w));
-	int r = w ? uv_poll_init(&d->loop, &w->poll, d->rt_ops->pidfd(x->rt)) : -ENOMEM;
+	int r = w ? uv_poll_init(&d->loop, &w->poll, x->runner->ops->pidfd(x->rt)) : -ENOMEM;
 
 	if (r < 0) {
 		free(w);
@@ -297,14 +298,14 @@ void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)
 	x->keep_disk = keep_disk;
 	if (x->state == BOX_RUNNING || x->state == BOX_FROZEN) {
 		x->state = BOX_ENDING;
-		d->rt_ops->kill(x->rt); /* the pidfd tells when it has worked */
+		x->runner->ops->kill(x->rt); /* the pidfd tells when it has worked */
 		FAULT("host.destroy.killed");
 		return;
 	}
 	if (x->state == BOX_ENDING)
 		return; /* its link is going: dead_link_gone() comes back here */
 	if (!keep_disk)
-		d->rt_ops->drop_layer(d->rt, x->rec.id, &x->failed);
+		runners_drop_layer(d, x->rec.id, &x->failed);
 	slots_release(d->slots, x->rec.slot);
 	link_gone(x);
 }
@@ -333,8 +334,9 @@ static int spawn_in_slot(
 	rec->ip4 = slot->ip4;
 	rec->ip6 = slot->ip6;
 	snprintf(rec->link, sizeof(rec->link), "%s", slot->link);
-	snprintf(rec->runtime, sizeof(rec->runtime), "%s", d->rt_ops->name);
-	r = d->rt_ops->spawn(d->rt, &spec, take_ptr(slot->parked), &x->rt, err);
+	snprintf(rec->runtime, sizeof(rec->runtime), "%s", slot->runner->ops->name);
+	x->runner = slot->runner;
+	r = x->runner->ops->spawn(x->runner->rt, &spec, take_ptr(slot->parked), &x->rt, err);
 	if (r < 0)
 		return r;
 	FAULT("host.spawn.started");
@@ -354,8 +356,8 @@ static void undo_spawn(struct box *x, const struct slot *slot)
 		return;
 	}
 	if (x->rt) { /* it lives, and cannot be watched: out of descriptors or memory */
-		d->rt_ops->kill(x->rt);
-		d->rt_ops->cleanup(
+		x->runner->ops->kill(x->rt);
+		x->runner->ops->cleanup(
 			take_ptr(x->rt), false, &x->rec.exit_status, &(bool){ false }, NULL);
 	}
 	record_remove(d->records_dir, x->rec.id);
@@ -367,9 +369,8 @@ int box_may_spawn(struct boxes *b, const struct ipc_spawn *req, struct err *err)
 {
 	if (!record_id_ok(req->id))
 		return err_field(err, -EINVAL, ERR_INVALID, "id", "not the id of a sandbox");
-	if (req->runtime[0] && strcmp(req->runtime, b->d->rt_ops->name) != 0)
-		return err_field(err, -ENOSYS, ERR_UNSUPPORTED, "runtime",
-			"there is no runtime \"%s\" here", req->runtime);
+	if (!runner_find(b->d, req->runtime, err))
+		return -ENOSYS;
 	if (box_find(b, req->id))
 		return err_set(err, -EEXIST, ERR_CONFLICT, "%s exists already", req->id);
 	return 0;
@@ -390,8 +391,7 @@ int box_spawn(struct boxes *b, const struct ipc_spawn *req, struct slot *slot, u
 	r = spawn_in_slot(x, slot, req, err);
 	if (r < 0)
 		undo_spawn(x, slot);
-	slot->net.ns = fd_close(slot->net.ns);
-	slot->net.agent_fd = fd_close(slot->net.agent_fd);
+	slotnet_done(&slot->net);
 	if (r < 0)
 		return r;
 	FAULT("host.spawn.recorded");
@@ -417,23 +417,27 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err)
 		box_free(x);
 		return r;
 	}
-	r = rec->dead ? -ESRCH : d->rt_ops->adopt(d->rt, rec->id, str_c(rec->rt), &x->rt, err);
+	x->runner = rec->dead ? NULL : runner_known(d, rec->runtime);
+	r = x->runner ? x->runner->ops->adopt(
+				x->runner->rt, rec->id, str_c(rec->rt), &x->rt, err)
+		      : -ESRCH;
 	if (r < 0 && r != -ESRCH)
 		log_event(LOG_WARN, "adopt.failed", "sandbox=%s error=\"%s\"", rec->id, err->text);
 	if (r == 0) {
 		struct slot slot = { .number = rec->slot,
 			.ip4 = rec->ip4,
 			.ip6 = rec->ip6,
+			.runner = x->runner,
 			.net.ifindex = rec->ifindex };
 
-		x->state = d->rt_ops->frozen(x->rt) ? BOX_FROZEN : BOX_RUNNING;
+		x->state = x->runner->ops->frozen(x->rt) ? BOX_FROZEN : BOX_RUNNING;
 		r = net_adopt(d, &slot, &x->policy, err);
 		if (r == 0)
 			r = watch(x, err);
 		return r; /* its record is the one that was read */
 	}
 	if (x->rt)
-		d->rt_ops->cleanup(
+		x->runner->ops->cleanup(
 			take_ptr(x->rt), true, &x->rec.exit_status, &(bool){ false }, err);
 	x->rec.dead = true;
 	x->rec.rt[0] = '\0';
@@ -545,7 +549,7 @@ int box_freeze(struct box *x, struct err *err)
 	if (r < 0 || x->state == BOX_FROZEN)
 		return r;
 	FAULT("host.freeze.asked");
-	r = x->in->d->rt_ops->freeze(x->rt, err);
+	r = x->runner->ops->freeze(x->rt, err);
 	FAULT("host.freeze.done");
 	if (r == 0)
 		x->state = BOX_FROZEN;
@@ -559,7 +563,7 @@ int box_thaw(struct box *x, struct err *err)
 	if (r < 0 || x->state == BOX_RUNNING)
 		return r;
 	FAULT("host.thaw.asked");
-	r = x->in->d->rt_ops->thaw(x->rt, err);
+	r = x->runner->ops->thaw(x->rt, err);
 	FAULT("host.thaw.done");
 	if (r == 0)
 		x->state = BOX_RUNNING;
@@ -572,7 +576,7 @@ int box_stats(struct box *x, struct ipc_stats *ret, struct err *err)
 
 	if (r < 0)
 		return r;
-	r = x->in->d->rt_ops->stats(x->rt, ret);
+	r = x->runner->ops->stats(x->rt, ret);
 	return r < 0 ? err_sys(err, r, "measure %s", x->rec.id) : 0;
 }
 
@@ -583,7 +587,7 @@ static int grow(struct aside_job *job, struct err *err)
 	int r;
 
 	FAULT("host.grow.asked");
-	r = x->in->d->rt_ops->grow(x->rt, x->grow_mib, err);
+	r = x->runner->ops->grow(x->rt, x->grow_mib, err);
 	FAULT("host.grow.done");
 	return r;
 }

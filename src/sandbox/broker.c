@@ -120,7 +120,7 @@ static int do_info(const struct ask *a, struct err *err)
 		info.mem_free = (uint64_t)(s.freeram + s.bufferram) * s.mem_unit;
 	}
 	gethostname(info.hostname, sizeof(info.hostname) - 1);
-	snprintf(info.runtimes, sizeof(info.runtimes), "%s", a->d->rt_ops->name);
+	runners_names(a->d, info.runtimes, sizeof(info.runtimes));
 	info.n_host = net_host_addresses(a->d, info.host, IPC_HOST_ADDRS);
 	return answer(a, &info, sizeof(info), NULL, 0);
 }
@@ -267,7 +267,7 @@ static int do_destroy(const struct ask *a, struct err *err)
 			return err_field(
 				err, -EINVAL, ERR_INVALID, "id", "not the id of a sandbox");
 		if (!q->keep_disk)
-			r = a->d->rt_ops->drop_layer(a->d->rt, q->id, err);
+			r = runners_drop_layer(a->d, q->id, err);
 		return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
 	}
 	w = waiting_new(a);

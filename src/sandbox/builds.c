@@ -184,7 +184,7 @@ static void on_slot(struct slot *slot, const struct err *why, void *arg)
 int builds_ask(struct builds *b, const struct ipc_build *q, int auth, uint32_t life, uint32_t serial,
 	struct err *err)
 {
-	struct slots_want want = { .number = 0 };
+	struct slots_want want = { .runner = &b->d->runners[RUNNER_POOLED] };
 	struct build *x = NULL;
 	auto_fd int fd = auth;
 	unsigned int n = 0;

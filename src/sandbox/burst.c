@@ -115,7 +115,10 @@ static void on_turn(uv_idle_t *t)
 	b->ahead[b->n_ahead++] = w;
 	turn_next(b);
 	w->asked = clock_mono_ns();
+	want.runner = runner_find(b->d, w->req.runtime, &err);
 	want.number = w->req.slot;
+	want.vcpu_milli = w->req.vcpu_milli;
+	want.mem_mib = w->req.mem_mib;
 	want.disk_mib = w->req.disk_mib;
 	memcpy(want.image, w->req.image, sizeof(want.image));
 	if (w->req.revive)

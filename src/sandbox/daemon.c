@@ -110,24 +110,6 @@ static int make_network(struct daemon *d, struct err *err)
 	return r;
 }
 
-int daemon_runtime(struct daemon *d, struct err *err)
-{
-	const struct config *c = &d->cfg;
-	char agent[600];
-	struct runtime_env env = { .name = c->daemon_name,
-		.state_dir = d->path.state,
-		.run_dir = d->path.run,
-		.image_dir = d->path.images,
-		.agent_path = agent,
-		.cgroup_root = c->cgroup_root[0] ? c->cgroup_root : c->daemon_name,
-		.disk_backend = c->disk_backend,
-		.uid_base = c->uid_base };
-
-	daemon_program("weir-agent", agent, sizeof(agent)); /* absent: the runtime says so */
-	d->rt_ops = &runtime_container;
-	return d->rt_ops->open(&env, &d->rt, err);
-}
-
 /* After the checks: who is not root may not even see the programs, and should hear the former. */
 static int need_programs(struct err *err)
 {
@@ -176,7 +158,7 @@ int daemon_open(struct daemon *d, const struct config *c, struct err *err)
 		(r = daemon_lock(d, &other, err)) < 0 ||
 		(r = daemon_directories(d, err)) < 0 || (r = daemon_look(d, err)) < 0 ||
 		(r = make_network(d, err)) < 0 || (r = net_open(d, err)) < 0 ||
-		(r = daemon_runtime(d, err)) < 0 ||
+		(r = runners_open(d, err)) < 0 ||
 		(r = reaper_new(&d->loop, d->router_ns, &d->reaper, err)) < 0 ||
 		(r = aside_open(&d->ends, &d->loop, err)) < 0 ||
 		(r = aside_open(&d->growth, &d->loop, err)) < 0 ||
@@ -285,8 +267,7 @@ void daemon_close(struct daemon *d)
 	if (d->loop_open)
 		close_all_handles(d);
 	d->loop_open = false;
-	if (d->rt)
-		d->rt_ops->close(take_ptr(d->rt));
+	runners_close(d);
 	rtnl_done(&d->host);
 	rtnl_done(&d->router);
 	d->host_ns = fd_close(d->host_ns);

@@ -19,8 +19,8 @@
 #include "host/resolv.h"
 #include "host/steer.h"
 #include "host/uplink.h"
-#include "runtime/runtime.h"
 #include "sandbox/aside.h"
+#include "sandbox/runners.h"
 #include "wire/config.h"
 
 #define DAEMON_WORKERS_MAX 16
@@ -56,8 +56,7 @@ struct daemon {
 	uv_work_t collecting; /* data NULL: nobody is */
 	int collected;
 
-	const struct runtime_ops *rt_ops;
-	struct runtime *rt;
+	struct runner runners[RUNNERS];
 	struct reaper *reaper;
 	struct aside ends, growth; /* what a sandbox's end waits for; disks that grow */
 	struct slots *slots;
@@ -90,7 +89,6 @@ int daemon_lock(struct daemon *d, pid_t *ret_pid, struct err *err);
 int daemon_directories(struct daemon *d, struct err *err);
 /* The host's namespace, and the router's if one is pinned. */
 int daemon_look(struct daemon *d, struct err *err);
-int daemon_runtime(struct daemon *d, struct err *err);
 
 /* Everything of this daemon goes, from whatever state it was left in; a running weird is told to
  * stop first. Paths are set, nothing else. What resists is said in err, after all else is gone. */

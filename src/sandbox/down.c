@@ -58,7 +58,7 @@ struct ending {
 static int end_one(const char *id, void *arg)
 {
 	struct ending *e = arg;
-	const struct runtime_ops *ops = e->d->rt_ops;
+	const struct runner *run;
 	auto_free struct record *rec = malloc(sizeof(*rec));
 	struct runtime_box *box = NULL;
 	struct err err = { .code = 0 };
@@ -67,19 +67,20 @@ static int end_one(const char *id, void *arg)
 	if (!rec)
 		return -ENOMEM;
 	r = record_load(e->d->records_dir, id, rec, &err);
-	if (r == 0 && rec->boot == e->d->boot && !rec->dead) {
-		r = ops->adopt(e->d->rt, id, str_c(rec->rt), &box, &err);
+	run = r == 0 ? runner_known(e->d, rec->runtime) : NULL;
+	if (run && rec->boot == e->d->boot && !rec->dead) {
+		r = run->ops->adopt(run->rt, id, str_c(rec->rt), &box, &err);
 		if (r == 0) {
-			struct pollfd p = { .fd = ops->pidfd(box), .events = POLLIN };
+			struct pollfd p = { .fd = run->ops->pidfd(box), .events = POLLIN };
 
-			ops->kill(box);
+			run->ops->kill(box);
 			poll(&p, 1, KILL_LIMIT_MS); /* what is left after that, cleanup reports */
 		}
 		if (box)
-			note(ops->cleanup(box, false, &rec->exit_status, &(bool){ false }, &err),
+			note(run->ops->cleanup(box, false, &rec->exit_status, &(bool){ false }, &err),
 				&err, e->first);
 	} else {
-		ops->drop_layer(e->d->rt, id, &err);
+		runners_drop_layer(e->d, id, &err);
 	}
 	record_remove(e->d->records_dir, id);
 	return 0;
@@ -89,15 +90,15 @@ static void end_sandboxes(struct daemon *d, struct err *first)
 {
 	struct ending e = { .d = d, .first = first };
 	struct err err = { .code = 0 };
-	int r = daemon_runtime(d, &err);
+	int r = runners_open(d, &err);
 
 	note(r, &err, first);
 	if (r < 0)
 		return;
 	r = record_each(d->records_dir, end_one, &e);
 	note(r < 0 ? err_sys(&err, r, "read the records") : 0, &err, first);
-	d->rt_ops->sweep(d->rt);
-	d->rt_ops->close(take_ptr(d->rt)); /* which takes the top cgroup away */
+	runners_sweep(d);
+	runners_close(d); /* which takes the top cgroup away */
 }
 
 static void remove_files(struct daemon *d)

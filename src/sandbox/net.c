@@ -310,7 +310,8 @@ static int attach(struct daemon *d, uint32_t ifindex, struct err *err)
 int net_attach(struct daemon *d, const struct slot *s, struct err *err)
 {
 	struct datapath_slot ds = {
-		.slot = s->number, .ifindex = s->net.ifindex, .ip4 = s->ip4, .ip6 = s->ip6
+		.slot = s->number, .ifindex = s->net.ifindex, .ip4 = s->ip4, .ip6 = s->ip6,
+		.tap = s->runner->ops->link == SLOTNET_TAP
 	};
 	int r = datapath_slot_set(d->dp, &ds, err);
 

@@ -57,9 +57,8 @@ static int probe_runtime(const struct probe_env *env, struct err *err)
 	snprintf(c.cgroup_root, sizeof(c.cgroup_root), "%s", group);
 	r = daemon_paths(&d, &c, err);
 	if (r == 0)
-		r = daemon_runtime(&d, err);
-	if (r == 0)
-		d.rt_ops->close(d.rt);
+		r = runners_open(&d, err);
+	runners_close(&d);
 	nftw(dir, drop_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 	return r;
 }

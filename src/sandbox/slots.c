@@ -115,7 +115,7 @@ static int plan(struct slots *s, uint32_t number, struct slot *ret, struct err *
 	ret->ip6 = (struct ip){ .family = 0 };
 	if (s->d->uplink.ipv6)
 		ret->ip6 = ip_plus(s->d->cfg.net_range6.ip, number);
-	ret->net = (struct slotnet){ .ns = -EBADF, .agent_fd = -EBADF };
+	ret->net = SLOTNET_NONE;
 	ret->parked = NULL;
 	return 0;
 }
@@ -123,6 +123,7 @@ static int plan(struct slots *s, uint32_t number, struct slot *ret, struct err *
 static struct slotnet_plan net_plan(const struct slots *s, const struct slot *slot)
 {
 	return (struct slotnet_plan){
+		.kind = slot->runner->ops->link,
 		.link = slot->link, .ip4 = slot->ip4, .ip6 = slot->ip6, .mtu = s->d->uplink.mtu,
 		.overlay = ip_plus(s->d->cfg.net_overlay4.ip, slot->number),
 		.overlays = s->d->cfg.net_overlay4,
@@ -160,6 +161,7 @@ static struct watch *watch(struct slots *s, int fd, uv_poll_cb fn, void *arg)
 
 struct leaving {
 	struct slots *s;
+	const struct runtime_ops *ops;
 	struct runtime_parked *parked;
 	struct watch *watch;
 	struct aside_job job;
@@ -169,7 +171,7 @@ static int settle_parked(struct aside_job *job, struct err *err)
 {
 	struct leaving *l = container_of(job, struct leaving, job);
 
-	return l->s->d->rt_ops->parked_settle(l->parked, err);
+	return l->ops->parked_settle(l->parked, err);
 }
 
 static void discard(struct aside_job *job, int result, const struct err *err)
@@ -178,7 +180,7 @@ static void discard(struct aside_job *job, int result, const struct err *err)
 
 	if (result < 0)
 		log_event(LOG_ERROR, "pool.discard", "error=\"%s\"", err->text);
-	l->s->d->rt_ops->discard(l->parked);
+	l->ops->discard(l->parked);
 	l->s->n_leaving--;
 	free(l);
 }
@@ -193,9 +195,8 @@ static void on_left(uv_poll_t *poll, int status, int events)
 }
 
 /* Its processes end in the background: tens of milliseconds, mostly of waiting in the kernel. */
-static void let_go(struct slots *s, struct runtime_parked *p)
+static void let_go(struct slots *s, const struct runtime_ops *ops, struct runtime_parked *p)
 {
-	const struct runtime_ops *ops = s->d->rt_ops;
 	struct leaving *l;
 	int fd;
 
@@ -204,7 +205,7 @@ static void let_go(struct slots *s, struct runtime_parked *p)
 	l = calloc(1, sizeof(*l));
 	fd = ops->leave(p);
 	if (l)
-		*l = (struct leaving){ .s = s, .parked = p, .watch = watch(s, fd, on_left, l) };
+		*l = (struct leaving){ .s = s, .ops = ops, .parked = p, .watch = watch(s, fd, on_left, l) };
 	if (l && l->watch) {
 		s->n_leaving++;
 		return;
@@ -229,7 +230,8 @@ static struct seat *seat_new(struct slots *s, const struct slots_want *want, slo
 	x->want = *want;
 	x->fn = fn;
 	x->arg = arg;
-	x->slot.net = (struct slotnet){ .ns = -EBADF, .agent_fd = -EBADF };
+	x->slot.net = SLOTNET_NONE;
+	x->slot.runner = want->runner;
 	TAILQ_INSERT_TAIL(&s->making, x, next);
 	s->n_making++;
 	s->n_orders += fn != NULL;
@@ -274,7 +276,8 @@ static void settle(struct seat *x)
 		s->n_orders--;
 		if (x->r == 0) {
 			set_state(s, x->slot.number, SLOT_TAKEN);
-			if (!x->want.number && !x->want.revive[0] && x->want.image[0])
+			if (x->want.runner->ops->pooled && !x->want.number && !x->want.revive[0] &&
+				x->want.image[0])
 				s->bet = x->want; /* not before it is known to work */
 		}
 		x->fn(x->r < 0 ? NULL : &x->slot, x->r < 0 ? &x->err : NULL, x->arg);
@@ -287,7 +290,7 @@ static void on_parked(uv_poll_t *poll, int status, int events)
 {
 	struct seat *x = container_of(poll, struct watch, poll)->arg;
 	struct slots *s = x->s;
-	int r = s->d->rt_ops->parked_look(x->slot.parked, &x->err);
+	int r = x->slot.runner->ops->parked_look(x->slot.parked, &x->err);
 
 	if (s->state[x->slot.number] == SLOT_READY) {
 		if (r > 0)
@@ -314,10 +317,14 @@ static void furnish(struct seat *x)
 {
 	struct slots *s = x->s;
 	const struct slots_want *w = &x->want;
+	const struct runner *run = x->slot.runner;
+	struct slotnet_plan plan = net_plan(s, &x->slot);
 	struct runtime_seat seat = { .slot = x->slot.number,
-		.netns = x->slot.net.ns,
-		.agent_fd = x->slot.net.agent_fd,
+		.plan = &plan,
+		.net = &x->slot.net,
 		.image = w->image,
+		.vcpu_milli = w->vcpu_milli,
+		.mem_mib = w->mem_mib,
 		.disk_mib = w->disk_mib,
 		.revive = w->revive[0] ? w->revive : NULL };
 
@@ -325,9 +332,9 @@ static void furnish(struct seat *x)
 		settle(x);
 		return;
 	}
-	x->r = s->d->rt_ops->park(s->d->rt, &seat, &x->slot.parked, &x->err);
+	x->r = run->ops->park(run->rt, &seat, &x->slot.parked, &x->err);
 	if (x->r == 0) {
-		x->watch = watch(s, s->d->rt_ops->parked_fd(x->slot.parked), on_parked, x);
+		x->watch = watch(s, run->ops->parked_fd(x->slot.parked), on_parked, x);
 		if (!x->watch)
 			x->r = err_sys(&x->err, -ENOMEM, "watch what is parked");
 	}
@@ -430,7 +437,7 @@ static struct seat *find_fitting(struct slots *s, const struct slots_want *w)
 
 	TAILQ_FOREACH(x, &s->ready, next)
 		if (!s->reserved[x->slot.number] && x->slot.parked &&
-			s->d->rt_ops->fits(x->slot.parked, w->image, w->disk_mib))
+			x->slot.runner->ops->fits(x->slot.parked, w->image, w->disk_mib))
 			return x;
 	return NULL;
 }
@@ -473,7 +480,7 @@ static struct seat *find_making(struct slots *s, uint32_t number)
 static void furnish_for(struct seat *x, const struct slots_want *w, slots_fn fn, void *arg)
 {
 	x->watch = unwatch(x->watch);
-	let_go(x->s, take_ptr(x->slot.parked));
+	let_go(x->s, x->slot.runner->ops, take_ptr(x->slot.parked));
 	x->want = *w;
 	x->fn = fn;
 	x->arg = arg;
@@ -499,7 +506,7 @@ static void refuse(struct slots *s, int code, enum err_kind kind, const char *te
 
 void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void *arg)
 {
-	bool plain = !w->number && !w->revive[0];
+	bool pooled = w->runner->ops->pooled, plain = pooled && !w->number && !w->revive[0];
 	uint32_t number = w->number;
 	struct seat *x;
 
@@ -527,7 +534,7 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 		return;
 	}
 	/* A net alone is made: what is parked in a ready one is worth more. */
-	x = number || w->image[0] ? find_net(s, number) : NULL;
+	x = pooled && (number || w->image[0]) ? find_net(s, number) : NULL;
 	if (x) {
 		take_ready(s, x);
 		set_state(s, x->slot.number, SLOT_MAKING);
@@ -536,7 +543,7 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 		furnish_for(x, w, fn, arg);
 		return;
 	}
-	x = number ? find_making(s, number) : NULL;
+	x = pooled && number ? find_making(s, number) : NULL;
 	if (x) {
 		furnish_for(x, w, fn, arg);
 		return;
@@ -562,9 +569,8 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 
 void slots_give_up(struct slots *s, struct slot *slot)
 {
-	slot->net.ns = fd_close(slot->net.ns);
-	slot->net.agent_fd = fd_close(slot->net.agent_fd);
-	let_go(s, take_ptr(slot->parked));
+	slotnet_done(&slot->net);
+	let_go(s, slot->runner->ops, take_ptr(slot->parked));
 	slots_drop(s, slot->number, slot->net.ifindex, false, NULL, NULL);
 }
 
@@ -660,6 +666,7 @@ int slots_new(struct daemon *d, struct slots **ret, struct err *err)
 	s->next = 1;
 	TAILQ_INIT(&s->ready);
 	TAILQ_INIT(&s->making);
+	s->bet.runner = &d->runners[RUNNER_POOLED];
 	r = load_names(s);
 	if (r < 0) {
 		free(s);

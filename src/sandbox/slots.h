@@ -14,6 +14,8 @@
  * was made for something else if there is one. So the pool follows the mix of requests, one slot a
  * miss.
  *
+ * Only one runtime is pooled, and its kind of link. Another's slots are made when they are ordered.
+ *
  * Numbers are handed out round, so that an address rests as long as possible before it means
  * another sandbox. A reserved number belongs to a stored sandbox that is not running: only a SPAWN
  * that asks for it by number gets it. Link names are "w" and a counter that a file keeps
@@ -29,6 +31,7 @@
 #include "runtime/runtime.h"
 
 struct daemon;
+struct runner;
 struct slots;
 
 struct slot {
@@ -36,13 +39,15 @@ struct slot {
 	char link[16];
 	struct ip ip4, ip6;
 	struct slotnet net;
+	const struct runner *runner;   /* whose kind the link is of */
 	struct runtime_parked *parked; /* NULL: nothing */
 };
 
 struct slots_want {
+	const struct runner *runner;
 	uint32_t number; /* 0: any */
 	char image[IPC_NAME_LEN]; /* "": a net with nothing parked in it */
-	uint32_t disk_mib;
+	uint32_t vcpu_milli, mem_mib, disk_mib;
 	char revive[IPC_ID_LEN]; /* the sandbox whose layer is used; "": a new one */
 };
 /* slot NULL: there is none, err says why. What net and parked hold is the taker's from here on. */

@@ -121,7 +121,7 @@ static bool is_backend(struct str s)
 
 static bool is_runtime(struct str s)
 {
-	return str_eq_c(s, "auto") || str_eq_c(s, "container");
+	return str_eq_c(s, "auto") || str_eq_c(s, "container") || str_eq_c(s, "vm");
 }
 
 static bool is_word(struct str s)
@@ -362,7 +362,7 @@ static const struct key keys[] = {
 		.allowed = "the name of an image, name:tag",
 		.help = "The image of a create that names none." },
 	{ "runtime.default", TEXT, AT(runtime_default), "auto", .ok = is_runtime,
-		.allowed = "auto or container",
+		.allowed = "auto, container or vm",
 		.help = "The runtime of a create that names none." },
 	{ "cgroup.root", TEXT, AT(cgroup_root), "", .ok = is_cgroup,
 		.allowed = "empty, or one name of a-z, 0-9 and _-.",

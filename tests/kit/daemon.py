@@ -143,7 +143,8 @@ class Daemon:
         return argv + list(more)
 
     def environment(self):
-        return {"WEIR_RECIPES": os.path.join(ROOT, "scripts", "images"), **os.environ}
+        return {"WEIR_RECIPES": os.path.join(ROOT, "scripts", "images"),
+                "WEIR_GUEST_DIR": "/var/cache/weir/guest", **os.environ}
 
     def start(self):
         address = os.path.join(self.run_dir, "api.addr")

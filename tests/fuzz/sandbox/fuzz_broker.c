@@ -143,7 +143,12 @@ void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)
 	done(result < 0 ? &err : NULL, arg);
 }
 
-static int drop_layer(struct runtime *rt, const char *id, struct err *err)
+void runners_names(const struct daemon *d, char *ret, size_t size)
+{
+	snprintf(ret, size, "container");
+}
+
+int runners_drop_layer(struct daemon *d, const char *id, struct err *err)
 {
 	CHECK(record_id_ok(id)); /* it becomes a path */
 	return act(true);
@@ -244,7 +249,6 @@ static int blob(struct str content)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct runtime_ops ops = { .name = "container", .drop_layer = drop_layer };
 	static _Alignas(8) char payload[IPC_MSG_MAX];
 	struct rd rd = rd_from(str_n(data, size));
 	uint8_t form = rd_u8(&rd), n_fds = rd_u8(&rd) % 3;
@@ -255,7 +259,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (rd_failed(&rd) || n > sizeof(payload))
 		return 0;
 	log_open("fuzz", LOG_ERROR + 1); /* nothing */
-	host = (struct daemon){ .rt_ops = &ops, .phase = form & 1 ? DAEMON_SERVING : DAEMON_STOPPING,
+	host = (struct daemon){ .phase = form & 1 ? DAEMON_SERVING : DAEMON_STOPPING,
 		.resolv = { .n = 1, .r = { { .ip = ip_v4(0x7f000035), .port = 53, .in_host = true } } } };
 	peer = (struct role_peer){ .kind = form & 2 ? ROLE_API : ROLE_EDGE, .chan = (void *)&host };
 	result = form & 4 ? -EBUSY : 0;

@@ -26,9 +26,26 @@ static void reads(void **state)
 	assert_true(strncmp(ulid_new(UINT64_C(1469922850259) * NS_PER_MS).s, "01arz3nden", 9) == 0);
 }
 
+/* As many bits as letters carry, in order: the time is what a ULID begins with. */
+static void has_128_bits(void **state)
+{
+	static const uint8_t all[16] = { [0 ... 15] = 0xff };
+	struct ulid u;
+	uint8_t raw[16];
+
+	ulid_raw(&(struct ulid){ "7zzzzzzzzzzzzzzzzzzzzzzzzz" }, raw);
+	assert_memory_equal(raw, all, 16);
+	ulid_raw(&(struct ulid){ "01arz3ndek0000000000000001" }, raw);
+	assert_memory_equal(raw, ((uint8_t[16]){ 0x01, 0x56, 0x3e, 0x3a, 0xb5, 0xd3, [15] = 1 }), 16);
+	u = ulid_new(1000 * NS_PER_SEC);
+	ulid_raw(&u, raw);
+	assert_int_equal(raw[2] << 24 | raw[3] << 16 | raw[4] << 8 | raw[5], 1000000);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(sorts), cmocka_unit_test(reads) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(sorts), cmocka_unit_test(reads),
+		cmocka_unit_test(has_128_bits) };
 
 	return cmocka_run_group_tests_name("base/ulid", tests, NULL, NULL);
 }

@@ -264,7 +264,7 @@ static void command(char **word, size_t n)
 
 	if (!strcmp(verb, "slot")) {
 		struct datapath_slot s = { u32_arg(word[1]), if_nametoindex(word[2]),
-			ip_arg(word[3]), ip_arg(word[4]) };
+			ip_arg(word[3]), ip_arg(word[4]), false };
 
 		answer_err(datapath_slot_set(dp, &s, &err), &err);
 	} else if (!strcmp(verb, "clear")) {

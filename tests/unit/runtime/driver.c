@@ -157,6 +157,7 @@ static int park(const char *image, uint32_t slot, uint32_t disk_mib, const char 
 	struct runtime_parked **ret, struct err *err)
 {
 	auto_fd int netns = -EBADF, sock = -EBADF;
+	struct slotnet net;
 	struct runtime_seat seat = { .slot = slot, .image = image, .disk_mib = disk_mib,
 		.revive = revive };
 	struct runtime_parked *p;
@@ -164,8 +165,8 @@ static int park(const char *image, uint32_t slot, uint32_t disk_mib, const char 
 
 	if (r < 0)
 		return err_sys(err, r, "make a slot");
-	seat.netns = netns;
-	seat.agent_fd = sock;
+	net = (struct slotnet){ .ns = netns, .agent_fd = sock, .tap = -EBADF };
+	seat.net = &net;
 	r = ops->park(rt, &seat, &p, err);
 	while (r == 0) {
 		struct pollfd fd = { .fd = ops->parked_fd(p), .events = POLLIN };

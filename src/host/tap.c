@@ -1,0 +1,25 @@
+/* Taps: links whose other end is a descriptor (link.h). */
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <sys/ioctl.h>
+#include "base/fd.h"
+#include "host/link.h"
+
+int link_tap(struct link_end here, struct err *err)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	auto_fd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return err_sys(err, -errno, "open /dev/net/tun (modprobe tun)");
+	memcpy(ifr.ifr_name, here.name, MIN(strlen(here.name), sizeof(ifr.ifr_name) - 1));
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
+		return err_sys(err, -errno, "make the tap %s", here.name);
+	ifr.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+	memcpy(ifr.ifr_hwaddr.sa_data, here.mac, 6);
+	if (ioctl(fd, SIOCSIFHWADDR, &ifr) < 0)
+		return err_sys(err, -errno, "address the tap %s", here.name);
+	return take_fd(fd);
+}

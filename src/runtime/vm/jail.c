@@ -1,0 +1,136 @@
+/* QEMU's jail: see the header. */
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/fd.h"
+#include "runtime/vm/jail.h"
+#include "runtime/sys.h"
+
+#define USR	 "/usr"
+#define FDS_AWAY 32 /* where descriptors wait while they are put in order */
+
+/* Of a usr-merged system: the loader's names. */
+static const char *const links[] = { "lib", "lib64", "lib32", "bin", "sbin" };
+
+static int attach(int mnt, const char *dir, struct err *err)
+{
+	auto_fd int at = -EBADF;
+	int r;
+
+	if (mkdir(dir, 0755) < 0)
+		return err_sys(err, -errno, "make %s in the jail", dir);
+	at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	r = at < 0 ? -errno : mount_on(mnt, at);
+	return r < 0 ? err_sys(err, r, "attach %s in the jail", dir) : 0;
+}
+
+/* A directory of the host as a detached read-only mount. */
+static int take(const char *path, struct err *err)
+{
+	auto_fd int mnt = mount_copy(AT_FDCWD, path);
+	int r = mnt < 0 ? mnt
+			: mount_attr(mnt, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+
+	return r < 0 ? err_sys(err, r, "take %s", path) : take_fd(mnt);
+}
+
+int jail_make(const char *run_dir, const char *guest_dir, struct err *err)
+{
+	const struct mount_opt opts[] = { { "mode", "755" }, { "size", "64k" } };
+	auto_fd int usr = -EBADF, guest = -EBADF, tmp = -EBADF, at = -EBADF;
+	int r;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return err_sys(err, -errno, "make a mount namespace");
+	if ((r = usr = take(USR, err)) < 0 || (r = guest = take(guest_dir, err)) < 0)
+		return r;
+	tmp = mount_new("tmpfs", opts, ARRAY_SIZE(opts),
+		MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (tmp < 0)
+		return err_sys(err, tmp, "make the jail");
+	at = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	r = at < 0 ? -errno : mount_on(tmp, at);
+	if (r < 0)
+		return err_sys(err, r, "attach the jail on %s", run_dir);
+	if (fchdir(tmp) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return err_sys(err, -errno, "enter the jail");
+	if ((r = attach(usr, USR, err)) < 0 || (r = attach(guest, MACHINE_GUEST_DIR, err)) < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
+		char to[32];
+
+		snprintf(to, sizeof(to), "usr/%s", links[i]);
+		if (symlink(to, links[i]) < 0)
+			return err_sys(err, -errno, "link %s in the jail", links[i]);
+	}
+	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+		    NULL) < 0)
+		return err_sys(err, -errno, "close the jail");
+	return 0;
+}
+
+static int drop(uint32_t uid)
+{
+	const struct rlimit none = { 0, 0 };
+
+	if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0 ||
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Put them at their numbers: away first, so that none is overwritten before its turn. */
+static int arrange(const int fds[MACHINE_FDS_END])
+{
+	int away[MACHINE_FDS_END];
+
+	for (int i = 0; i < MACHINE_FDS_END; i++) {
+		away[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, FDS_AWAY);
+		if (away[i] < 0)
+			return -errno;
+	}
+	for (int i = 0; i < MACHINE_FDS_END; i++)
+		if (dup2(away[i], i) < 0)
+			return -errno;
+	return close_range(MACHINE_FDS_END, ~0u, 0) < 0 ? -errno : 0;
+}
+
+_noreturn_ static void become(const struct machine_line *line, uint32_t uid,
+	const int fds[MACHINE_FDS_END])
+{
+	static char *const env[] = { (char *)"PATH=/usr/bin", (char *)"LANG=C", NULL };
+	int r = arrange(fds);
+
+	if (r == 0 && setsid() < 0)
+		r = -errno;
+	r = r < 0 ? r : drop(uid);
+	if (r == 0) {
+		execve(MACHINE_QEMU, (char *const *)(uintptr_t)line->argv, env);
+		r = -errno;
+	}
+	dprintf(STDERR_FILENO, "cannot start " MACHINE_QEMU ": %s\n", strerror(-r));
+	_exit(126);
+}
+
+int jail_qemu(const struct machine_line *line, uint32_t uid, const int fds[MACHINE_FDS_END],
+	int *ret_pidfd, struct err *err)
+{
+	pid_t pid = sys_clone3(CLONE_PARENT | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
+		0, -1, ret_pidfd);
+
+	if (pid == 0)
+		become(line, uid, fds);
+	return pid < 0 ? err_sys(err, pid, "make QEMU's process") : pid;
+}
+
+int jail_empty(struct err *err)
+{
+	if (umount2(MACHINE_GUEST_DIR, MNT_DETACH) < 0 || umount2(USR, MNT_DETACH) < 0)
+		return err_sys(err, -errno, "empty QEMU's root");
+	return 0;
+}

@@ -1,0 +1,23 @@
+/*
+ * What QEMU may see: nothing.
+ *
+ *	1 own mount, process, ipc, uts and net namespaces; the net namespace is empty, the link is a
+ *	  descriptor
+ *	2 its root is a small tmpfs with /usr, read-only, which it is loaded from, and the guest's kernel
+ *	3 a user id of the sandbox's own range, no groups, no capabilities, no way to any
+ *	4 its own seccomp filter (-sandbox): no fork, no exec, no set*id, no scheduling
+ *	5 once the guest runs, /usr and the kernel are taken away: what is mapped stays mapped, and no
+ *	  path leads anywhere
+ *
+ * Files come as descriptors; limits are the control group's.
+ */
+#pragma once
+#include "runtime/vm/machine.h"
+
+/* 1 and 2 in the calling process, a starter. run_dir: where the tmpfs is attached on its way. */
+int jail_make(const char *run_dir, const char *guest_dir, struct err *err);
+/* 3, in a process of its own: its pid; it becomes QEMU on these descriptors. */
+int jail_qemu(const struct machine_line *line, uint32_t uid, const int fds[MACHINE_FDS_END],
+	int *ret_pidfd, struct err *err);
+/* 5, in the starter. */
+int jail_empty(struct err *err);

@@ -1,0 +1,105 @@
+/* QEMU's command line: see the header. Pure: tests read what it makes. */
+#include <stdarg.h>
+#include "bpf/maps.h"
+#include "runtime/vm/machine.h"
+
+/* One argument. */
+static void put(struct machine_line *l, const char *fmt, ...) _printf_(2, 3);
+static void put(struct machine_line *l, const char *fmt, ...)
+{
+	size_t room = sizeof(l->text) - l->used;
+	va_list ap;
+	int n;
+
+	if (l->n + 1 >= MACHINE_ARGS_MAX)
+		l->used = sizeof(l->text);
+	if (l->used == sizeof(l->text))
+		return;
+	va_start(ap, fmt);
+	n = vsnprintf(l->text + l->used, room, fmt, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n >= room) {
+		l->used = sizeof(l->text); /* remembered: nothing more is put */
+		return;
+	}
+	l->argv[l->n++] = l->text + l->used;
+	l->used += (size_t)n + 1;
+}
+
+static void put_disk(struct machine_line *l, const char *name, int fd, bool writable)
+{
+	put(l, "-add-fd");
+	put(l, "fd=%d,set=%d", fd, fd);
+	put(l, "-blockdev");
+	put(l, "driver=file,node-name=%s-file,filename=/dev/fdset/%d,read-only=%s,locking=off", name,
+		fd, writable ? "off" : "on");
+	put(l, "-blockdev");
+	put(l, "driver=raw,node-name=%s,file=%s-file,read-only=%s,discard=%s", name, name,
+		writable ? "off" : "on", writable ? "unmap" : "ignore");
+	put(l, "-device");
+	put(l, "virtio-blk-device,drive=%s,serial=%s", name, name);
+}
+
+/* What the guest's first process sets on eth0 (slotnet.h). */
+static int net_words(const struct slotnet_plan *p, char *text, size_t size)
+{
+	char ip6[64] = "";
+	int n;
+
+	if (p->ip6.family)
+		snprintf(ip6, sizeof(ip6), " weir.ip6=%s", ip_text(p->ip6).s);
+	n = snprintf(text, size, "weir.ip4=%s%s weir.overlay=%s weir.overlays=%s/%u weir.mtu=%u",
+		ip_text(p->ip4).s, ip6, ip_text(p->overlay).s, ip_text(p->overlays.ip).s,
+		p->overlays.len, p->mtu);
+	return n < 0 || (size_t)n >= size ? -E2BIG : 0;
+}
+
+int machine_line(const struct machine *m, struct machine_line *ret)
+{
+	static const uint8_t mac[6] = WEIR_MAC_SANDBOX;
+	struct machine_line *l = ret;
+	char net[400];
+	int r = net_words(m->net, net, sizeof(net));
+
+	if (r < 0)
+		return r;
+	*l = (struct machine_line){ .n = 0 };
+	put(l, "qemu-system-x86_64");
+	put(l, "-nodefaults");
+	put(l, "-no-user-config");
+	put(l, "-no-reboot"); /* a guest that restarts has ended */
+	put(l, "-display");
+	put(l, "none");
+	put(l, "-sandbox");
+	put(l, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	put(l, "-M");
+	put(l, "microvm,pit=off,pic=off,rtc=on,isa-serial=on");
+	put(l, "-accel");
+	put(l, "tcg,thread=multi,tb-size=%d", MACHINE_TB_MIB);
+	put(l, "-cpu");
+	put(l, "max");
+	put(l, "-smp");
+	put(l, "%u", m->vcpus);
+	put(l, "-m");
+	put(l, "%u", m->mem_mib);
+	put(l, "-kernel");
+	put(l, MACHINE_GUEST_DIR "/kernel");
+	put(l, "-initrd");
+	put(l, MACHINE_GUEST_DIR "/initrd");
+	put(l, "-append");
+	put(l, "%s console=ttyS0 loglevel=1 tsc_early_khz=%u %s", m->cmdline, m->tsc_khz, net);
+	put(l, "-add-fd");
+	put(l, "fd=%d,set=%d", MACHINE_CONSOLE, MACHINE_CONSOLE);
+	put(l, "-chardev");
+	put(l, "file,id=console,path=/dev/fdset/%d,append=on", MACHINE_CONSOLE);
+	put(l, "-serial");
+	put(l, "chardev:console");
+	put_disk(l, "root", MACHINE_ROOT, false);
+	put_disk(l, "disk", MACHINE_DISK, true);
+	put(l, "-netdev");
+	put(l, "tap,id=net,fd=%d", MACHINE_TAP);
+	put(l, "-device");
+	put(l, "virtio-net-device,netdev=net,mac=%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
+		mac[2], mac[3], mac[4], mac[5]);
+	return l->used == sizeof(l->text) ? -E2BIG : 0;
+}

@@ -1,0 +1,42 @@
+/*
+ * The machine that a sandbox of this runtime is, as QEMU is told to build it: a `microvm` with one
+ * link, two disks and a serial line, and nothing that needs a bus to be searched.
+ *
+ *	descriptor	device
+ *	MACHINE_TAP	virtio-net: the sandbox's end of its link
+ *	MACHINE_ROOT	virtio-blk, serial "root": the image, read-only, shared by all
+ *	MACHINE_DISK	virtio-blk, serial "disk": the writable layer
+ *	MACHINE_CONSOLE	ttyS0, one way: what goes wrong before the agent listens, then one MACHINE_UP
+ *
+ * Files are named by descriptor (-add-fd), so QEMU opens nothing but the kernel and the initramfs,
+ * which lie in MACHINE_GUEST_DIR of the empty root it starts in (jail.h).
+ */
+#pragma once
+#include "base/err.h"
+#include "host/slotnet.h"
+
+#define MACHINE_QEMU	  "/usr/bin/qemu-system-x86_64"
+#define MACHINE_PACKAGE	  "qemu-system-x86"
+#define MACHINE_GUEST_DIR "/guest"
+#define MACHINE_UP	  '\x06' /* the agent listens */
+#define MACHINE_ARGS_MAX  64
+#define MACHINE_TB_MIB	  64 /* translated code: bounded, or it is a quarter of the machine's memory */
+
+enum { MACHINE_TAP = 3, MACHINE_ROOT, MACHINE_DISK, MACHINE_CONSOLE, MACHINE_FDS_END };
+
+struct machine {
+	uint32_t mem_mib, vcpus;
+	uint32_t tsc_khz; /* the host's, as software emulation shows it: no timer is there to measure by */
+	const char *cmdline; /* what this kernel always has to be told */
+	const struct slotnet_plan *net;
+};
+
+struct machine_line {
+	const char *argv[MACHINE_ARGS_MAX]; /* ends with NULL */
+	unsigned int n;
+	char text[6144];
+	size_t used;
+};
+
+/* -E2BIG: it does not fit. Allocates nothing. */
+int machine_line(const struct machine *m, struct machine_line *ret);

@@ -1,0 +1,292 @@
+/*
+ * Bringing one machine up: see the header. Two halves: what the host role calls, and what runs in
+ * the forked process, which allocates nothing and ends by _exit.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <x86intrin.h>
+#include "base/clock.h"
+#include "base/fd.h"
+#include "runtime/fork.h"
+#include "runtime/sys.h"
+#include "runtime/vm/helper.h"
+#include "runtime/vm/jail.h"
+#include "runtime/vm/starter.h"
+
+#define KEEP_MAX	 32
+#define OOM_SCORE	 "200" /* the host's own programs go last */
+#define CONSOLE_KEPT	 300   /* bytes of what it said, for the error */
+#define CLOCK_MEASURE_NS (20 * NS_PER_MS)
+
+/* --- in the starter --- */
+
+struct work {
+	const struct vm_kit *kit;
+	const struct vm_seat *seat;
+	int chan;
+	int root, disk, console[2];
+	char bundle[400], cmdline[1024];
+	struct machine_line line;
+};
+
+/* The rate of the time stamp counter, against the clock: the longer the daemon runs, the better. */
+static uint32_t tsc_khz(const struct vm_kit *kit)
+{
+	uint64_t past = clock_mono_ns() - kit->mono_ns;
+	struct timespec rest = { .tv_nsec = (long)(CLOCK_MEASURE_NS - past) };
+
+	if (past < CLOCK_MEASURE_NS)
+		nanosleep(&rest, NULL);
+	return (uint32_t)((double)(__rdtsc() - kit->tsc) * 1e6 / (double)(clock_mono_ns() - kit->mono_ns));
+}
+
+static int take_bundle(struct work *w, struct err *err)
+{
+	const struct vm_kit *kit = w->kit;
+	const char *const argv[] = { kit->guest, "--dir", kit->guest_dir, "--agent", kit->agent, NULL };
+	auto_fd int fd = -EBADF;
+	char path[420];
+	ssize_t n;
+	int r = helper_run(argv, w->bundle, sizeof(w->bundle), err);
+
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "%s/cmdline", w->bundle);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, w->cmdline, sizeof(w->cmdline) - 1);
+	if (n < 0)
+		return err_sys(err, -errno, "read %s", path);
+	w->cmdline[n] = '\0';
+	w->cmdline[strcspn(w->cmdline, "\n")] = '\0';
+	return 0;
+}
+
+/* The image as a file system on one file, which weir-rootfs makes beside the tree when asked. */
+static int open_root(struct work *w, struct err *err)
+{
+	const char *const argv[] = { w->kit->rootfs, w->seat->image, "--store", w->kit->image_dir, NULL };
+	char path[420];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/images/%s/rootfs.ext4", w->kit->image_dir,
+		w->seat->digest + strlen("sha256:"));
+	w->root = open(path, O_RDONLY | O_CLOEXEC);
+	if (w->root < 0 && errno == ENOENT) {
+		r = helper_run(argv, NULL, 0, err);
+		if (r < 0)
+			return err_wrap(err, r, "image %s", w->seat->image);
+		w->root = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	return w->root < 0 ? err_sys(err, -errno, "open %s", path) : 0;
+}
+
+static int open_disk(struct work *w, struct err *err)
+{
+	struct layers *layers = w->kit->layers;
+	int r = w->seat->stored ? 0 : layer_make(layers, w->seat->layer, w->seat->disk_mib, err);
+
+	r = r < 0 ? r : (w->disk = layer_image(layers, w->seat->layer, err));
+	return MIN(r, 0);
+}
+
+static int run_qemu(struct work *w, struct fork_news *news, int *ret_pidfd, struct err *err)
+{
+	const struct machine m = { .mem_mib = w->seat->mem_mib,
+		.vcpus = w->seat->vcpus,
+		.tsc_khz = tsc_khz(w->kit),
+		.cmdline = w->cmdline,
+		.net = w->seat->plan };
+	auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fds[MACHINE_FDS_END] = { null, null };
+	int r = machine_line(&m, &w->line);
+
+	if (r < 0)
+		return err_sys(err, r, "QEMU's command line");
+	if (pipe2(w->console, O_CLOEXEC) < 0)
+		return err_sys(err, -errno, "make a pipe");
+	fds[STDERR_FILENO] = fds[MACHINE_CONSOLE] = w->console[1];
+	fds[MACHINE_TAP] = w->seat->tap;
+	fds[MACHINE_ROOT] = w->root;
+	fds[MACHINE_DISK] = w->disk;
+	if (null < 0)
+		return err_sys(err, -errno, "open /dev/null");
+	r = jail_make(w->kit->run_dir, w->bundle, err);
+	r = r < 0 ? r : jail_qemu(&w->line, w->seat->uid, fds, ret_pidfd, err);
+	w->console[1] = fd_close(w->console[1]);
+	if (r < 0)
+		return r;
+	news->pid = r;
+	return 0;
+}
+
+/* What it said before it ended, as one line of printable characters. */
+static int ended_early(const char *said, size_t n, struct err *err)
+{
+	char text[CONSOLE_KEPT + 1];
+	size_t k = 0;
+
+	for (size_t i = n > CONSOLE_KEPT ? n - CONSOLE_KEPT : 0; i < n; i++)
+		text[k++] = said[i] >= ' ' && said[i] < 0x7f ? said[i] : ' ';
+	while (k > 0 && text[k - 1] == ' ')
+		k--;
+	text[k] = '\0';
+	return err_set(err, -EIO, ERR_INTERNAL, "the machine ended before its agent listened%s%s",
+		k ? ": " : "", text);
+}
+
+static int wait_up(struct work *w, struct err *err)
+{
+	uint64_t end = clock_mono_ns() + VM_BOOT_LIMIT_S * NS_PER_SEC;
+	char said[2 * CONSOLE_KEPT];
+	size_t n = 0;
+
+	for (;;) {
+		uint64_t now = clock_mono_ns();
+		struct pollfd p = { .fd = w->console[0], .events = POLLIN };
+		int r = now >= end ? 0 : poll(&p, 1, (int)((end - now) / NS_PER_MS) + 1);
+		ssize_t k;
+
+		if (r == 0)
+			return err_set(err, -ETIMEDOUT, ERR_TIMEOUT,
+				"the machine did not come up in %d s", VM_BOOT_LIMIT_S);
+		if (n == sizeof(said)) {
+			memmove(said, said + CONSOLE_KEPT, CONSOLE_KEPT);
+			n = CONSOLE_KEPT;
+		}
+		k = r < 0 ? -1 : read(w->console[0], said + n, sizeof(said) - n);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return ended_early(said, n, err);
+		if (memchr(said + n, MACHINE_UP, (size_t)k))
+			return 0;
+		n += (size_t)k;
+	}
+}
+
+static int begin(struct work *w, struct err *err)
+{
+	const struct vm_kit *kit = w->kit;
+	int keep[KEEP_MAX], r;
+	size_t n = 0;
+
+	fork_signals();
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, "weir-vm-starter");
+	prctl(PR_SET_DUMPABLE, 0);
+	keep[n++] = w->chan;
+	keep[n++] = w->seat->tap;
+	n += cgroups_fds(kit->cgroups, keep + n, KEEP_MAX - n);
+	n += layers_fds(kit->layers, keep + n, KEEP_MAX - n);
+	r = fork_keep(keep, n);
+	r = r < 0 ? r : file_write_kernel(AT_FDCWD, "/proc/self/oom_score_adj", STR(OOM_SCORE));
+	return r < 0 ? err_sys(err, r, "prepare a starter") : 0;
+}
+
+static int starter_main(struct work *w, struct err *err)
+{
+	struct fork_news news = { 0 };
+	int pidfd = -EBADF, r = begin(w, err);
+
+	r = r < 0 ? r : cgroup_enter(w->kit->cgroups, w->seat->cgroup, err);
+	r = r < 0 ? r : take_bundle(w, err);
+	r = r < 0 ? r : open_root(w, err);
+	r = r < 0 ? r : open_disk(w, err);
+	r = r < 0 ? r : run_qemu(w, &news, &pidfd, err);
+	if (r < 0)
+		return r;
+	if (fork_send(w->chan, &news, sizeof(news), pidfd) < 0)
+		return -EPIPE; /* the host role is gone: the next one sweeps the control group */
+	r = wait_up(w, err);
+	return r < 0 ? r : jail_empty(err);
+}
+
+/* --- in the host role --- */
+
+int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct vm_starter *ret,
+	struct err *err)
+{
+	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF };
+	auto_fd int group = cgroup_v2_open(kit->cgroups, seat->cgroup);
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(err, -errno, "make a channel");
+	pid = sys_clone3(0, SIGCHLD, group, &s.pidfd);
+	if (pid == 0) {
+		struct work w = { .kit = kit, .seat = seat, .chan = pair[1], .root = -EBADF, .disk = -EBADF };
+		struct fork_news news = { 0 };
+
+		starter_main(&w, &news.err); /* and how it went: ready if there is no error */
+		fork_send(w.chan, &news, sizeof(news), -EBADF);
+		_exit(0);
+	}
+	fd_close(pair[1]);
+	if (pid < 0) {
+		fd_close(pair[0]);
+		return err_sys(err, pid, "fork a starter");
+	}
+	s.chan = pair[0];
+	*ret = s;
+	return 0;
+}
+
+static int take_news(struct vm_starter *s, struct err *err)
+{
+	struct fork_news news;
+	int fd, r = fork_recv(s->chan, &news, sizeof(news), &fd);
+
+	if (r < 0)
+		return r == -EAGAIN ? 0 : err_sys(err, r, "hear from a starter");
+	if (r == 0)
+		return s->ready ? 0 : err_set(err, -EIO, ERR_INTERNAL,
+					      "the machine's starter ended (out of memory?)");
+	if (news.pid > 0 && s->qemu < 0) {
+		s->qemu = fd >= 0 ? fd : pidfd_open(news.pid, 0);
+		s->qemu_pid = news.pid;
+		return take_news(s, err);
+	}
+	fd_close(fd);
+	if (news.err.code < 0) {
+		if (err)
+			*err = news.err;
+		return news.err.code;
+	}
+	s->ready = s->qemu >= 0;
+	return s->ready ? 1 : -EBADMSG;
+}
+
+int vm_starter_look(struct vm_starter *s, struct err *err)
+{
+	return s->ready ? 1 : take_news(s, err);
+}
+
+void vm_starter_kill(struct vm_starter *s)
+{
+	if (s->pidfd >= 0)
+		pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
+	if (s->qemu >= 0)
+		pidfd_send_signal(s->qemu, SIGKILL, NULL, 0);
+}
+
+void vm_starter_done(struct vm_starter *s)
+{
+	vm_starter_kill(s);
+	if (s->pidfd >= 0) {
+		fork_reap(s->pidfd);
+		while (s->qemu < 0 && take_news(s, NULL) > 0)
+			;
+		if (s->qemu >= 0)
+			pidfd_send_signal(s->qemu, SIGKILL, NULL, 0);
+	}
+	if (s->qemu >= 0)
+		fork_reap(s->qemu);
+	s->pidfd = fd_close(s->pidfd);
+	s->qemu = fd_close(s->qemu);
+	s->chan = fd_close(s->chan);
+}

@@ -1,0 +1,58 @@
+/*
+ * Bringing one machine up: a process that the host role forks does all that takes time, so that the
+ * host role never waits, and reads what the guest says, so that the host role never does.
+ *
+ *	host role   starter                                   QEMU
+ *	---------   ---------------------------------------   -----------------------------
+ *	fork  --->  control group, guest bundle, the image's
+ *	            disk, the writable layer; a jail (jail.h);
+ *	            clone  --------------------------------->  own uid, exec, seccomp, boot
+ *	 <- pidfd   reads the console until MACHINE_UP         kernel, first process, agent
+ *	 <- ready   empties QEMU's root; exit
+ *
+ * QEMU is the host role's child (CLONE_PARENT) and outlives it; the starter does not: a machine that
+ * was being started is then found by its control group, and swept.
+ */
+#pragma once
+#include "runtime/cgroup.h"
+#include "runtime/layer.h"
+#include "runtime/runtime.h"
+
+#define VM_VCPUS_MAX	16
+#define VM_BOOT_LIMIT_S 120 /* 1.5 s on an idle machine, by software; this is for one that is drowning */
+
+struct vm_kit { /* what all starters of a daemon share; outlives them */
+	struct cgroups *cgroups;
+	struct layers *layers;
+	char run_dir[200], image_dir[256], guest_dir[300];
+	char agent[600], guest[600], rootfs[600]; /* programs of ours */
+	uint64_t tsc, mono_ns; /* read together, when the daemon began */
+};
+
+struct vm_seat {
+	char cgroup[40], layer[LAYER_NAME_MAX];
+	bool stored; /* the layer is there; else it is made */
+	char image[IPC_NAME_LEN], digest[72];
+	uint32_t vcpus, mem_mib, disk_mib;
+	uint32_t uid; /* QEMU's */
+	int tap;      /* the caller's; needed until the fork only */
+	const struct slotnet_plan *plan;
+};
+
+struct vm_starter {
+	int pidfd; /* the starter's; -EBADF: over */
+	int chan;
+	int qemu; /* pidfd; -EBADF: not begun yet */
+	pid_t qemu_pid;
+	bool ready;
+};
+
+/* Fork one. Returns at once. */
+int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct vm_starter *ret,
+	struct err *err);
+/* Read what s->chan has. 1: the agent listens; 0: not yet; negative: it failed, err has the reason. */
+int vm_starter_look(struct vm_starter *s, struct err *err);
+/* SIGKILL, without waiting. */
+void vm_starter_kill(struct vm_starter *s);
+/* End it if it is still there. Its control group and layer remain, for the caller to remove. */
+void vm_starter_done(struct vm_starter *s);

@@ -1,0 +1,511 @@
+/*
+ * Machines: the runtime in which each sandbox has a kernel of its own.
+ *
+ * A box is a QEMU process known by a pidfd, a control group, and a disk. QEMU is jailed (jail.h), its
+ * command line is machine.h, and one starter per machine brings it up (starter.h). Nothing of what a
+ * guest or QEMU says is read in this process. The layers are images of their own, in
+ * <state_dir>/vm: what is on them is the guest's, and is never mounted or checked by the host.
+ *
+ * A pause stops QEMU where it is; the memory stays occupied.
+ */
+#include <fcntl.h>
+#include <sys/sysinfo.h>
+#include <x86intrin.h>
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/ulid.h"
+#include "runtime/image.h"
+#include "runtime/known.h"
+#include "runtime/sys.h"
+#include "runtime/vm/machine.h"
+#include "runtime/vm/starter.h"
+
+#define CGROUP_PREFIX "vm-"
+#define MEM_MIN_MIB   128 /* the distribution's kernel, our agent, and something to run */
+#define OVERHEAD_MIB  (MACHINE_TB_MIB + 96) /* QEMU itself, beyond the machine's memory */
+#define QEMU_TASKS    64 /* its threads: one per processor, and those that write to disks */
+#define GUEST_DIR_ENV "WEIR_GUEST_DIR" /* instead of <state_dir>/guest: many daemons share one */
+
+struct runtime {
+	struct vm_kit kit;
+	uint32_t uid_base;
+	struct runtime_parked *parked;
+	struct runtime_box *boxes;
+	char boot_id[40];
+};
+
+struct runtime_parked {
+	struct runtime *rt;
+	struct runtime_parked *next;
+	struct vm_seat seat;
+	struct vm_starter starter;
+	uint64_t settling;
+};
+
+struct runtime_box {
+	struct runtime *rt;
+	struct runtime_box *next;
+	char id[IPC_ID_LEN];
+	struct known known;
+	int pidfd;
+	int32_t status;
+	bool oom;
+	uint64_t settling; /* since when; 0: not yet */
+};
+
+/* --- opening --- */
+
+static int kit_paths(struct vm_kit *kit, const struct runtime_env *env)
+{
+	const char *shared = getenv(GUEST_DIR_ENV);
+	char dir[300];
+	int r = str_copy(kit->run_dir, sizeof(kit->run_dir), str_c(env->run_dir));
+
+	r = r < 0 ? r : str_copy(kit->image_dir, sizeof(kit->image_dir), str_c(env->image_dir));
+	r = r < 0 ? r : str_copy(kit->agent, sizeof(kit->agent), str_c(env->agent_path));
+	r = r < 0 ? r : str_copy(kit->guest, sizeof(kit->guest), str_c(env->guest_path));
+	r = r < 0 ? r : str_copy(kit->rootfs, sizeof(kit->rootfs), str_c(env->rootfs_path));
+	snprintf(dir, sizeof(dir), "%s/guest", env->state_dir);
+	return r < 0 ? r : str_copy(kit->guest_dir, sizeof(kit->guest_dir), str_c(shared ? shared : dir));
+}
+
+static void vm_close(struct runtime *rt);
+
+static int vm_open(const struct runtime_env *env, struct runtime **ret, struct err *err)
+{
+	struct runtime *rt = calloc(1, sizeof(*rt));
+	char dir[300];
+	int r;
+
+	if (!rt)
+		return err_sys(err, -ENOMEM, "vm runtime");
+	rt->uid_base = env->uid_base;
+	rt->kit.tsc = __rdtsc();
+	rt->kit.mono_ns = clock_mono_ns();
+	r = kit_paths(&rt->kit, env);
+	r = r < 0 ? r : known_boot(rt->boot_id);
+	snprintf(dir, sizeof(dir), "%s/vm", env->state_dir);
+	r = r < 0 ? err_sys(err, r, "open the vm runtime") : 0;
+	r = r < 0 ? r : cgroups_open(env->cgroup_root, &rt->kit.cgroups, err);
+	r = r < 0 ? r : layers_open(dir, "loop", &rt->kit.layers, err);
+	if (r < 0) {
+		vm_close(rt);
+		return r;
+	}
+	*ret = rt;
+	return 0;
+}
+
+static int vm_able(struct runtime *rt, struct err *err)
+{
+	if (access(MACHINE_QEMU, X_OK) < 0)
+		return err_set(err, -ENOENT, ERR_UNSUPPORTED,
+			MACHINE_QEMU " is missing: install the package " MACHINE_PACKAGE);
+	if (access("/dev/net/tun", R_OK | W_OK) < 0)
+		return err_set(err, -errno, ERR_UNSUPPORTED, "there is no /dev/net/tun: modprobe tun");
+	if (access(rt->kit.guest, X_OK) < 0)
+		return err_set(err, -ENOENT, ERR_UNSUPPORTED, "%s is not installed", rt->kit.guest);
+	return 0;
+}
+
+static void parked_free(struct runtime_parked *p)
+{
+	struct runtime_parked **at = &p->rt->parked;
+
+	while (*at && *at != p)
+		at = &(*at)->next;
+	if (*at)
+		*at = p->next;
+	free(p);
+}
+
+static void vm_discard(struct runtime_parked *p)
+{
+	struct vm_kit *kit = &p->rt->kit;
+
+	vm_starter_done(&p->starter);
+	if (!p->settling)
+		cgroup_remove(kit->cgroups, p->seat.cgroup, NULL);
+	if (!p->seat.stored)
+		layer_discard(kit->layers, p->seat.layer, NULL);
+	parked_free(p);
+}
+
+static void vm_close(struct runtime *rt)
+{
+	if (!rt)
+		return;
+	while (rt->parked)
+		vm_discard(rt->parked);
+	if (rt->kit.cgroups && !rt->boxes)
+		cgroups_remove_root(rt->kit.cgroups); /* works for whoever is last */
+	while (rt->boxes) {
+		struct runtime_box *box = rt->boxes;
+
+		rt->boxes = box->next;
+		fd_close(box->pidfd);
+		free(box);
+	}
+	layers_close(rt->kit.layers);
+	cgroups_close(rt->kit.cgroups);
+	free(rt);
+}
+
+/* --- starting --- */
+
+/* A machine's memory is its own from the moment it is touched: what is promised must be there. */
+static int check_memory(const struct runtime *rt, uint32_t mem_mib, struct err *err)
+{
+	uint64_t sum = mem_mib + OVERHEAD_MIB, total;
+	struct sysinfo s;
+
+	if (sysinfo(&s) < 0)
+		return 0;
+	total = ((uint64_t)s.totalram * s.mem_unit) >> 20;
+	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
+		sum += box->known.mem_mib + OVERHEAD_MIB;
+	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
+		sum += p->seat.mem_mib + OVERHEAD_MIB;
+	if (sum <= total)
+		return 0;
+	return err_field(err, -ENOMEM, ERR_CAPACITY, "capacity",
+		"no room for %u MiB: machines would have %" PRIu64 " MiB of this host's %" PRIu64, mem_mib,
+		sum, total);
+}
+
+static int check_seat(const struct runtime *rt, const struct runtime_seat *seat, struct err *err)
+{
+	if (seat->slot == 0 || rt->uid_base + (uint64_t)seat->slot * IDS_PER_SANDBOX >
+				       UINT32_MAX - IDS_PER_SANDBOX)
+		return err_set(err, -EINVAL, ERR_INVALID, "slot %u has no user ids", seat->slot);
+	if (seat->mem_mib < MEM_MIN_MIB)
+		return err_field(err, -EINVAL, ERR_INVALID, "mem_mib",
+			"runtime vm needs at least %d MiB of memory", MEM_MIN_MIB);
+	if (seat->vcpu_milli > VM_VCPUS_MAX * 1000)
+		return err_field(err, -EINVAL, ERR_INVALID, "vcpu", "runtime vm has at most %d processors",
+			VM_VCPUS_MAX);
+	if (!seat->revive)
+		return layers_ready(rt->kit.layers, seat->disk_mib, err);
+	if (!layer_id_ok(seat->revive))
+		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
+	if (!layer_exists(rt->kit.layers, seat->revive))
+		return err_set(err, -ENOENT, ERR_CONFLICT, "%s has no writable layer", seat->revive);
+	return 0;
+}
+
+static int fill_seat(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s,
+	struct err *err)
+{
+	auto_image struct image im = { .rootfs = -EBADF };
+	int r = image_resolve(rt->kit.image_dir, from->image, &im, err);
+	uint64_t random;
+
+	if (r < 0)
+		return r;
+	random_bytes(&random, sizeof(random));
+	snprintf(s->cgroup, sizeof(s->cgroup), CGROUP_PREFIX "%016" PRIx64, random);
+	if (from->revive)
+		snprintf(s->layer, sizeof(s->layer), "%s", from->revive);
+	else
+		snprintf(s->layer, sizeof(s->layer), LAYER_SPARE "%.24s", s->cgroup);
+	s->stored = from->revive;
+	memcpy(s->image, im.name, sizeof(s->image));
+	memcpy(s->digest, im.digest, sizeof(s->digest));
+	s->vcpus = from->vcpu_milli ? (from->vcpu_milli + 999) / 1000 : 1;
+	s->mem_mib = from->mem_mib;
+	s->disk_mib = from->disk_mib;
+	s->uid = rt->uid_base + from->slot * IDS_PER_SANDBOX;
+	s->tap = from->net->tap;
+	s->plan = from->plan;
+	return 0;
+}
+
+static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct runtime_parked **ret,
+	struct err *err)
+{
+	auto_free struct runtime_parked *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return err_sys(err, -ENOMEM, "sandbox");
+	r = check_seat(rt, seat, err);
+	r = r < 0 ? r : check_memory(rt, seat->mem_mib, err);
+	r = r < 0 ? r : fill_seat(rt, seat, &p->seat, err);
+	r = r < 0 ? r : cgroup_make(rt->kit.cgroups, p->seat.cgroup, err);
+	if (r < 0)
+		return r;
+	r = vm_starter_fork(&rt->kit, &p->seat, &p->starter, err);
+	if (r < 0) {
+		cgroup_remove(rt->kit.cgroups, p->seat.cgroup, NULL);
+		return r;
+	}
+	p->seat.tap = -EBADF; /* the caller's */
+	p->seat.plan = NULL;
+	p->rt = rt;
+	p->next = rt->parked;
+	rt->parked = p;
+	*ret = take_ptr(p);
+	return 0;
+}
+
+static int vm_parked_fd(const struct runtime_parked *p)
+{
+	return p->starter.chan;
+}
+
+static int vm_parked_look(struct runtime_parked *p, struct err *err)
+{
+	return vm_starter_look(&p->starter, err);
+}
+
+static int vm_leave(struct runtime_parked *p)
+{
+	vm_starter_kill(&p->starter);
+	cgroup_kill(p->rt->kit.cgroups, p->seat.cgroup);
+	return p->starter.qemu >= 0 ? p->starter.qemu : p->starter.pidfd;
+}
+
+static int vm_parked_settle(struct runtime_parked *p, struct err *err)
+{
+	vm_starter_done(&p->starter);
+	return cgroup_settle(p->rt->kit.cgroups, p->seat.cgroup, &p->settling, err);
+}
+
+static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct runtime_parked *p,
+	struct runtime_box **ret)
+{
+	struct runtime_box *box = calloc(1, sizeof(*box));
+	int r;
+
+	if (!box)
+		return -ENOMEM;
+	box->known = (struct known){ .pid = p->starter.qemu_pid,
+		.slot = spec->slot,
+		.mem_mib = spec->mem_mib };
+	memcpy(box->known.boot, rt->boot_id, sizeof(box->known.boot));
+	memcpy(box->known.cgroup, p->seat.cgroup, sizeof(box->known.cgroup));
+	r = known_start(&box->known);
+	if (r < 0) {
+		free(box);
+		return r;
+	}
+	box->rt = rt;
+	snprintf(box->id, sizeof(box->id), "%s", spec->id);
+	box->pidfd = take_fd(p->starter.qemu);
+	box->next = rt->boxes;
+	rt->boxes = box;
+	*ret = box;
+	return 0;
+}
+
+static int vm_spawn(struct runtime *rt, const struct runtime_spec *spec, struct runtime_parked *p,
+	struct runtime_box **ret, struct err *err)
+{
+	const struct cgroup_limits limits = { spec->mem_mib + OVERHEAD_MIB, QEMU_TASKS, spec->vcpu_milli };
+	bool claimed = false;
+	int r = layer_id_ok(spec->id) ? 0 : err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
+
+	r = r < 0 ? r : cgroup_limit(rt->kit.cgroups, p->seat.cgroup, &limits, err);
+	if (r == 0 && !p->seat.stored) {
+		r = layer_claim(rt->kit.layers, p->seat.layer, spec->id, err);
+		claimed = r == 0;
+	}
+	if (r == 0) {
+		r = box_new(rt, spec, p, ret);
+		if (r < 0)
+			err_sys(err, r, "remember the sandbox");
+	}
+	if (r < 0) {
+		vm_discard(p);
+		if (claimed)
+			layer_discard(rt->kit.layers, spec->id, NULL);
+		return err_wrap(err, r, "start %s", spec->id);
+	}
+	vm_starter_done(&p->starter); /* the starter has ended; QEMU is the box's */
+	parked_free(p);
+	return 0;
+}
+
+/* --- records --- */
+
+static int vm_record(const struct runtime_box *box, struct buf *out)
+{
+	return known_write(&box->known, out);
+}
+
+static int vm_adopt(struct runtime *rt, const char *id, struct str record, struct runtime_box **ret,
+	struct err *err)
+{
+	struct runtime_box *box;
+	int r;
+
+	if (!layer_id_ok(id))
+		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
+	box = calloc(1, sizeof(*box));
+	if (!box)
+		return err_sys(err, -ENOMEM, "adopt %s", id);
+	r = known_read(record, CGROUP_PREFIX, &box->known); /* torn by a crash: swept */
+	box->status = -1;
+	box->pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
+	box->rt = rt;
+	snprintf(box->id, sizeof(box->id), "%s", id);
+	box->next = rt->boxes;
+	rt->boxes = box;
+	*ret = box;
+	return box->pidfd < 0 ? err_set(err, -ESRCH, ERR_NOT_FOUND, "%s has no process any more", id)
+			      : 0;
+}
+
+/* --- running --- */
+
+static int vm_freeze(struct runtime_box *box, struct err *err)
+{
+	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, true, err);
+}
+
+static int vm_thaw(struct runtime_box *box, struct err *err)
+{
+	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, false, err);
+}
+
+static bool vm_frozen(const struct runtime_box *box)
+{
+	return box->known.cgroup[0] && cgroup_frozen(box->rt->kit.cgroups, box->known.cgroup);
+}
+
+static int vm_pidfd(const struct runtime_box *box)
+{
+	return box->pidfd;
+}
+
+static int vm_kill(struct runtime_box *box)
+{
+	int r = box->known.cgroup[0] ? cgroup_kill(box->rt->kit.cgroups, box->known.cgroup) : -ENOENT;
+
+	if (box->pidfd >= 0 && pidfd_send_signal(box->pidfd, SIGKILL, NULL, 0) == 0)
+		r = 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+static void forget(struct runtime_box *box)
+{
+	struct runtime_box **at = &box->rt->boxes;
+
+	while (*at && *at != box)
+		at = &(*at)->next;
+	if (*at)
+		*at = box->next;
+	fd_close(box->pidfd);
+	free(box);
+}
+
+/* How it ended: while its group is there to tell. */
+static void autopsy(struct runtime_box *box)
+{
+	box->status = known_reap(box->pidfd);
+	box->oom = box->known.cgroup[0] && cgroup_oom(box->rt->kit.cgroups, box->known.cgroup) &&
+		   (box->status == -1 || (box->status & 0x7f) == SIGKILL);
+}
+
+static int vm_settle(struct runtime_box *box, struct err *err)
+{
+	if (!box->settling)
+		autopsy(box);
+	return box->known.cgroup[0] ? cgroup_settle(box->rt->kit.cgroups, box->known.cgroup,
+					      &box->settling, err)
+				    : 0;
+}
+
+static int vm_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_status, bool *ret_oom,
+	struct err *err)
+{
+	struct vm_kit *kit = &box->rt->kit;
+	int r = 0, r2 = 0;
+
+	if (!box->settling) {
+		autopsy(box);
+		r = box->known.cgroup[0] ? cgroup_remove(kit->cgroups, box->known.cgroup, err) : 0;
+	}
+	*ret_status = box->status == -1 ? known_reap(box->pidfd) : box->status;
+	*ret_oom = box->oom;
+	if (!keep_disk)
+		r2 = layer_discard(kit->layers, box->id, err);
+	forget(box);
+	return r < 0 ? r : r2;
+}
+
+static int vm_stats(const struct runtime_box *box, struct ipc_stats *ret)
+{
+	struct ipc_stats s = { 0 };
+	int r = cgroup_stats(box->rt->kit.cgroups, box->known.cgroup, &s);
+
+	if (r < 0)
+		return r;
+	s.disk_bytes = layer_used(box->rt->kit.layers, box->id);
+	*ret = s;
+	return 0;
+}
+
+static int vm_grow(const struct runtime_box *box, uint32_t disk_mib, struct err *err)
+{
+	return err_field(err, -ENOTSUP, ERR_UNSUPPORTED, "disk_mib",
+		"the disk of a sandbox with runtime vm cannot grow yet");
+}
+
+static int vm_drop_layer(struct runtime *rt, const char *id, struct err *err)
+{
+	if (!layer_id_ok(id))
+		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
+	return layer_discard(rt->kit.layers, id, err);
+}
+
+static void sweep_group(const char *name, void *arg)
+{
+	const struct runtime *rt = arg;
+
+	if (strncmp(name, CGROUP_PREFIX, strlen(CGROUP_PREFIX)) != 0)
+		return;
+	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
+		if (!strcmp(box->known.cgroup, name))
+			return;
+	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
+		if (!strcmp(p->seat.cgroup, name))
+			return;
+	cgroup_remove(rt->kit.cgroups, name, NULL); /* ends what is in it */
+}
+
+/* Taps and mounts end with QEMU; control groups and spare disks are named. */
+static void vm_sweep(struct runtime *rt)
+{
+	cgroups_each(rt->kit.cgroups, sweep_group, rt);
+	if (!rt->parked)
+		layers_sweep(rt->kit.layers);
+}
+
+const struct runtime_ops runtime_vm = {
+	.name = "vm",
+	.link = SLOTNET_TAP,
+	.open = vm_open,
+	.close = vm_close,
+	.able = vm_able,
+	.park = vm_park,
+	.parked_fd = vm_parked_fd,
+	.parked_look = vm_parked_look,
+	.leave = vm_leave,
+	.parked_settle = vm_parked_settle,
+	.discard = vm_discard,
+	.spawn = vm_spawn,
+	.record = vm_record,
+	.adopt = vm_adopt,
+	.freeze = vm_freeze,
+	.thaw = vm_thaw,
+	.frozen = vm_frozen,
+	.pidfd = vm_pidfd,
+	.kill = vm_kill,
+	.settle = vm_settle,
+	.cleanup = vm_cleanup,
+	.stats = vm_stats,
+	.grow = vm_grow,
+	.drop_layer = vm_drop_layer,
+	.sweep = vm_sweep,
+};
