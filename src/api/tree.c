@@ -2,7 +2,7 @@
 #include "api/talk.h"
 #include "api/tree.h"
 
-#define TREE_MS 300000u /* without any progress */
+#define TREE_MS 240000u /* without any progress: sooner than clients give up, Node's after 300 s */
 
 struct tree {
 	struct talk talk;

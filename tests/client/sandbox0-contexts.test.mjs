@@ -163,3 +163,24 @@ test("sandbox0: contexts", { timeout: 60000 }, async (t) => {
     });
   });
 });
+
+// Proxies and clients give up where nothing comes; this one is as long as the longest test beside it.
+test("sandbox0: a long command's answer begins before its end", { timeout: 90000 }, async () => {
+  await withSandbox({}, async (box) => {
+    const path = `${process.env.SANDBOX0_BASE_URL}/api/v1/sandboxes/${box.id}/contexts`;
+    const ask = (command) => fetch(path, {
+      method: "POST",
+      headers: { Authorization: `Bearer ${process.env.SANDBOX0_TOKEN}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ type: "cmd", cmd: { command }, wait_until_done: true }),
+    });
+    const wait = ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done; echo done"];
+    const whole = box.cmd("sh", { command: wait });
+    const [answer, broken] = await Promise.all([ask(wait), ask(["sleep", "600"])]);
+    assert.equal(answer.status, 201); // and the command has not ended: nobody let it go
+    await box.writeFile("/tmp/go", "");
+    assert.equal((await answer.json()).data.stdout, "done\n");
+    assert.equal((await whole).stdout, "done\n");
+    await client.sandboxes.pause(box.id);
+    await assert.rejects(broken.json()); // what fails then breaks the connection
+  });
+});

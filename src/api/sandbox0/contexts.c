@@ -2,7 +2,9 @@
  * Contexts: see the header. The agent has the processes (api/procs.h); a call here is one or two
  * conversations about one of them, and leaves it as it is when the client leaves.
  *
- *	create, wait	START and follow it to its end; a REPL to its first prompt
+ *	create, wait	START and follow it to its end; a REPL to its first prompt. Clients give up
+ *			where no head comes for minutes, so it is sent while the command runs, and
+ *			blanks behind it; what fails then can only break the connection
  *	create		START
  *	get		what it is, then its output
  *	exec		input, then output up to the next prompt
@@ -17,6 +19,7 @@
 
 #define ANSWER_MAX     (32u << 20) /* three times what is kept, each byte up to six */
 #define QUIET_MS       50u	   /* behind a prompt: it was the last */
+#define EARLY_MS       45000u	   /* proxies give up after 60 s, Node's client after 300 */
 #define PROMPT_MS      30000u	   /* for a REPL to be ready, and for what it is asked */
 
 struct call {
@@ -24,11 +27,12 @@ struct call {
 	struct req *q;
 	struct proc *proc;
 	struct proc_ask *ask;
-	struct tick *tick, *limit;
+	struct tick *tick, *limit, *early;
 	struct kept out;
 	struct context context;
 	char id[64];
 	bool found, started, prompting; /* prompting: the end is a prompt */
+	bool begun; /* the answer's head has gone out */
 	json_t *again;	       /* restart: the request that made it */
 };
 
@@ -38,6 +42,7 @@ static void call_free(struct call *c)
 	proc_ask_free(c->ask);
 	tick_free(c->tick);
 	tick_free(c->limit);
+	tick_free(c->early);
 	kept_done(&c->out);
 	context_done(&c->context);
 	json_decref(c->again);
@@ -54,9 +59,14 @@ static void call_fail(struct call *c, const struct err *err)
 {
 	struct req *q = c->q;
 	struct err e = *err;
+	bool begun = c->begun;
 
 	q->on_gone = NULL;
 	call_free(c);
+	if (begun) {
+		req_abort(q);
+		return;
+	}
 	if (e.kind == ERR_NOT_FOUND) {
 		q->code = "context_not_found";
 		snprintf(e.text, sizeof(e.text), "context not found");
@@ -117,16 +127,31 @@ static struct call *call_new(struct req *q)
 	return c;
 }
 
+/* The rest of an answer that was begun. */
+static void send_rest(struct req *q, struct answer *a)
+{
+	jw_end(&a->w);
+	if (buf_failed(&a->buf))
+		req_abort(q);
+	else if (http_write(q->h, buf_str(&a->buf)) >= 0)
+		req_end(q);
+	buf_done(&a->buf);
+}
+
 static void reply_context(struct call *c, int status, bool output)
 {
 	struct req *q = c->q;
+	bool begun = c->begun;
 	struct answer a;
 
 	q->on_gone = NULL;
 	sandbox0_begin(&a, ANSWER_MAX);
 	context_put(&a.w, "data", &c->context, output ? &c->out : NULL);
 	call_free(c);
-	reply_send(q, status, &a);
+	if (begun)
+		send_rest(q, &a);
+	else
+		reply_send(q, status, &a);
 }
 
 static void reply_done(struct call *c, const char *name)
@@ -261,11 +286,24 @@ static void on_create_output(struct proc *x, enum proc_stream stream, uint64_t o
 		c->tick = tick_free(c->tick);
 }
 
+/* It runs on, and the client is to know that it is not forgotten: JSON may begin with blanks. */
+static void on_early(void *arg)
+{
+	struct call *c = arg;
+
+	if (!c->begun)
+		http_start(c->q->h, c->again ? 200 : 201, "application/json", -1);
+	c->begun = true;
+	http_write(c->q->h, STR(" "));
+}
+
 static void on_create_started(struct proc *x, uint32_t pid, void *arg)
 {
 	struct call *c = arg;
 
 	c->started = true;
+	if (!c->prompting)
+		c->early = tick_new(c->q->api->loop, EARLY_MS, EARLY_MS, on_early, c);
 }
 
 static int create_start(struct call *c, const struct context_ask *ask, struct err *err)
