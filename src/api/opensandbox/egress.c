@@ -133,6 +133,17 @@ void opensandbox_egress_vault(struct req *q)
 	refuse(q, &err);
 }
 
+/* Upstream's proxy reads the secrets there, over a socket of its own. */
+void opensandbox_egress_active(struct req *q)
+{
+	struct err err;
+
+	if (!admitted(q))
+		return;
+	err_set(&err, -EACCES, ERR_FORBIDDEN, "what the vault holds is for nobody to read");
+	refuse(q, &err);
+}
+
 void opensandbox_egress_nothing(struct req *q)
 {
 	struct err err;

@@ -59,4 +59,5 @@ void opensandbox_policy_delete(struct req *q);
 void opensandbox_policy_other(struct req *q);
 void opensandbox_egress_health(struct req *q);
 void opensandbox_egress_vault(struct req *q);
+void opensandbox_egress_active(struct req *q);
 void opensandbox_egress_nothing(struct req *q);

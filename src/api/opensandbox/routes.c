@@ -37,6 +37,7 @@
 	{ DELETE, at EGRESS "/policy",		AUTH_OPEN,  BODY_STREAM, READ, opensandbox_policy_delete }, \
 	{ ANY,    at EGRESS "/policy",		AUTH_OPEN,  BODY_NONE,   READ, opensandbox_policy_other }, \
 	{ GET,    at EGRESS "/healthz",		AUTH_OPEN,  BODY_NONE,   READ, opensandbox_egress_health }, \
+	{ ANY,    at EGRESS "/credential-vault/_active", AUTH_OPEN, BODY_NONE, READ, opensandbox_egress_active }, \
 	{ ANY,    at EGRESS "/credential-vault", AUTH_OPEN, BODY_NONE,   READ, opensandbox_egress_vault }, \
 	{ ANY,    at EGRESS "/credential-vault/{*}", AUTH_OPEN, BODY_NONE, READ, opensandbox_egress_vault }, \
 	{ ANY,    at EGRESS "/{*}",		AUTH_OPEN,  BODY_NONE,   READ, opensandbox_egress_nothing }
