@@ -172,8 +172,10 @@ static int filter_add(json_t *want, struct str piece, struct err *err)
 	decode(k, &key);
 	decode(v, &value);
 	if (!buf_cstr(&key) || !buf_cstr(&value) || memchr(key.p, 0, key.n) ||
-		json_object_set_new_nocheck(want, key.p, json_stringn_nocheck(value.p, value.n)) < 0)
-		return err_field(err, -EINVAL, ERR_INVALID, "metadata", "metadata: does not read");
+		memchr(value.p, 0, value.n) ||
+		json_object_set_new(want, key.p, json_stringn(value.p, value.n)) < 0)
+		return err_field(err, -EINVAL, ERR_INVALID, "metadata",
+			"metadata: expected UTF-8 without NUL, at most 4,096 bytes a piece");
 	return 0;
 }
 

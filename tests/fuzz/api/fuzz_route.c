@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		CHECK(str_find(segs.seg[i], '/') < 0);
 		joined += 1 + segs.seg[i].n;
 	}
-	CHECK(joined == path.n);
+	CHECK(segs.more ? joined < path.n : joined == path.n);
 	route_find(createos_routes, createos_routes_n, (enum http_method)(data[0] % 8), &segs, &hit);
 	if (!hit.route)
 		return 0;
