@@ -9,13 +9,13 @@ Needs root. By software emulation (TCG) unless told otherwise.
 
 import ctypes
 import fcntl
+import json
 import mmap
 import os
 import select
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 
 SANDBOX, GATEWAY = "169.254.77.2", "169.254.77.1"
@@ -114,19 +114,70 @@ class Namespace:
         self.ip("netns", "del", self.name)
 
 
+class Qmp:
+    """QEMU's control channel; descriptors go along with a command."""
+
+    def __init__(self, sock):
+        self.sock, self.lines = sock, sock.makefile("r")
+        sock.settimeout(30)
+        self.lines.readline()
+        self("qmp_capabilities")
+
+    def __call__(self, command, fd=None, **arguments):
+        said = json.dumps({"execute": command, "arguments": arguments}).encode()
+        socket.send_fds(self.sock, [said], [] if fd is None else [fd])
+        while True:
+            answer = json.loads(self.lines.readline())
+            if "error" in answer:
+                raise RuntimeError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+
+    def ignore_shared(self):
+        self("migrate-set-capabilities",
+             capabilities=[{"capability": "x-ignore-shared", "state": True}])
+
+    def until(self, command, done, seconds=30):
+        end = time.monotonic() + seconds
+        while (status := self(command)["status"]) not in done:
+            assert time.monotonic() < end and status != "failed", f"{command}: {status}"
+            time.sleep(0.002)
+
+
+def memory_file(mib):
+    fd = os.memfd_create("weir-memory", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, mib << 20)
+    return fd
+
+
+def seal(fd):
+    """Nobody writes, shortens or extends it any more. Fails while a machine maps it as its own."""
+    fcntl.fcntl(fd, 1033, 0x1 | 0x2 | 0x4 | 0x8)  # F_ADD_SEALS: SEAL, SHRINK, GROW, WRITE
+
+
 class Machine:
-    def __init__(self, bundle, root, disk, words="", memory=256, qemu=()):
-        self.directory = tempfile.TemporaryDirectory(prefix="weir-machine-")
+    """memory: a memory_file(), the machine's own or, with state, a template's (doc/vm-snapshots.md);
+    then it goes on from where state was saved instead of booting."""
+
+    def __init__(self, bundle, root, disk, words="", mib=256, memory=None, state=None):
         self.net = Namespace()
         self.process, self.console, self.said = None, -1, b""
         tap = self.net.tap()
         read, write = os.pipe()
+        self.qmp_socket, theirs = socket.socketpair()
+        more = ["-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control"]
+        if memory is not None:
+            more += ["-machine", "memory-backend=ram", "-object",
+                     f"memory-backend-file,id=ram,size={mib}M,mem-path=/proc/self/fd/{memory},"
+                     f"share={'on' if state is None else 'off'}"]
+        if state is not None:
+            more += ["-S", "-incoming", "defer"]
         try:
             line = open(os.path.join(bundle, "cmdline")).read().strip()
             self.started = time.monotonic()
             self.process = subprocess.Popen([
                 "qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=on,isa-serial=on",
-                "-accel", "tcg,thread=multi,tb-size=64", "-m", str(memory), "-nodefaults",
+                "-accel", "tcg,thread=multi,tb-size=64", "-m", str(mib), "-nodefaults",
                 "-no-user-config", "-display", "none", "-no-reboot",
                 "-chardev", f"file,id=tty,path=/dev/fd/{write}", "-serial", "chardev:tty",
                 "-kernel", os.path.join(bundle, "kernel"), "-initrd", os.path.join(bundle, "initrd"),
@@ -136,12 +187,22 @@ class Machine:
                 "-drive", f"if=none,id=disk,file={disk},format=raw,cache=unsafe",
                 "-device", "virtio-blk-device,drive=disk,serial=disk",
                 "-netdev", f"tap,id=n0,fd={tap}",
-                "-device", f"virtio-net-device,netdev=n0,mac={MAC_SANDBOX}", *qemu],
-                stdin=subprocess.DEVNULL, pass_fds=(tap, write))
+                "-device", f"virtio-net-device,netdev=n0,mac={MAC_SANDBOX}", *more],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[tap, write, theirs.fileno(), *([] if memory is None else [memory])])
             self.console = read
         finally:
             os.close(tap)
             os.close(write)
+            theirs.close()
+        try:
+            self.qmp = Qmp(self.qmp_socket)
+            if state is not None:
+                self.qmp.ignore_shared()
+                self.go_on_from(state)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self):
         return self
@@ -150,9 +211,26 @@ class Machine:
         if self.process:
             self.process.kill()
             self.process.wait()
+            self.qmp_socket.close()
             os.close(self.console)
         self.net.close()
-        self.directory.cleanup()
+
+    def save(self):
+        """Stop, and save the devices; the memory file has the rest."""
+        state = os.memfd_create("weir-state")
+        self.qmp.ignore_shared()
+        self.qmp("stop")
+        self.qmp("getfd", state, fdname="state")
+        self.qmp("migrate", uri="fd:state")
+        self.qmp.until("query-migrate", {"completed"})
+        return state
+
+    def go_on_from(self, state):
+        os.lseek(state, 0, os.SEEK_SET)
+        self.qmp("getfd", state, fdname="state")
+        self.qmp("migrate-incoming", uri="fd:state")
+        self.qmp.until("query-migrate", {"completed"})
+        self.qmp("cont")
 
     def listen(self, until, seconds):
         """Read the console until it has said this, or the machine ended; True if it has."""

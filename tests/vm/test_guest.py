@@ -1,12 +1,14 @@
 """What virtual machines are made of, without a daemon: the bundle of kernel and initramfs, the image
 as a disk, and one machine that boots from them and is woken."""
 
+import errno
+import hashlib
 import os
 import shutil
 import subprocess
 
 import pytest
-from kit.machine import GATEWAY, Machine, Refused
+from kit.machine import GATEWAY, Machine, Refused, memory_file, seal
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("WEIR_BUILD", "build"))
@@ -253,3 +255,41 @@ def test_a_machine_without_a_file_system_ends(bundle, root, tmp_path):
     with Machine(bundle, root, tmp_path / "disk") as machine:
         assert machine.ended() == 0
         assert b"weir-init: mount /disk: " in machine.said
+
+
+# --- copies ---
+
+def digest(fd):
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(fd, "rb", closefd=False) as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def test_copies_of_one_machine_become_two(bundle, root, tmp_path):
+    """One template that nobody can write, not even root; two machines go on from it, and are woken."""
+    memory, disk = memory_file(256), disk_in(tmp_path)
+    with Machine(bundle, root, disk, memory=memory) as source:
+        source.ready()
+        source.wake(**SEED)
+        source.sh("echo before >/dev/shm/f")
+        with pytest.raises(OSError) as busy:
+            seal(memory)  # the control: as long as it is a machine's own, it is written
+        assert busy.value.errno == errno.EBUSY
+        state = source.save()
+    seal(memory)
+    before, told = digest(memory), []
+    for n in (1, 2):
+        shutil.copy(disk, tmp_path / f"disk{n}")
+        with Machine(bundle, root, tmp_path / f"disk{n}", memory=memory, state=state) as copy:
+            copy.wake(hostname=f"copy{n}", ip4=f"10.60.0.{n}", machine=bytes([n] * 16), wall_ns=n * 10**18,
+                      entropy=os.urandom(32))
+            told.append(copy.sh("cat /dev/shm/f; hostname; cat /etc/machine-id; "
+                                "head -c 8 /dev/urandom | hexdump -e '8/1 \"%02x\"'").split("\n"))
+            copy.sh("echo after >/dev/shm/f; head -c 20000000 /dev/urandom >/dev/shm/more")
+    assert [t[:3] for t in told] == [["before", f"copy{n}", f"0{n}" * 16] for n in (1, 2)]
+    assert told[0][3] != told[1][3] and len(told[0][3]) == 16
+    with pytest.raises(PermissionError):
+        os.pwrite(memory, b"x", 0)
+    assert digest(memory) == before
+    os.close(memory)
+    os.close(state)
