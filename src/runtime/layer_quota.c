@@ -185,6 +185,8 @@ static int layer_quota_of(struct layers *ls, const char *name, uint32_t *ret_pro
 	return quota_ctl(ls->volume, Q_GETQUOTA, attr.fsx_projid, dq);
 }
 
+/* A sandbox that comes back has the limit that it is known to have: less than what the volume says if
+ * a growth was cut off before it was answered. */
 static int quota_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted,
 	struct err *err)
 {
@@ -194,7 +196,7 @@ static int quota_grow(struct layers *ls, const char *name, uint32_t mib, bool mo
 
 	if (r < 0)
 		return err_sys(err, r, "read the quota of %s", name);
-	if (dq.dqb_bhardlimit > (uint64_t)mib << 10)
+	if (mounted && dq.dqb_bhardlimit > (uint64_t)mib << 10)
 		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib",
 			"a disk cannot shrink: it has %" PRIu64 " MiB",
 			(uint64_t)dq.dqb_bhardlimit >> 10);

@@ -165,10 +165,10 @@ def hungry(i):
 @pytest.mark.parametrize("role", ["api", "edge", "host"])
 def test_no_memory_left(plain, role):
     """The role's address space is closed at what it has: what no longer fits is refused with a
-    sentence, no role dies of it without being started again, and nothing is left over."""
+    sentence, no role dies of it without being started again, and nothing is left over. The control:
+    with memory, as many of the same requests at once are all served."""
     d = plain
     box = box_of(d)
-    d.api.create(egress=hungry(0)).destroy()  # the control: what is refused below is no bad request
     pid = d.process.pid if role == "host" else d.role(role)
     with open(f"/proc/{pid}/statm") as f:
         size = int(f.read().split()[0]) * 4096
@@ -192,9 +192,11 @@ def test_no_memory_left(plain, role):
     until(lambda: d._ready(address), SECONDS, f"not ready after {seen}")
     d.api.__init__(d.url, d.key)
     until(lambda: box.exec("true").code == 0, SECONDS, f"no command runs after {seen}")
-    box_of(d).destroy()
-    for one in [*made, box]:
+    for one in made:
         one.destroy()
+    for one in [d.api.create(egress=hungry(i)) for i in range(len(seen))]:
+        one.destroy()
+    box.destroy()
     rest(d)
 
 
