@@ -164,7 +164,8 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 		.ifindex = b->link.ifindex,
 		.ip4 = b->ip4,
 		.flags = (b->row.ingress ? IPC_INGRESS_ON : 0) |
-			(b->row.ingress_hold ? IPC_INGRESS_HOLD : 0),
+			(b->row.ingress_hold ? IPC_INGRESS_HOLD : 0) |
+			(ingress_services(&b->row) ? IPC_INGRESS_SERVICES : 0),
 		.state = state,
 		.access = b->row.ingress_access };
 	snprintf(ret->id, sizeof(ret->id), "%s", b->row.id);
@@ -310,6 +311,19 @@ void ingress_on_wake(struct edge *e, struct chan_msg *m)
 	box_ref(b);
 	wake(b);
 	box_unref(b);
+}
+
+/* Its requests ask for /sandboxes/{id}/proxy/{port}/…, and nothing else is open without a key. */
+void ingress_on_conn(struct edge *e, struct chan_msg *m)
+{
+	const struct ipc_ingress_conn *conn = (const void *)m->payload.p;
+	struct box *b = m->payload.n == sizeof(*conn) ? named(e, conn->id, conn->slot) : NULL;
+	int fd = chan_take_fd(m, 0);
+
+	if (fd >= 0 && (!b || !ingress_services(&b->row)))
+		fd_close(fd);
+	else if (fd >= 0)
+		httpd_adopt(e->api->httpd, fd, CONFIG_LISTEN_MAX); /* no listener's */
 }
 
 void ingress_on_seen(struct edge *e, const struct ipc_ingress_seen *s)

@@ -56,9 +56,17 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 void ingress_tell(struct box *b, enum ipc_ingress_state state, edges_fn fn, void *arg);
 /* To one worker that has just come; on_told is called for it. 0, or why it could not be told. */
 int ingress_tell_one(struct chan *c, const struct box *b, chan_reply_fn on_told, void *arg);
+/* execd and the egress API are what this role answers for a sandbox that OpenSandbox's clients made;
+ * another's owner did not ask for them, and a visitor must not have them. */
+static inline bool ingress_services(const struct sandbox_row *row)
+{
+	return row->image && *row->image;
+}
 /* The row's state has changed. */
 void ingress_state(struct box *b);
 void ingress_on_seen(struct edge *e, const struct ipc_ingress_seen *seen);
+/* A visitor of one of them, who came to a worker. */
+void ingress_on_conn(struct edge *e, struct chan_msg *m);
 void ingress_on_wake(struct edge *e, struct chan_msg *m);
 /* That worker is gone, and what it reported as open with it. */
 void ingress_edge_gone(struct edge *e);

@@ -240,6 +240,8 @@ static void on_edge_msg(struct chan *c, struct chan_msg *m, void *arg)
 	else if (m->type == IPC_EVENT_INGRESS_SEEN &&
 		m->payload.n == sizeof(struct ipc_ingress_seen))
 		ingress_on_seen(e, (const struct ipc_ingress_seen *)m->payload.p);
+	else if (m->type == IPC_EVENT_INGRESS_CONN)
+		ingress_on_conn(e, m);
 	else if (m->type == IPC_EVENT_INGRESS_WAKE && m->serial)
 		ingress_on_wake(e, m);
 	else

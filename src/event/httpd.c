@@ -642,6 +642,7 @@ static void make_room(struct httpd *d, const struct peer *peer)
 static void conn_open(struct conn *c)
 {
 	struct httpd *d = c->d;
+	bool counted;
 
 	sweep_start(d);
 	if (d->n > d->max + REFUSED_EXTRA || peer_join(c) < 0) {
@@ -649,7 +650,9 @@ static void conn_open(struct conn *c)
 		conn_close(c);
 		return;
 	}
-	if (d->per_address && c->peer->n > d->per_address + REFUSED_EXTRA) {
+	/* One that was adopted from another role has no address: it was counted there. */
+	counted = d->per_address && c->peer->ip.family;
+	if (counted && c->peer->n > d->per_address + REFUSED_EXTRA) {
 		d->refused.per_address++;
 		conn_close(c);
 		return;
@@ -659,7 +662,7 @@ static void conn_open(struct conn *c)
 	uv_tcp_keepalive(c->tcp, 1, 60);
 	c->wrote = now_ms(c);
 	conn_await_head(c);
-	if (d->per_address && c->peer->n > d->per_address)
+	if (counted && c->peer->n > d->per_address)
 		make_room(d, c->peer);
 	else if (d->n > d->max)
 		make_room(d, NULL);
@@ -667,7 +670,7 @@ static void conn_open(struct conn *c)
 		d->refused.all++;
 		conn_refuse(c, 503, ERR_CAPACITY,
 			"no capacity: the limit of %u connections is reached", d->max);
-	} else if (d->per_address && c->peer->n > d->per_address) {
+	} else if (counted && c->peer->n > d->per_address) {
 		d->refused.per_address++;
 		conn_refuse(c, 503, ERR_CAPACITY,
 			"no capacity: the limit of %u connections per address is reached",

@@ -124,7 +124,7 @@ struct ipc_ingress_wake {
 };
 
 /* IPC_EVENT_INGRESS_CONN, a send with 1 descriptor, a stream socket: an HTTP/1.1 client for the
- * service `port` of this sandbox. What it asks has passed the gate of secure access; platform keys
+ * service `port` of this sandbox, asking for /sandboxes/{id}/proxy/{port}/…. What it asks has passed the gate of secure access; platform keys
  * have been removed from it. */
 struct ipc_ingress_conn {
 	char id[IPC_ID_LEN];

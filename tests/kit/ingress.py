@@ -9,8 +9,12 @@ import os
 import socket
 import ssl
 
+from kit import websocket
+
 SERVICE = r'''
 import hashlib, http.server, json, sys
+sys.path.insert(0, "/root")
+import weir_websocket
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *a): pass
@@ -24,6 +28,12 @@ class H(http.server.BaseHTTPRequestHandler):
             self.send_response(101)
             self.send_header("Connection", "upgrade")
             self.send_header("Upgrade", self.headers["Upgrade"])
+            if key := self.headers.get("Sec-WebSocket-Key"):
+                self.send_header("Sec-WebSocket-Accept", weir_websocket.accept(key))
+                self.end_headers()
+                weir_websocket.echo(self.rfile, self.wfile)
+                self.close_connection = True
+                return
             self.end_headers()
             while data := self.connection.recv(65536):
                 self.connection.sendall(data.upper())
@@ -60,6 +70,8 @@ S((sys.argv[2], int(sys.argv[1])), H).serve_forever()
 
 def serve(box, port, address="0.0.0.0"):
     """Returns when it listens."""
+    with open(websocket.__file__, "rb") as f:
+        box.put("/root/weir_websocket.py", f.read())
     box.put("/root/service.py", SERVICE.encode())
     r = box.sh(f"mkfifo /root/next.{port} 2>/dev/null; setsid python3 /root/service.py {port} {address} "
                f">/root/log.{port} 2>&1 </dev/null & timeout 20 bash -c "

@@ -1,9 +1,9 @@
 /*
- * Where a port of a sandbox is reached. execd and the egress API are answered by this role itself,
- * below /sandboxes/{id}/proxy/{port} on the listener that the request came to: the same authority is
- * given back. With the address of the egress API comes the token that it asks for. Every other port
- * is reached through the reverse proxy: 8080 by a port of the host of its own, the rest by another
- * below /proxy/{port}.
+ * Where a port of a sandbox is reached: through the reverse proxy, 8080 by a port of the host of its
+ * own, every other by another one below /proxy/{port}. execd and the egress API are among these; the
+ * edge brings who asks for them to this role (ingress_on_conn()). With use_server_proxy it is
+ * /sandboxes/{id}/proxy/{port} on the listener that the request came to. With the address of the
+ * egress API comes the token that it asks for.
  */
 #include "api/box.h"
 #include "api/ingress.h"
@@ -50,8 +50,9 @@ static int check_query(struct req *q, bool *ret_proxy, struct err *err)
 static int no_mapping(struct req *q, uint32_t port, struct err *err)
 {
 	q->code = "DOCKER::NETWORK_MODE_ENDPOINT_UNAVAILABLE";
-	return err_field(err, -ENOENT, ERR_UPSTREAM, "port",
-		"there is no host mapping for container port %u", port);
+	return err_field(err, -ENOENT, ERR_UPSTREAM, "port", port == DIRECT_PORT ?
+		"the host mapping for container port 8080 is missing" :
+		"the host mapping for execd proxy port 44772 is missing");
 }
 
 static void put_headers(struct req *q, struct jw *w, uint32_t port)
@@ -78,7 +79,7 @@ static void reply_endpoint(struct req *q, uint32_t port, struct str at)
 	reply_json(q, 200, &body);
 }
 
-/* --- the sandbox's own ports: by its two ports of the host --- */
+/* --- by its two ports of the host --- */
 
 static void reply_port(struct req *q)
 {
@@ -100,12 +101,12 @@ static void reply_port(struct req *q)
 
 /* They are opened when they are first asked for, and stay. What another API made keeps its own ways
  * in: opening more of them is not for a GET to do. */
-static void user_port(struct req *q)
+static void host_port(struct req *q)
 {
 	static const struct ingress_want want = { .on = -1, .access = -1, .hold = -1, .ports = 1 };
-	bool ours = q->row->image && *q->row->image;
 
-	if (q->row->ingress_ports || !ours || !q->api->config.ingress_ports.first) {
+	if (q->row->ingress_ports || !ingress_services(q->row) ||
+		!q->api->config.ingress_ports.first) {
 		reply_port(q);
 		return;
 	}
@@ -115,7 +116,7 @@ static void user_port(struct req *q)
 void opensandbox_endpoint(struct req *q)
 {
 	auto_buf struct buf at = BUF_MAX(1024);
-	bool proxy = false;
+	bool proxy = false, service;
 	uint32_t port = 0;
 	struct err err;
 	int r = port_from(q, &port, &err);
@@ -128,8 +129,10 @@ void opensandbox_endpoint(struct req *q)
 	}
 	if (!opensandbox_there(q))
 		return;
-	if (port != EXECD_PORT && port != EGRESS_PORT) {
-		user_port(q);
+	service = port == EXECD_PORT || port == EGRESS_PORT;
+	/* Another API's sandbox has them without any port of the host's. */
+	if (!proxy && !(service && !ingress_services(q->row))) {
+		host_port(q);
 		return;
 	}
 	buf_add_str(&at, http_header(q->h, "host"));

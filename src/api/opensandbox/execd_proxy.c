@@ -1,5 +1,6 @@
 /*
- * /proxy/{port}/{rest}: HTTP to a service on the sandbox's loopback, through its agent, one
+ * execd's /proxy/{port}/{rest}, and the server's own proxy, which is the same with less of a browser's
+ * headers and with redirections that stay below it: HTTP to a service on the sandbox's loopback, through its agent, one
  * connection for each request. Bodies stream both ways, each read as fast as the other side takes
  * it; an answer's pieces leave as they come, so events do. A change of protocol that the service
  * agrees to ties the two connections together (api/relay.h).
@@ -13,6 +14,7 @@
  */
 #include "api/opensandbox/execd.h"
 #include "api/opensandbox/forward.h"
+#include "api/opensandbox/opensandbox.h"
 #include "api/relay.h"
 #include "event/httpbody.h"
 
@@ -24,6 +26,7 @@ struct pass {
 	struct buf got;	 /* of an answer's head, so far */
 	struct head_scan scan;
 	struct body body; /* the answer's */
+	bool server;	  /* the server's proxy, not execd's */
 	bool upgrade;	  /* asked for */
 	bool uploads;	  /* the request's body is being passed */
 	bool chunked;	  /* it goes on in chunks */
@@ -31,6 +34,26 @@ struct pass {
 };
 
 static struct http_field fields[HTTPD_HEADERS_MAX + 2]; /* one loop, one thread: for one call */
+
+/* What of the target stands behind the pattern's last segment, as it was sent. */
+static struct str rest_of(const struct req *q)
+{
+	struct str pattern = str_c(q->route->pattern + 1), at = http_target(q->h);
+	unsigned int segs = q->segs.folded;
+
+	while (pattern.p && !str_eq_c(str_cut(&pattern, '/'), "{*}"))
+		segs++;
+	if (str_starts(at, STR("//")))
+		at = str_skip(at, 1);
+	while (segs--) {
+		size_t n = 1;
+
+		while (n < at.n && at.p[n] != '/' && at.p[n] != '?')
+			n++;
+		at = str_skip(at, n);
+	}
+	return at;
+}
 
 /* --- ends --- */
 
@@ -184,6 +207,21 @@ static int64_t frame_body(struct pass *p, const struct http_head *h)
 	return h->chunked ? -1 : h->length;
 }
 
+/* "Location: /login" of a service that does not know where it is mounted. */
+static int add_header(struct pass *p, const char *name, struct str value)
+{
+	struct http *to = p->q->h;
+	struct str target = http_target(to), rest = rest_of(p->q);
+	auto_buf struct buf at = BUF_MAX(FORWARD_ANSWER_MAX);
+
+	if (!p->server || strcasecmp(name, "location") != 0 || !str_starts(value, STR("/")) ||
+		str_starts(value, STR("//")))
+		return http_add_header(to, name, value);
+	buf_add(&at, target.p, (size_t)(rest.p - target.p));
+	buf_add_str(&at, value);
+	return buf_failed(&at) ? buf_failed(&at) : http_add_header(to, name, buf_str(&at));
+}
+
 static bool start(struct pass *p, const struct http_head *h)
 {
 	struct http *to = p->q->h;
@@ -195,7 +233,7 @@ static bool start(struct pass *p, const struct http_head *h)
 		if (!forward_answers(h, h->fields[i].name))
 			continue;
 		if (str_copy(name, sizeof(name), h->fields[i].name) < 0 ||
-			http_add_header(to, name, h->fields[i].value) < 0) {
+			add_header(p, name, h->fields[i].value) < 0) {
 			pass_fail(p, "a header of the service's answer cannot be passed on");
 			return false;
 		}
@@ -315,30 +353,11 @@ static const struct agent_tunnel_ops ops = { .on_open = on_open, .on_data = on_d
 
 /* --- asked --- */
 
-/* What of the target stands behind the pattern's last segment, as it was sent. */
-static struct str rest_of(const struct req *q)
-{
-	struct str pattern = str_c(q->route->pattern + 1), at = http_target(q->h);
-	unsigned int segs = q->segs.folded;
-
-	while (pattern.p && !str_eq_c(str_cut(&pattern, '/'), "{*}"))
-		segs++;
-	if (str_starts(at, STR("//")))
-		at = str_skip(at, 1);
-	while (segs--) {
-		size_t n = 1;
-
-		while (n < at.n && at.p[n] != '/' && at.p[n] != '?')
-			n++;
-		at = str_skip(at, n);
-	}
-	return at;
-}
-
 static int dial(struct pass *p, struct req *q, uint16_t port, struct err *err)
 {
 	const struct http_head *h = http_head(q->h);
-	struct forward f = { .port = port, .path = rest_of(q), .client = http_peer(q->h) };
+	struct forward f = { .port = port, .path = rest_of(q), .client = http_peer(q->h),
+		.server = p->server, .host = http_header(q->h, "host") };
 	struct str protocol;
 	int r;
 
@@ -351,7 +370,7 @@ static int dial(struct pass *p, struct req *q, uint16_t port, struct err *err)
 	return relay_dial(&p->relay, q->box, port, &ops, p, err);
 }
 
-void execd_proxy(struct req *q)
+static void proxy(struct req *q, bool server)
 {
 	struct pass *p;
 	struct err err;
@@ -368,6 +387,7 @@ void execd_proxy(struct req *q)
 	}
 	box_use(q->box, &p->use, pass_bounce);
 	p->relay.broken = pass_broken;
+	p->server = server;
 	p->q = q;
 	if (dial(p, q, port, &err) < 0) {
 		reply_err(pass_over(p), &err);
@@ -375,6 +395,23 @@ void execd_proxy(struct req *q)
 	}
 	q->state = p;
 	q->on_gone = pass_gone;
+}
+
+void execd_proxy(struct req *q)
+{
+	proxy(q, false);
+}
+
+void opensandbox_proxy(struct req *q)
+{
+	struct str port = req_param(q, "port");
+
+	if (str_eq_c(port, "44772"))
+		execd_nothing(q);
+	else if (str_eq_c(port, "18080"))
+		opensandbox_egress_nothing(q);
+	else
+		proxy(q, true);
 }
 
 /* --- execd's own paths, asked for through itself --- */

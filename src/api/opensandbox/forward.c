@@ -9,6 +9,8 @@ static const char *const hop[] = { "connection", "keep-alive", "proxy-connection
 static const char *const ours[] = { "host", "expect", "x-forwarded-for", "x-forwarded-proto",
 	"x-forwarded-host", "x-api-key", "open-sandbox-api-key", "opensandbox-egress-auth",
 	"opensandbox-secure-access", "x-weir-ingress-token", NULL };
+/* Of requests through the server's proxy, beside them. */
+static const char *const browser[] = { "authorization", "cookie", NULL };
 /* Of answers: our server has its own. */
 static const char *const server[] = { "date", "x-request-id", NULL };
 
@@ -62,7 +64,7 @@ static void line(struct buf *out, const char *name, struct str value)
 
 int forward_request(struct buf *out, const struct http_head *h, const struct forward *f)
 {
-	struct str before = field(h, "x-forwarded-for");
+	struct str before = f->server ? STR_NONE : field(h, "x-forwarded-for");
 
 	buf_fmt(out, STR_FMT " %s" STR_FMT " HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n", STR_ARG(h->method),
 		f->path.n && f->path.p[0] == '/' ? "" : "/", STR_ARG(f->path), f->port);
@@ -70,7 +72,7 @@ int forward_request(struct buf *out, const struct http_head *h, const struct for
 		struct str name = h->fields[i].name, value = h->fields[i].value;
 
 		if (!is_one(hop, name) && !is_one(ours, name) && !connection_says(h, name) &&
-			!is_platform_key(name, value))
+			!(f->server && is_one(browser, name)) && !is_platform_key(name, value))
 			buf_fmt(out, STR_FMT ": " STR_FMT "\r\n", STR_ARG(name), STR_ARG(value));
 	}
 	if (f->upgrade) {
@@ -83,6 +85,8 @@ int forward_request(struct buf *out, const struct http_head *h, const struct for
 		buf_add_c(out, "Transfer-Encoding: chunked\r\n");
 	else if (h->length >= 0)
 		buf_fmt(out, "Content-Length: %" PRId64 "\r\n", h->length);
+	if (f->server && f->host.n)
+		line(out, "X-Forwarded-Host", f->host);
 	buf_fmt(out, "X-Forwarded-For: " STR_FMT "%s%s\r\nX-Forwarded-Proto: http\r\n\r\n",
 		STR_ARG(before), before.n ? ", " : "",
 		f->client.family ? ip_text(f->client).s : "unknown");

@@ -1,5 +1,5 @@
 /*
- * Heads on their way through execd's proxy: a request's towards a port of the sandbox, an answer's
+ * Heads on their way through execd's proxy, and the server's: a request's towards a port of the sandbox, an answer's
  * back. Written anew line by line, as the edge does (edge/ingress/rewrite.h): what belongs to one hop
  * stays behind, with what Connection names; so do the platform's credentials. Pure.
  */
@@ -16,6 +16,8 @@ struct forward {
 	struct str path; /* what that port is asked for, with its query; "" : "/" */
 	struct ip client;
 	bool upgrade;	 /* forward_upgrade() */
+	bool server;	 /* as the lifecycle server's proxy: neither Cookie nor Authorization, */
+	struct str host; /* and the host that was asked for is told */
 };
 
 /* Does the request ask for another protocol, in a form that may be passed on? *ret: which. */

@@ -52,6 +52,7 @@ void opensandbox_events(struct req *q);
 void opensandbox_no_pools(struct req *q);
 void opensandbox_no_diagnostics(struct req *q);
 void opensandbox_endpoint(struct req *q);
+void opensandbox_proxy(struct req *q); /* execd_proxy.c */
 void opensandbox_policy_get(struct req *q);
 void opensandbox_policy_put(struct req *q);
 void opensandbox_policy_patch(struct req *q);

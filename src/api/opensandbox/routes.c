@@ -42,6 +42,11 @@
 	{ ANY,    at EGRESS "/credential-vault/{*}", AUTH_OPEN, BODY_NONE, READ, opensandbox_egress_vault }, \
 	{ ANY,    at EGRESS "/{*}",		AUTH_OPEN,  BODY_NONE,   READ, opensandbox_egress_nothing }
 
+/* behind those of the ports that this role serves itself */
+#define SERVER_PROXY(at) \
+	{ ANY,    at SB "/proxy/{port}",	AUTH_OPEN,  BODY_STREAM, LIFE_OP_DATA, opensandbox_proxy }, \
+	{ ANY,    at SB "/proxy/{port}/{*}",	AUTH_OPEN,  BODY_STREAM, LIFE_OP_DATA, opensandbox_proxy }
+
 #define UNBUILT(at) \
 	{ ANY,    at SB "/snapshots",		AUTH_USER,  BODY_NONE,   READ, not_built }, \
 	{ ANY,    at SB "/diagnostics/{*}",	AUTH_USER,  BODY_NONE,   READ, opensandbox_no_diagnostics }, \
@@ -58,6 +63,8 @@ const struct route opensandbox_routes[] = {
 	SIDECAR(""),
 	EXECD("/v1"),
 	EXECD(""),
+	SERVER_PROXY("/v1"),
+	SERVER_PROXY(""),
 	/* in the contract, not built */
 	UNBUILT("/v1"),
 	UNBUILT(""),

@@ -299,10 +299,15 @@ static int write_head(struct client *c, const struct box *b, const struct http_h
 	struct err *err)
 {
 	const struct ipc_ingress_route *route = box_route(b, c->target.port);
+	char service[IPC_ID_LEN + 40];
 	struct rewrite w = { .target = &c->target, .client = str_c(c->address.s),
 		.host = field(h, STR("host")), .tls = c->end.tls, .upgrade = c->upgrade,
 		.http10 = c->http10, .secret = route ? access_route_header(route) : STR_NONE };
 
+	if (up_is_service(b, c->target.port)) {
+		snprintf(service, sizeof(service), "/sandboxes/%s/proxy/%u", b->told.id, c->target.port);
+		w.service = str_c(service);
+	}
 	buf_reset(&c->in->head);
 	if (rewrite_request(&c->in->head, h, &w) == 0)
 		return 0;

@@ -7,6 +7,7 @@ enum rule {
 	DROP,	 /* of one hop, written anew, or never for the sandbox */
 	COOKIES, /* passes without the token */
 	SECRET,	 /* Authorization: dropped where it carries a platform key */
+	SERVICE, /* for a port that the api role serves, never for a sandbox */
 	PLACE,	 /* Location */
 };
 
@@ -72,6 +73,9 @@ static enum rule request_rule(struct str name)
 		break;
 	case 22:
 		IS("opensandbox-ingress-to", DROP);
+		break;
+	case 23:
+		IS("opensandbox-egress-auth", SERVICE);
 		break;
 	case 25:
 		IS("opensandbox-secure-access", DROP);
@@ -244,7 +248,8 @@ static void request_fields(struct buf *out, const struct http_head *h, const str
 			buf_add_c(out, "Connection: Upgrade\r\n");
 			line(out, name, value);
 		}
-		if (rule == DROP || (rule == SECRET && (server || is_platform_key(value))))
+		if (rule == DROP || (rule == SERVICE && !w->service.n) ||
+			(rule == SECRET && (server || is_platform_key(value))))
 			continue;
 		if (rule == COOKIES) {
 			if (!server)
@@ -259,9 +264,10 @@ int rewrite_request(struct buf *out, const struct http_head *h, const struct rew
 {
 	buf_add_str(out, h->method);
 	buf_add(out, " ", 1);
-	if (str_eq_c(h->target, "*"))
+	if (str_eq_c(h->target, "*") && !w->service.n)
 		buf_add(out, "*", 1);
-	else
+	buf_add_str(out, w->service);
+	if (!str_eq_c(h->target, "*"))
 		add_path(out, w->target->path);
 	buf_fmt(out, " HTTP/1.1\r\nHost: localhost:%u\r\n", w->target->port);
 	request_fields(out, h, w);

@@ -22,6 +22,7 @@ struct rewrite {
 	struct str secret;  /* the header that opened the route: it stays behind; "" none */
 	struct str cookie;  /* a token the answer sets as a cookie; "" none */
 	bool http10;	    /* the client's version */
+	struct str service; /* the api role's: where it has it, put before the path; "" a sandbox's */
 };
 
 /* Does the request ask for another protocol, in a form that may be passed on? */

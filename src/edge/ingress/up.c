@@ -126,7 +126,7 @@ static int dial_service(struct ingress *in, const struct box *b, uint16_t port)
 	return r < 0 ? r : pair[0];
 }
 
-static bool is_service(const struct box *b, uint16_t port)
+bool up_is_service(const struct box *b, uint16_t port)
 {
 	return b->told.flags & IPC_INGRESS_SERVICES &&
 		(port == INGRESS_PORT_EXECD || port == INGRESS_PORT_EGRESS);
@@ -155,7 +155,7 @@ static int up_new(struct client *c, bool agent)
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return -ENOMEM;
-	if (is_service(b, port))
+	if (up_is_service(b, port))
 		fd = dial_service(in, b, port);
 	else if (in->ops.dial)
 		fd = in->ops.dial(in->arg, &b->told, agent ? 0 : port);

@@ -155,3 +155,29 @@ def test_clients_that_leave(role, sb):
     for s in many:
         s.close()
     until("room again", lambda: role.get(at(sb, 82, "/"), key=None).status == 200)
+
+
+# --- the server's proxy ---
+
+def test_the_servers_proxy(role, sb):
+    """The same, but no browser's credentials, a host that is told, and redirections that stay."""
+    for base in ("", "/v1"):
+        at_80, at_82 = (f"{base}/sandboxes/{sb}/proxy/{port}" for port in (80, 82))
+        a = role.ask("PUT", at_82 + "/a%2Fb?x=%20", b"body", key=None, headers={
+            "Authorization": "Basic x", "Cookie": "c=d", "X-Forwarded-For": "9.9.9.9", "Host": "h.test",
+            "OPENSANDBOX-EGRESS-AUTH": "t", "X-Mine": "y"})
+        lines = a.body.decode().split("\r\n")
+        assert a.status == 200 and lines[0] == "PUT /a%2Fb?x=%20 HTTP/1.1", a.body
+        assert {"X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: h.test", "X-Mine: y"} <= set(lines)
+        assert not [x for x in lines if x.split(":")[0].lower() in
+                    ("authorization", "cookie", "opensandbox-egress-auth")]
+        for said, seen in (("/login?a", at_80 + "/login?a"), ("//other.test/", "//other.test/"),
+                           ("http://other.test/", "http://other.test/")):
+            a = role.ask("POST", at_80 + "/x", f"HTTP/1.1 302 Found\r\nLocation: {said}\r\n"
+                         "Content-Length: 0\r\n\r\n".encode(), key=None)
+            assert (a.status, a.headers["location"]) == (302, seen)
+        assert role.get(at_82, key=None).body.startswith(b"GET / HTTP/1.1\r\n")
+    for port in (0, 65536, "x", 1028):
+        assert role.get(f"/sandboxes/{sb}/proxy/{port}/", key=None).status in (400, 403, 404)
+    for port, status in ((44772, 404), (18080, 401)):
+        assert role.get(f"/sandboxes/{sb}/proxy/{port}", key=None).status == status

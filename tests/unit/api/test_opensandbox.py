@@ -46,7 +46,7 @@ class Client:
         return a.json
 
     def egress(self, sb):
-        a = self.get(f"/sandboxes/{sb}/endpoints/18080")
+        a = self.get(f"/sandboxes/{sb}/endpoints/18080?use_server_proxy=true")
         assert a.status == 200, a.body
         path = a.json["endpoint"].split("/", 1)[1]
         return Egress(self.role, "/" + path, a.json["headers"])
@@ -405,17 +405,21 @@ def test_endpoints(os_):
     def endpoint(port, query=""):
         return os_.get(f"/sandboxes/{sb}/endpoints/{port}{query}")
 
-    for query in ("", "?use_server_proxy=false", "?use_server_proxy=true"):
-        a = endpoint(44772, query).json
-        assert a == {"endpoint": f"127.0.0.1:{os_.role.port}/sandboxes/{sb}/proxy/44772"}
-        a = endpoint(18080, query).json
-        assert a["endpoint"].endswith(f"/sandboxes/{sb}/proxy/18080")
-        assert len(a["headers"]["OPENSANDBOX-EGRESS-AUTH"]) >= 32
-    direct, other = endpoint(8080).json, endpoint(3000).json
-    assert re.fullmatch(r"127\.0\.0\.1:\d+", direct["endpoint"])
-    assert re.fullmatch(r"127\.0\.0\.1:\d+/proxy/3000", other["endpoint"])
-    assert (endpoint(8080).json, endpoint(3000).json) == (direct, other)  # and they stay
+    for port in (44772, 8080, 3000):
+        assert endpoint(port, "?use_server_proxy=true").json == {
+            "endpoint": f"127.0.0.1:{os_.role.port}/sandboxes/{sb}/proxy/{port}"}
+    direct, execd = (endpoint(p).json["endpoint"] for p in (8080, 44772))
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", direct)
+    assert re.fullmatch(r"127\.0\.0\.1:\d+/proxy/44772", execd) and not execd.startswith(direct)
+    for port in (3000, 18080):
+        assert endpoint(port).json["endpoint"] == execd.replace("44772", str(port))
+    assert endpoint(8080, "?use_server_proxy=false").json == {"endpoint": direct}  # and it stays
+    for query in ("", "?use_server_proxy=true"):
+        assert len(endpoint(18080, query).json["headers"]["OPENSANDBOX-EGRESS-AUTH"]) >= 32
     theirs = os_.role.create()["id"]
+    for port in (44772, 18080):  # without host ports, which its owner did not ask for
+        a = os_.get(f"/sandboxes/{theirs}/endpoints/{port}").json
+        assert a["endpoint"] == f"127.0.0.1:{os_.role.port}/sandboxes/{theirs}/proxy/{port}"
     a = os_.get(f"/sandboxes/{theirs}/endpoints/8080")
     assert "8080" in fails(a, 500, "DOCKER::NETWORK_MODE_ENDPOINT_UNAVAILABLE")
     a = os_.get(f"/sandboxes/{theirs}/endpoints/3000")
