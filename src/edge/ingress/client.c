@@ -324,6 +324,7 @@ static int request_route(struct client *c, const struct http_head *h, struct err
 {
 	struct ingress *in = c->in;
 	struct box *b;
+	bool running; /* or whoever answers in its stead does */
 	int r = find_target(c, h, err);
 
 	if (r == -ENOENT) {
@@ -348,7 +349,8 @@ static int request_route(struct client *c, const struct http_head *h, struct err
 	r = admit(c, b, h, err);
 	if (r)
 		return refused(c, b, r);
-	if (b->told.state == IPC_INGRESS_PAUSED && box_holds(b, c->target.port)) {
+	running = b->told.state == IPC_INGRESS_RUNNING || up_is_service(b, c->target.port);
+	if (!running && b->told.state == IPC_INGRESS_PAUSED && box_holds(b, c->target.port)) {
 		c->box = b;
 		r = box_hold(c, err);
 		if (r) {
@@ -357,7 +359,7 @@ static int request_route(struct client *c, const struct http_head *h, struct err
 		}
 		return r;
 	}
-	if (b->told.state != IPC_INGRESS_RUNNING)
+	if (!running)
 		return refused(c, b, refuse(err, 503, ERR_CAPACITY,
 			b->told.state == IPC_INGRESS_PAUSED   ? "the sandbox is paused" :
 			b->told.state == IPC_INGRESS_STARTING ? "the sandbox is starting" :

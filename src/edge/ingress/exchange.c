@@ -201,6 +201,13 @@ void exchange_moved(struct client *c)
 	client_wait(c, waits ? c->in->conf.answer_ms : c->in->conf.silence_ms);
 }
 
+/* A client may have ended before its tunnel began; what it sent ahead goes first. */
+static void pass_end(struct client *c)
+{
+	if (c->end.eof && up_shut(c->up) < 0)
+		c->up->broken = true;
+}
+
 bool exchange_upload(struct client *c)
 {
 	struct str data = c->view;
@@ -219,6 +226,8 @@ bool exchange_upload(struct client *c)
 	exchange_moved(c);
 	count_in(c, data.n);
 	send_up(c, &(struct iovec){ (char *)data.p, data.n }, 1);
+	if (c->state == C_TUNNEL)
+		pass_end(c);
 	return true;
 }
 
@@ -329,6 +338,8 @@ static bool pass_head(struct client *c, struct str *view)
 		c->started = u->last = true;
 		c->state = C_TUNNEL;
 		in->counters.tunnels++;
+		if (!c->got.n)
+			pass_end(c);
 	}
 	return send_client(c, (struct iovec[]){ { in->head.p, in->head.n },
 		{ (char *)body.p, body.n } }, body.n ? 2 : 1);

@@ -315,6 +315,8 @@ def test_ports_that_the_api_role_serves(proxy, service):
         c = proxy.client(proxy_port).send(f"GET {path} HTTP/1.1\r\nHost: any\r\n\r\n")
         assert c.answer().body == str(port).encode()
         proxy.event(f"serve 5 {port}")
+    paused, = proxy.set(flags=PROXY | PROXY_FD | SERVICES | HOLD, state=PAUSED)  # it knows what it can do
+    assert proxy.client(paused).send("GET /ping HTTP/1.1\r\nHost: h\r\n\r\n").answer().status == 200
     proxy.set()  # without the flag they are ports of the sandbox
     c = proxy.client().send(get(44772))
     assert c.answer().status == 502
@@ -817,9 +819,16 @@ def test_who_closed_his_side_is_waited_for_and_who_left_is_not(service):
     try:
         c, s, _ = asked(p, service)
         tunnel, t = upgraded(p, service)
+        early = p.client().send(get(service.port, "/", "Connection: upgrade", "Upgrade: x",
+                                     body="ahead")).shut()
+        e = service.accept()
+        e.head()
+        e.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
         for one in (c, tunnel):
             one.shut()
-        assert t.rest() == b""
+        assert t.rest() == b"" and e.rest() == b"ahead"
+        e.close()
+        assert early.head().status == 101 and early.rest() == b""
         for _ in range(3):  # each is noticed by a look that the others survive
             left, s2, _ = asked(p, service)
             left.shut()
