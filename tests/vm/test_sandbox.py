@@ -7,14 +7,12 @@ is the finding.
 
 import glob
 import os
+import signal
 
 import pytest
 
-from kit.api import Refused
+from kit.api import Api, Refused
 from kit.nets import Nets, serve
-
-pytestmark = pytest.mark.usefixtures("machine")
-
 
 @pytest.fixture(scope="module")
 def world(api):
@@ -162,3 +160,28 @@ def test_a_growing_disk_is_refused_and_named(machine):
     r = machine.api.request("POST", f"{machine.path}/resize", {"disk_mib": 20480})
     assert r.status == 501 and "disk" in r.says
     assert machine.refresh()["disk_mib"] == 10240
+
+
+def test_it_outlives_the_host_role_and_ends_with_its_process(other_daemon):
+    """kill -9 of weird leaves a machine running, and the next weird adopts it; kill -9 of QEMU is the
+    sandbox's end, and leaves nothing (other_daemon looks)."""
+    daemon = other_daemon()
+    box = daemon.api.create(runtime="vm")
+    pid = qemu(None, box)
+    assert box.sh("echo here >/run/here").code == 0
+    daemon.kill9()
+    daemon.start()
+    daemon.api = box.api = Api(daemon.url, daemon.key)
+    box.wait("running")
+    assert box.exec("cat", "/run/here").stdout == "here\n" and qemu(None, box) == pid
+    os.kill(pid, signal.SIGKILL)
+    box.wait("error")
+    box.destroy()
+
+
+def test_what_is_promised_must_be_there(api):
+    """Memory of machines is not overcommitted: one larger than this host is refused, by its size."""
+    ask = {"image": {"uri": "devbox:1"}, "entrypoint": ["sleep", "9"], "timeout": 600,
+           "resourceLimits": {"cpu": "1", "memory": "200Gi"}, "extensions": {"runtime": "vm"}}
+    r = api.request("POST", "/v1/sandboxes", ask, headers={"OPEN-SANDBOX-API-KEY": api.key}, key=False)
+    assert r.status == 503 and "no room for 204800 MiB" in r.json["message"]
