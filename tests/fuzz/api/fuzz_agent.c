@@ -1,5 +1,6 @@
 /*
- * What a hostile agent answers: the first byte chooses the operation, the second how its bytes are
+ * What a hostile agent answers: the first byte chooses the operation (T, N, P, A, C those of names,
+ * changes and processes), the second how its bytes are
  * cut, the third what the operation's owner does meanwhile (pause, send, free inside a callback).
  * The connection is played. Each operation ends once or is freed, nothing comes after that, what an
  * agent says of itself is fit to print, and all memory goes.
@@ -22,6 +23,9 @@ static int play_write(uv_write_t *, uv_stream_t *, const uv_buf_t *, unsigned in
 #define bind(fd, a, n)		   ((void)(a), 0)
 #include "api/talk.c"
 #include "api/agent.c"
+#include "api/notify.h"
+#include "api/procs.h"
+#include "api/tree.h"
 
 #define AWAY_MAX 64
 
@@ -42,6 +46,10 @@ static union {
 	struct agent_put *put;
 	struct agent_get *get;
 	struct agent_watch *watch;
+	struct tree *tree;
+	struct notify *notify;
+	struct proc *proc;
+	struct proc_ask *ask;
 } op;
 
 /* --- the connection --- */
@@ -187,6 +195,128 @@ static void on_signal(struct agent_watch *w, enum agent_signal what, struct str 
 	called();
 }
 
+/* --- names, changes, processes --- */
+
+static void leave_tree(void)
+{
+	leave = NULL;
+	tree_free(op.tree);
+}
+
+static void on_entry(struct tree *x, const struct tree_entry *e, void *arg)
+{
+	CHECK(x == op.tree && e->path.n && e->path.n <= FRAME_PATH_MAX && e->path.p[0] == '/');
+	CHECK(e->kind >= FRAME_FILE && e->kind <= FRAME_OTHER && e->mode <= 07777);
+	if (form & 1)
+		tree_pause(x, true);
+	called();
+}
+
+static void on_tree(struct tree *x, uint64_t n, const struct err *err, void *arg)
+{
+	ended(err);
+}
+
+static void leave_notify(void)
+{
+	leave = NULL;
+	notify_free(op.notify);
+}
+
+static void on_notify_open(struct notify *x, void *arg)
+{
+	called();
+}
+
+static void on_change(struct notify *x, enum frame_change what, struct str path, void *arg)
+{
+	CHECK(x == op.notify && what >= FRAME_CREATED && what <= FRAME_INVALIDATED);
+	CHECK(path.n && path.n <= FRAME_PATH_MAX && path.p[0] == '/');
+	if (form & 1)
+		notify_pause(x, true);
+	called();
+}
+
+static void on_notify(struct notify *x, const struct err *err, void *arg)
+{
+	ended(err);
+}
+
+static void leave_proc(void)
+{
+	leave = NULL;
+	proc_free(op.proc);
+}
+
+static void on_attached(struct proc *x, uint64_t offset, void *arg)
+{
+	called();
+}
+
+static void on_proc_output(struct proc *x, enum proc_stream stream, uint64_t offset, struct str data,
+	void *arg)
+{
+	CHECK(stream >= PROC_OUT && stream <= PROC_SIDE && data.n && data.n <= FRAME_MAX);
+	if (form & 1)
+		proc_pause(x, true);
+	if (form & 2)
+		proc_write(x, STR("more"), calls == 3);
+	called();
+}
+
+static void on_proc(struct proc *x, const struct agent_exit *e, const struct err *err, void *arg)
+{
+	CHECK(!e || !err);
+	ended(err);
+}
+
+/* Asks free themselves when they end. */
+static void leave_ask(void)
+{
+	leave = NULL;
+	if (!ends)
+		proc_ask_free(op.ask);
+}
+
+static void on_info(const struct proc_info *info, const struct err *err, void *arg)
+{
+	if (!info) {
+		ended(err);
+		return;
+	}
+	CHECK(info->id.n && info->id.n <= FRAME_ID_MAX && info->note.n <= FRAME_NOTE_MAX);
+	called();
+}
+
+static int start_other(uv_loop_t *loop, uint8_t which, const struct agent_link *link)
+{
+	static const struct tree_ops tree_ops = { on_entry, on_tree };
+	static const struct notify_ops notify_ops = { on_notify_open, on_change, on_notify };
+	static const struct proc_ops proc_ops = { .on_output = on_proc_output, .on_end = on_proc,
+		.on_attached = on_attached };
+	struct tree_spec tree = { .op = FRAME_TREE_LIST, .path = STR("/") };
+	struct proc_attach attach = { .id = STR("p"), .follow = form & 4 };
+	struct proc_change change = { .id = STR("p"), .signal = 9 };
+	struct err err;
+
+	switch (which) {
+	case 'T':
+		leave = leave_tree;
+		return tree_start(loop, link, &tree, &tree_ops, NULL, &op.tree, &err);
+	case 'N':
+		leave = leave_notify;
+		return notify_start(loop, link, STR("/d"), true, &notify_ops, NULL, &op.notify, &err);
+	case 'A':
+		leave = leave_proc;
+		return proc_attach(loop, link, &attach, &proc_ops, NULL, &op.proc, &err);
+	case 'C':
+		leave = leave_ask;
+		return proc_change(loop, link, &change, on_info, NULL, &op.ask, &err);
+	}
+	leave = leave_ask;
+	return procs_list(loop, link, STR_NONE, STR_NONE, on_info, NULL, &op.ask, &err);
+}
+
 static int start(uv_loop_t *loop, uint8_t which)
 {
 	static const struct agent_exec_ops exec_ops = { on_output, on_ended };
@@ -198,6 +328,8 @@ static int start(uv_loop_t *loop, uint8_t which)
 	struct agent_wake_spec wake = { .hostname = STR("box") };
 	struct err err;
 
+	if (which && strchr("TNPAC", which))
+		return start_other(loop, which, &link);
 	switch (which % 5) {
 	case 0:
 		leave = leave_exec;
