@@ -36,7 +36,7 @@ coverage:
 	@scripts/deps.sh
 	@python3 scripts/coverage.py
 
-# The long forms of tests/flood; the last line has the figures.
+# The long forms of tests/flood and of tests/product/test_ways.py; the last line has the figures.
 floods: all
 	@python3 tests/flood/floods.py
 

@@ -18,7 +18,7 @@ run="iproute2 nftables mmdebstrap e2fsprogs quota procps util-linux openssl ca-c
 demo="knot"
 test="$demo python3-pytest bind9-dnsutils mandoc tcpdump iputils-ping socat strace gdb iperf3
 	qemu-system-x86 busybox-static linux-image-cloud-amd64 cpio zstd runc bubblewrap
-	hyperfine wrk docker-registry"
+	hyperfine wrk docker-registry chromium"
 bench="runc conmon bubblewrap libnftables1 iptables iperf3 dnsperf unbound dnsmasq-base knot haproxy
 	nginx-light wrk"
 

@@ -20,7 +20,7 @@ def main():
     with tempfile.NamedTemporaryFile("r", prefix="floods-") as figures:
         status = subprocess.run(
             ["tools/with-internet", "--", "tools/with-daemon", "--", python, "-m", "pytest", "-q",
-             "-rs", "--durations=5", "-p", "no:cacheprovider", "tests/flood", *sys.argv[1:]], cwd=ROOT,
+             "-rs", "--durations=5", "-p", "no:cacheprovider", "tests/flood", "tests/product/test_ways.py", *sys.argv[1:]], cwd=ROOT,
             env=dict(os.environ, WEIR_FLOOD="long", WEIR_FLOOD_FIGURES=figures.name)).returncode
         seen = [json.loads(line) for line in figures]
     print("floods:", " ".join(f"{entry['test'].removeprefix('test_')}.{name}={value}"

@@ -12,14 +12,16 @@ import ssl
 from kit import websocket
 
 SERVICE = r'''
-import hashlib, http.server, json, sys
+import hashlib, http.server, json, mimetypes, os, sys
 sys.path.insert(0, "/root")
 import weir_websocket
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *a): pass
-    def reply(self, body, status=200):
+    def reply(self, body, status=200, kind=None):
         self.send_response(status)
+        if kind:
+            self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -49,11 +51,22 @@ class H(http.server.BaseHTTPRequestHandler):
                 open("/root/next." + sys.argv[1]).read()  # until the test has seen it
             self.close_connection = True
         elif self.path.startswith("/bulk/"):
-            self.reply(bytes(range(256)) * (int(self.path[6:]) // 256))
+            self.send_response(200)
+            self.send_header("Content-Length", self.path[6:])
+            self.end_headers()
+            for _ in range(int(self.path[6:]) >> 16):
+                self.wfile.write(bytes(range(256)) * 256)
+        elif len(sys.argv) > 3 and os.path.isfile(sys.argv[3] + self.path):
+            with open(sys.argv[3] + self.path, "rb") as f:
+                self.reply(f.read(), kind=mimetypes.guess_type(self.path)[0])
         else:
             self.reply(json.dumps({"line": self.requestline,
                                    "headers": [[k.lower(), v] for k, v in self.headers.items()]
                                    }).encode())
+    def do_POST(self):
+        with open("/root/posted", "wb") as f:
+            f.write(self.rfile.read(int(self.headers["Content-Length"])))
+        self.reply(b"")
     def do_PUT(self):
         left, digest = int(self.headers["Content-Length"]), hashlib.sha256()
         while left:
@@ -68,12 +81,12 @@ S((sys.argv[2], int(sys.argv[1])), H).serve_forever()
 '''
 
 
-def serve(box, port, address="0.0.0.0"):
-    """Returns when it listens."""
+def serve(box, port, address="0.0.0.0", files=""):
+    """Returns when it listens. files: a directory of the sandbox's, served beside the rest."""
     with open(websocket.__file__, "rb") as f:
         box.put("/root/weir_websocket.py", f.read())
     box.put("/root/service.py", SERVICE.encode())
-    r = box.sh(f"mkfifo /root/next.{port} 2>/dev/null; setsid python3 /root/service.py {port} {address} "
+    r = box.sh(f"mkfifo /root/next.{port} 2>/dev/null; setsid python3 /root/service.py {port} {address} {files} "
                f">/root/log.{port} 2>&1 </dev/null & timeout 20 bash -c "
                f"'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done' 2>/dev/null")
     assert r.code == 0, r

@@ -1,0 +1,134 @@
+"""Real clients of real services, by each of the three ways to name a port: a WebSocket, an event
+stream, bulk both ways, Python's own web server, and a browser.
+
+WEIR_FLOOD=long (`make floods`) moves a gigabyte where `make check` moves 64 MiB."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from kit.ingress import Door, serve
+from kit.websocket import PING, PONG, TEXT, WebSocket
+
+MIB = 1024 if os.environ.get("WEIR_FLOOD") == "long" else 64
+
+
+class Way:
+    """How a client says whom it means: what stands before the path, and its lines."""
+
+    def __init__(self, door, box, port, by):
+        self.door = door
+        self.before = f"/{box.id}/{port}" if by == "path" else ""
+        self.host = Door.host(box, port) if by == "host" else "h"
+        self.lines = [f"OpenSandbox-Ingress-To: {box.id}-{port}"] if by == "header" else []
+
+    def ask(self, path="/", *lines, method="GET"):
+        return self.door.connect().send("\r\n".join([
+            f"{method} {self.before}{path} HTTP/1.1", f"Host: {self.host}", *self.lines, *lines, "", ""]))
+
+    def websocket(self):
+        return WebSocket(self.door.connect(), self.before + "/ws", self.host, *self.lines)
+
+
+@pytest.fixture(params=["host", "header", "path"])
+def way(request, about):
+    return lambda box, port: Way(Door(about), box, port, request.param)
+
+
+def test_a_websocket(make_box, way):
+    to = way(serve(make_box(ingress_enabled=True), 8000), 8000)
+    ws = to.websocket()
+    for message in ("text", "\u00e4" * 100, b"", bytes(range(256)) * 300, os.urandom(4 << 20)):
+        ws.send(message)
+        kind, data = ws.receive()
+        assert (data.decode() if kind == TEXT else data) == message
+    ws.wire.send(b"\x89\x84\0\0\0\0ping")
+    assert ws.receive() == (PONG, b"ping") and PING != PONG
+    ws.close(4001, "enough")
+    assert ws.receive() == (8, b"\x0f\xa1enough")
+    assert ws.wire.ended()
+
+
+def test_events_one_by_one(make_box, way):
+    box = serve(make_box(ingress_enabled=True), 8000)
+    w = way(box, 8000).ask("/events")
+    assert w.head().headers["content-type"] == "text/event-stream"
+    for i in range(3):  # the next is only made when this one was seen
+        assert w.until(b"\n\n") == b"data: %d\n\n" % i
+        box.sh("echo > /root/next.8000")
+    assert w.ended()
+
+
+def test_bulk(make_box, way):
+    to = way(serve(make_box(ingress_enabled=True), 8000), 8000)
+    data, digest = os.urandom(1 << 20), hashlib.sha256()
+    w = to.ask("/", f"Content-Length: {MIB << 20}", method="PUT")
+    for _ in range(MIB):
+        digest.update(data)
+        w.send(data)
+    assert w.answer().body.decode() == digest.hexdigest()
+    w = to.ask(f"/bulk/{MIB << 20}")
+    assert int(w.head().headers["content-length"]) == MIB << 20
+    for _ in range(MIB):
+        assert w.exactly(1 << 20) == bytes(range(256)) * 4096
+
+
+def test_pythons_own_server(make_box, way):
+    box = make_box(ingress_enabled=True)
+    box.sh("mkdir -p /srv/a/b; echo here >/srv/a/b/file; cd /srv; "
+           "setsid python3 -m http.server 8000 >/dev/null 2>&1 </dev/null & "
+           "timeout 20 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null")
+    to = way(box, 8000)
+    listing = to.ask("/a/").answer()
+    assert listing.status == 200 and b'<a href="b/">' in listing.body
+    file = to.ask("/a/b/file").answer()
+    assert file.body == b"here\n" and file.headers["server"].startswith("SimpleHTTP")
+    assert to.ask("/a/b/file", f"If-Modified-Since: {file.headers['last-modified']}").head().status == 304
+    assert to.ask("/none").head().status == 404
+    assert to.ask("/a/b/file", method="HEAD").head().headers["content-length"] == "5"
+
+
+# --- a browser ---
+
+FILES = {
+    "page.html": """<!doctype html><link rel="stylesheet" href="/style.css"><p id="said">-</p>
+        <script src="/script.js"></script>""",
+    "style.css": "#said { letter-spacing: 7px }",
+    "data.json": '{"fetched": 42}',
+    "script.js": """
+        const ws = new WebSocket(`ws://${location.host}/ws`);
+        ws.onopen = () => ws.send("over the socket");
+        ws.onmessage = async (m) => {
+          const style = getComputedStyle(document.getElementById("said")).letterSpacing;
+          const more = await (await fetch("/data.json")).json();
+          await fetch("/", { method: "POST", body: `${m.data}, ${more.fetched}, ${style}` });
+        };""",
+}
+
+
+def test_a_browser(make_box, about, tmp_path):
+    """A page, what it loads, and its WebSocket, by host name: Chromium resolves *.localhost by itself."""
+    browser = shutil.which("chromium")
+    if not browser:
+        pytest.skip("no chromium")
+    box = make_box(ingress_enabled=True)
+    for name, text in FILES.items():
+        box.put(f"/root/page/{name}", text.encode())
+    serve(box, 8000, files="/root/page")
+    door = Door(about)
+    with open(tmp_path / "log", "w+") as log, subprocess.Popen([
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--remote-debugging-port=0", f"--user-data-dir={tmp_path}/profile",
+            f"http://{Door.host(box, 8000)}:{door.at[1]}/page.html"], stdout=log, stderr=log,
+            env={**os.environ, "HOME": str(tmp_path)}) as running:
+        try:
+            seen = box.sh("timeout 50 sh -c 'until [ -s /root/posted ]; do sleep 0.1; done'; cat /root/posted")
+        finally:
+            running.terminate()
+            running.wait(30)
+        log.seek(0)
+        assert seen.stdout == "over the socket, 42, 7px", (seen, log.read()[-2000:])
