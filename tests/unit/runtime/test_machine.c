@@ -1,0 +1,76 @@
+/* runtime/vm/machine: what QEMU is told, and that a line which does not fit is refused whole. */
+#include "runtime/vm/machine.h"
+#include "../unit.h"
+
+static const struct slotnet_plan net = { .kind = SLOTNET_TAP, .link = "w7", .mtu = 1400 };
+
+static struct machine some(const char *cmdline, struct slotnet_plan *plan)
+{
+	*plan = net;
+	plan->ip4 = ip_v4(0x0a3c0007);
+	plan->overlay = ip_v4(0x0a2a0007);
+	plan->overlays = prefix_of(ip_v4(0x0a2a0000), 16);
+	return (struct machine){ .mem_mib = 256, .vcpus = 2, .tsc_khz = 2596126, .cmdline = cmdline,
+		.net = plan };
+}
+
+/* The argument after this option; NULL: it is not there. */
+static const char *after(const struct machine_line *l, const char *option)
+{
+	for (unsigned int i = 0; i + 1 < l->n; i++)
+		if (!strcmp(l->argv[i], option))
+			return l->argv[i + 1];
+	return NULL;
+}
+
+static void tells_all(void **state)
+{
+	struct slotnet_plan plan;
+	struct machine m = some("quiet pci=off", &plan);
+	struct machine_line l;
+
+	assert_int_equal(machine_line(&m, &l), 0);
+	assert_null(l.argv[l.n]);
+	assert_string_equal(after(&l, "-m"), "256");
+	assert_string_equal(after(&l, "-smp"), "2");
+	assert_string_equal(after(&l, "-netdev"), "tap,id=net,fd=3");
+	assert_string_equal(after(&l, "-sandbox"),
+		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	assert_string_equal(after(&l, "-append"),
+		"quiet pci=off console=ttyS0 loglevel=1 tsc_early_khz=2596126 weir.ip4=10.60.0.7 "
+		"weir.overlay=10.42.0.7 weir.overlays=10.42.0.0/16 weir.mtu=1400");
+}
+
+static void tells_of_ipv6_where_there_is_some(void **state)
+{
+	struct slotnet_plan plan;
+	struct machine m = some("quiet", &plan);
+	struct machine_line l;
+
+	assert_int_equal(ip_from(STR("fd77::7"), &plan.ip6), 0);
+	assert_int_equal(machine_line(&m, &l), 0);
+	assert_non_null(strstr(after(&l, "-append"), " weir.ip6=fd77::7 weir.overlay="));
+}
+
+static void refuses_what_does_not_fit(void **state)
+{
+	struct slotnet_plan plan;
+	char text[sizeof(((struct machine_line *)0)->text)] = "";
+	struct machine m = some(text, &plan);
+	struct machine_line l;
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	assert_int_equal(machine_line(&m, &l), -E2BIG);
+	text[1000] = '\0'; /* the control */
+	assert_int_equal(machine_line(&m, &l), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(tells_all),
+		cmocka_unit_test(tells_of_ipv6_where_there_is_some),
+		cmocka_unit_test(refuses_what_does_not_fit) };
+
+	return cmocka_run_group_tests_name("runtime/machine", tests, NULL, NULL);
+}
