@@ -45,8 +45,9 @@ test("sandbox0: lifecycle", { concurrency: 8 }, async (t) => {
       ["default", { network: { mode: "block-all", egress: { allowedCidrs: ["10.0.0.0"] } } }, 400,
         "bad_request", "egress.allowedCidrs[0]"],
       ["default", { webhook: { url: "http://x.test" } }, 400, "bad_request", "config.webhook"],
-      ["vm", {}, 400, "bad_request", "runtime vm is not available here"],
     ];
+    if (!(await client.templates.list()).some((t) => t.templateId === "vm"))
+      claims.push(["vm", {}, 400, "bad_request", "runtime vm is not available here"]);
     for (const [template, config, status, code, text] of claims)
       await assert.rejects(client.sandboxes.claim(template, config), refused(status, code, text));
     assert.equal((await client.sandboxes.list({ templateId: "vm" })).count, 0);
