@@ -20,8 +20,11 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include "agent/machine.h"
 #include "base/fd.h"
@@ -30,7 +33,11 @@
 #define CMDLINE_MAX 4096
 #define NEW_ROOT    "/new"
 
+#define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t) /* no header for programs has it */
+
 static bool ours;
+/* The sandbox's disk and its file system, from before the overlay hid them: to grow it. */
+static int disk_device = -EBADF, disk_root = -EBADF;
 
 bool machine_is_ours(void)
 {
@@ -126,6 +133,30 @@ static int disk_mount(const char *serial, const char *at, unsigned long flags, s
 	return r < 0 ? r : mount_one(&m, path, err);
 }
 
+/* The disk's own file system, as large as the device is by now. */
+int machine_grow(void)
+{
+	uint64_t bytes, blocks;
+	struct statfs fs;
+
+	if (ioctl(disk_device, BLKGETSIZE64, &bytes) < 0 || fstatfs(disk_root, &fs) < 0)
+		return -errno;
+	blocks = bytes / (uint64_t)fs.f_bsize;
+	return ioctl(disk_root, EXT4_IOC_RESIZE_FS, &blocks) < 0 ? -errno : 0;
+}
+
+static int disk_keep(struct err *err)
+{
+	char path[300];
+	int r = disk_find("disk", path, sizeof(path), err);
+
+	if (r < 0)
+		return r;
+	disk_device = open(path, O_RDONLY | O_CLOEXEC);
+	disk_root = open("/disk", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return disk_device < 0 || disk_root < 0 ? err_sys(err, -errno, "open %s", path) : 0;
+}
+
 static int root_mount(struct err *err)
 {
 	const struct mount overlay = { "overlay", NEW_ROOT,
@@ -133,6 +164,7 @@ static int root_mount(struct err *err)
 	int r = disk_mount("root", "/root", MS_RDONLY, err);
 
 	r = r < 0 ? r : disk_mount("disk", "/disk", MS_NOATIME, err);
+	r = r < 0 ? r : disk_keep(err);
 	return r < 0 ? r : mount_one(&overlay, "overlay", err);
 }
 

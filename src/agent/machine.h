@@ -38,6 +38,8 @@ int link_move(const struct link_plan *plan, struct err *err);
 bool machine_is_ours(void);
 /* Returns in the sandbox's root, with the link up. */
 int machine_boot(struct err *err);
+/* The disk may have become larger: let the sandbox have it. The same size is no error. */
+int machine_grow(void);
 /* The agent listens: say so to the host, by one byte on the serial port, if there is one. */
 #define MACHINE_READY 6 /* ACK */
 void machine_ready(void);

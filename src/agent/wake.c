@@ -295,6 +295,10 @@ static int machine_write(const union frame_body *m, const char **what)
 	r = clock_write(m->wake.wall_ns);
 	if (r < 0)
 		return r;
+	*what = "grow the disk";
+	r = machine_grow();
+	if (r < 0)
+		return r;
 	*what = "set the addresses";
 	r = link_write(m);
 	if (r < 0 || !m->wake.machine.n)

@@ -45,7 +45,7 @@ def store(tmp_path_factory):
         (root / d).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin")
     for name in ("sh", "cat", "mount", "ip", "ls", "hostname", "id", "date", "hexdump", "ps", "touch", "wc",
-                 "head"):
+                 "head", "df", "tail", "rm"):
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     (root / "odd/shadow").symlink_to("/etc/shadow")
@@ -233,6 +233,17 @@ def test_its_randomness_is_ready_after_a_wake(vm):
     vm.wake(**SEED)
     first, second = (vm.sh("head -c 16 /dev/random | hexdump -e '16/1 \"%02x\"'") for _ in range(2))
     assert len(first) == 32 and first != second
+
+
+def test_its_disk_grows_with_a_wake(vm):
+    def size():
+        return int(vm.sh("df -k / | tail -1").split()[1])
+
+    before = size()
+    vm.qmp("block_resize", device="disk", size=96 << 20)
+    assert size() == before  # the control: nobody has told it
+    vm.wake(**SEED)
+    assert before + 30000 < size() < 96 << 10
 
 
 @pytest.mark.parametrize("lacking", [{"entropy": b""}, {"wall_ns": 0}, {"entropy": b"x" * 31}])
