@@ -106,6 +106,12 @@ def test_ports_stay_and_go(make, about):
     sb.box.resume()
     assert [sb.endpoint(p)["endpoint"] for p in (8080, 9000)] == before
     assert sb.get(8080).status == 200 and sb.get(9000).status == 200
+    sb.api.ok("PATCH", sb.box.path, {"host_ports": False})
+    for port, named in ((8080, "8080"), (9000, "44772"), (44772, "44772")):
+        r = sb.ask("GET", f"/endpoints/{port}")
+        assert r.status == 500 and f"port {named} is missing" in r.json["message"], r.body
+    sb.api.ok("PATCH", sb.box.path, {"host_ports": True})
+    assert [sb.endpoint(p)["endpoint"] for p in (8080, 9000)] == before and sb.get(9000).status == 200
     theirs = sb.api.create()  # of another API: its owner asked for no ports
     try:
         r = sb.api.request("GET", f"/v1/sandboxes/{theirs.id}/endpoints/3000", key=False,

@@ -99,13 +99,13 @@ static void reply_port(struct req *q)
 	reply_endpoint(q, port, buf_str(&at));
 }
 
-/* They are opened when they are first asked for, and stay. What another API made keeps its own ways
+/* They are opened when they are first asked for, and stay, unless their owner closes them. What another API made keeps its own ways
  * in: opening more of them is not for a GET to do. */
 static void host_port(struct req *q)
 {
 	static const struct ingress_want want = { .on = -1, .access = -1, .hold = -1, .ports = 1 };
 
-	if (q->row->ingress_ports || !ingress_services(q->row) ||
+	if (q->row->ingress_ports || q->row->port_proxy || !ingress_services(q->row) ||
 		!q->api->config.ingress_ports.first) {
 		reply_port(q);
 		return;
