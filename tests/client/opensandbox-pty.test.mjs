@@ -40,6 +40,7 @@ test("OpenSandbox terminals", (t) => withSandbox({ skipHealthCheck: false }, asy
   const { session_id: id } = await made.json();
   const first = open(`/pty/${id}/ws?pty=1`);
   await first.wait((s) => s.control.some((m) => m.type === "connected"));
+  await first.wait((s) => s.out.includes("# ")); // the shell has its terminal as it wants it
   first.type("stty size; echo o''ne\n");
   await first.wait((s) => /30 90\r\none\r\n/.test(s.replayed + s.out));
   first.tell({ type: "resize", rows: 11, cols: 22 });
