@@ -15,6 +15,9 @@ static const struct sysctl_value {
 	{ "conf/default/rp_filter", "0", false },
 	/* One sandbox's bad path must not slow the next one that gets its address. */
 	{ "tcp_no_metrics_save", "1", false },
+	/* Visitors of one sandbox make connections to one address and port from one: those that ended
+	 * would keep all ports for a minute, and connect() would search among them for milliseconds. */
+	{ "tcp_tw_reuse", "1", false },
 	{ "conf/all/accept_redirects", "0", false },
 	{ "conf/default/accept_redirects", "0", false },
 	{ "conf/all/send_redirects", "0", false },
