@@ -15,6 +15,7 @@ enum lift {
 	LIFT_LINKS = 1 << 6,	/* mount targets follow the image's symbolic links */
 	LIFT_NODEV = 1 << 7,	/* device nodes of the image work */
 	LIFT_CORE = 1 << 8,	/* core dumps as the host has them */
+	LIFT_OWNER = 1 << 9,	/* the user namespace is the host's root's */
 };
 
 #ifdef WEIR_LIFT

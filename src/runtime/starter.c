@@ -285,6 +285,34 @@ static int mount_sysfs(struct err *err)
 	return mnt < 0 ? err_sys(err, mnt, "mount /sys") : mnt;
 }
 
+/*
+ * What the kernel counts per user namespace (inotify, namespaces, queued signals, message queues), it
+ * counts for the one who made that namespace as well, against a limit for each: were that root, one
+ * sandbox could use up what all others and the host have. So the sandbox's own id makes it. Only the
+ * effective id, which is what counts; capabilities come back with it.
+ */
+static int be(uint32_t id)
+{
+	/* Root's group first comes back last: with the capabilities. Not by the C library, as inside. */
+	if (id == 0 && syscall(SYS_setresuid, -1, 0, -1) < 0)
+		return -errno;
+	if (syscall(SYS_setresgid, -1, id, -1) < 0 ||
+		(id != 0 && syscall(SYS_setresuid, -1, id, -1) < 0))
+		return -errno;
+	/* A change of ids takes back the death signal. */
+	return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
+}
+
+/* The sandbox's first process, in all its namespaces. */
+static pid_t clone_inside(struct work *w, int flags, int (*fn)(void *), int *pidfd)
+{
+	int r = be(LIFTED(LIFT_OWNER) ? 0 : w->seat->uid), back;
+	pid_t pid = r < 0 ? r : clone_sharing(flags | CLONE_NEWUSER, fn, w, pidfd);
+
+	back = be(0);
+	return back < 0 && pid >= 0 ? back : pid;
+}
+
 _noreturn_ static int begin_inside(void *arg)
 {
 	struct work *w = arg;
@@ -296,7 +324,7 @@ _noreturn_ static int begin_inside(void *arg)
 static int bring(struct work *w, struct err *err)
 {
 	int flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
-		    (LIFTED(LIFT_USERNS) ? 0 : CLONE_NEWUSER);
+		    CLONE_PARENT;
 	struct inside *in = &w->in;
 	struct fork_news news = { 0 };
 	int pidfd = -EBADF, r;
@@ -315,7 +343,8 @@ static int bring(struct work *w, struct err *err)
 	if (pipe2(w->go, O_CLOEXEC) < 0)
 		return err_sys(err, -errno, "make a pipe");
 	in->go = w->go[0];
-	news.pid = clone_sharing(flags | CLONE_PARENT, begin_inside, w, &pidfd);
+	news.pid = LIFTED(LIFT_USERNS) ? clone_sharing(flags, begin_inside, w, &pidfd) :
+					 clone_inside(w, flags, begin_inside, &pidfd);
 	if (news.pid < 0)
 		return err_sys(err, news.pid, "make the sandbox's namespaces");
 	FAULT("host.starter.cloned");

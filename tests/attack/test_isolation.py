@@ -5,6 +5,7 @@ defence, and in a box with that defence lifted (runtime/lift.h), where it must s
 defences stand behind each other, each is shown to hold alone.
 """
 
+import ctypes
 import os
 import sys
 
@@ -451,3 +452,24 @@ def test_I10_inode_bomb_in_tmpfs():
         out, _ = d.run("sb-1", "i=0; while touch /dev/f$i 2>/dev/null; do i=$((i+1)); "
                                "[ $i -ge 3000 ] && break; done; echo $i")
         assert int(out) < 1024
+
+
+def test_I10_what_the_kernel_counts_per_user(lifted):
+    """inotify, queued signals and message queues have limits per user: the sandbox is one of its own."""
+    def made(*lift):
+        out, _ = lifted(*lift).sh("probe inotify")
+        return int(out.split("inotify=")[1].split()[0])
+
+    with open("/proc/sys/user/max_inotify_instances") as f:
+        limit = int(f.read())
+    if limit > 512:
+        pytest.skip(f"user.max_inotify_instances is {limit}: more than a process has descriptors")
+    libc = ctypes.CDLL(None, use_errno=True)
+    held = [libc.inotify_init1(os.O_CLOEXEC) for _ in range(20)]
+    try:
+        assert min(held) >= 0
+        assert made() == limit
+        assert made("owner") <= limit - len(held)
+    finally:
+        for fd in held:
+            os.close(fd)

@@ -373,7 +373,7 @@ def test_refusals(host):
     assert host.api.err("spawn", new_id(), IMAGE, slot)[0] == "conflict"
     assert "is in slot" in host.api.err("commit", id_, int(slot) + 1, 3, "allow")[1]
 
-    api = host.children("weir-api")
+    api = wait_for(lambda: host.children("weir-api"))
     for message in ("raw 9999 0", "raw 160 24", "raw 34 3"):
         host.api.raw(message)
         wait_for(lambda: host.children("weir-api") not in ([], api))
@@ -390,7 +390,7 @@ def test_roles_have_nothing(host):
         assert int(status[key], 16) == 0, key
     assert status["NoNewPrivs"] == "1" and status["Groups"] == ""
     assert "0" not in status["Uid"].split()
-    edge = host.children("weir-edge")[0]
+    edge = wait_for(lambda: host.children("weir-edge"))[0]
     router = os.stat(f"{host.dir}/run/router.ns").st_ino
     assert os.stat(f"/proc/{edge}/ns/net").st_ino == router
     with open(f"/proc/{edge}/status") as f:
@@ -400,7 +400,7 @@ def test_roles_have_nothing(host):
 def test_role_restart(host):
     """A killed role is back at once, and the other is given a new channel to it."""
     assert host.api.ok("events") == ["peers,10"]
-    edge = host.children("weir-edge")
+    edge = wait_for(lambda: host.children("weir-edge"))
     os.kill(edge[0], signal.SIGKILL)
     wait_for(lambda: host.api.ok("events") == ["edge,0"])
     assert host.children("weir-edge") != edge

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -246,6 +247,15 @@ static long p_core_limit(void)
 	printf("core=%lu ", (unsigned long)now.rlim_cur);
 	return 0;
 }
+static long p_inotify(void)
+{
+	int n = 0;
+
+	while (inotify_init1(0) >= 0)
+		n++;
+	printf("inotify=%d ", n);
+	return 0;
+}
 static long p_oom_score(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY);
@@ -335,7 +345,7 @@ static const struct {
 	{ "family-high", p_family_high }, { "ping", p_ping }, { "i386", p_i386 }, { "x32", p_x32 },
 	{ "personality", p_personality }, { "sethostname", p_sethostname }, { "mknod", p_mknod },
 	{ "open", p_open }, { "open-write", p_open_write }, { "rewrite", p_rewrite },
-	{ "seals", p_seals }, { "core-limit", p_core_limit }, { "oom-score", p_oom_score },
+	{ "seals", p_seals }, { "core-limit", p_core_limit }, { "inotify", p_inotify }, { "oom-score", p_oom_score },
 	{ "forks", p_forks }, { "memory", p_memory }, { "disk", p_disk }, { "inodes", p_inodes },
 };
 

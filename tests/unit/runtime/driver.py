@@ -21,7 +21,7 @@ PROGRAM = os.path.join(ROOT, os.environ.get("WEIR_BUILD", "build"),
                        "tests/unit/runtime/runtime-driver")
 PROBES = os.path.join(TESTS, "attack/probes")
 LIFT = {"seccomp": 1, "caps": 2, "masks": 4, "fds": 8, "seals": 16, "userns": 32, "links": 64,
-        "nodev": 128, "core": 256}
+        "nodev": 128, "core": 256, "owner": 512}
 APPLETS = ("sh cat cp dd df echo grep head hostname id kill ln ls mkdir mknod mount mv nproc ps "
            "readlink rm seq sleep sort stat sync tail touch true umount wc chmod").split()
 _agent = []
