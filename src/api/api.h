@@ -72,6 +72,7 @@ struct api {
 	uint64_t denied[WEIR_R_MAX];	  /* what the kernel counted for sandboxes it has no more */
 	struct ingress_use ingress_past;  /* of sandboxes that are gone */
 	struct builds *builds;
+	struct pulls *pulls;
 	struct secret *secret;
 	struct always *always;		  /* the operator's lists: opensandbox/always.h */
 	bool ready;

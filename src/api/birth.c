@@ -4,6 +4,7 @@
 #include "api/createos/catalogue.h"
 #include "api/ident.h"
 #include "api/nets.h"
+#include "api/pull.h"
 #include "api/shape.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -16,6 +17,8 @@ struct birth {
 	struct box *box;
 	struct op *op; /* the flow, while it runs */
 	bool waiting;  /* for the list of images */
+	struct pull_wait *pull; /* while its image is fetched */
+	char image[IPC_NAME_LEN]; /* its name in the store */
 };
 
 /* --- what dialects check alike --- */
@@ -101,7 +104,7 @@ static int fill_row(struct birth *c, struct sandbox_row *row, struct err *err)
 
 	snprintf(row->user, sizeof(row->user), "%s", c->q->who.user);
 	snprintf(row->created_by, sizeof(row->created_by), "%s", c->q->who.key);
-	str_copy(row->rootfs, sizeof(row->rootfs), image_of(c));
+	memcpy(row->rootfs, c->image, sizeof(row->rootfs));
 	row->state = LIFE_CREATING;
 	row->created_ms = api_now_ms();
 	row->policy_version = 1;
@@ -188,6 +191,11 @@ static void left(struct req *q)
 		c->spec.free(c->spec.arg);
 	if (c->waiting)
 		return; /* go() frees */
+	if (c->pull) { /* nothing was made; the image may come all the same */
+		pull_forget(c->pull);
+		free(c);
+		return;
+	}
 	op_forget(c->op);
 	if (flow_delete(b, "the client left before the answer", 0, &err) < 0)
 		log_event(LOG_ERROR, "sandbox.abandon", "sandbox=%s text=%s", b->row.id,
@@ -212,28 +220,73 @@ static void created(struct op *op, const struct err *err, void *arg)
 	finish(arg, &op->box->row, err);
 }
 
+static struct pull_ask pull_ask(const struct birth *c)
+{
+	return (struct pull_ask){ .user = c->q->who.user, .uri = image_of(c),
+		.login = c->spec.pull_login, .password = c->spec.pull_password };
+}
+
+/* Is its image in the store, under its own name or as one that was fetched? */
+static bool image_here(struct birth *c)
+{
+	struct pull_ask ask = pull_ask(c);
+
+	if (image_known(c->q->api, image_of(c)))
+		return str_copy(c->image, sizeof(c->image), image_of(c)) == 0;
+	return c->spec.pull && pull_here(c->q->api, &ask, c->image);
+}
+
+static void make(struct birth *c)
+{
+	struct err err;
+
+	if (make_box(c, &err) < 0) {
+		finish(c, NULL, &err);
+		return;
+	}
+	FAULT("api.create.stored");
+	flow_create(c->box, created, c, &c->op);
+}
+
+static void on_pulled(const char *name, const struct err *err, void *arg)
+{
+	struct birth *c = arg;
+
+	c->pull = NULL;
+	if (err) {
+		finish(c, NULL, err);
+		return;
+	}
+	snprintf(c->image, sizeof(c->image), "%s", name);
+	make(c);
+}
+
 static void go(void *arg)
 {
 	struct birth *c = arg;
+	struct pull_wait *w;
+	struct pull_ask ask;
 	struct err err;
-	int r = 0;
 
 	c->waiting = false;
 	if (!c->q) { /* left while we waited: nothing was made */
 		free(c);
 		return;
 	}
-	if (!image_known(c->q->api, image_of(c)))
-		r = err_field(&err, -ENOENT, ERR_INVALID, "rootfs", "unknown rootfs: %.*s",
+	if (image_here(c)) {
+		make(c);
+		return;
+	}
+	if (!c->spec.pull) {
+		err_field(&err, -ENOENT, ERR_INVALID, "rootfs", "unknown rootfs: %.*s",
 			(int)MIN(image_of(c).n, (size_t)64), image_of(c).p);
-	if (r == 0)
-		r = make_box(c, &err);
-	if (r < 0) {
 		finish(c, NULL, &err);
 		return;
 	}
-	FAULT("api.create.stored");
-	flow_create(c->box, created, c, &c->op);
+	ask = pull_ask(c);
+	w = pull(c->q->api, &ask, on_pulled, c);
+	if (w)
+		c->pull = w; /* else c may be gone */
 }
 
 void birth(struct req *q, const struct birth_spec *spec)
@@ -254,5 +307,5 @@ void birth(struct req *q, const struct birth_spec *spec)
 	q->state = c;
 	q->on_gone = left;
 	/* An image we do not know may have been added since we asked. */
-	images_fresh(q->api, image_known(q->api, image_of(c)) ? UINT32_MAX : 0, go, c);
+	images_fresh(q->api, image_here(c) ? UINT32_MAX : 0, go, c);
 }

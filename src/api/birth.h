@@ -1,7 +1,7 @@
 /*
  * A new sandbox, whichever dialect asks for it.
  *
- *	dialect reads and checks the body  ->  image known?  ->  box, with a row that says who and
+ *	dialect reads and checks the body  ->  image known, or fetched?  ->  box, with a row that says who and
  *	when  ->  dialect fills in what was asked  ->  name  ->  row stored  ->  flow_create()  ->
  *	dialect answers
  *
@@ -13,6 +13,8 @@
 
 struct birth_spec {
 	struct str rootfs; /* the image; empty: the default. The text lives as long as the request */
+	bool pull; /* an image that is not there may be fetched: pull.h */
+	struct str pull_login, pull_password;
 	struct str name;   /* checked; empty: one is made */
 	/* The rest of the row: size, dialect, policy_json, environment, …; box->policy; networks.
 	 * Once, and only if the image is known. */

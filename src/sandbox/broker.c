@@ -332,6 +332,14 @@ static int do_build(const struct ask *a, struct err *err)
 	return builds_ask(a->d->builds, q, take_fd(auth), a->who->life, a->m->serial, err);
 }
 
+static int do_image_drop(const struct ask *a, struct err *err)
+{
+	const struct ipc_image_drop *q = (const void *)a->m->payload.p;
+	int r = TEXT_OK(q->name, err);
+
+	return r < 0 ? r : builds_drop(a->d->builds, q->name, a->who->life, a->m->serial, err);
+}
+
 static int do_upstream(const struct ask *a, struct err *err)
 {
 	const struct ipc_upstream *q = (const void *)a->m->payload.p;
@@ -390,6 +398,7 @@ static const struct broker_op {
 	{ IPC_HOST_NETS,     FROM_API, SERVING, sizeof(struct ipc_nets),     0, do_nets },
 	{ IPC_HOST_INGRESS,  FROM_API, SERVING, sizeof(struct ipc_ingress),  0, do_ingress },
 	{ IPC_HOST_NET,      FROM_API, SERVING, sizeof(struct ipc_net),      0, do_net },
+	{ IPC_HOST_IMAGE_DROP, FROM_API, SERVING, sizeof(struct ipc_image_drop), 0, do_image_drop },
 	{ IPC_HOST_PAIR,     FROM_API, SERVING, sizeof(struct ipc_edge_up),  0, do_pair },
 	{ IPC_HOST_UPSTREAM, FROM_EDGE, SERVING, sizeof(struct ipc_upstream), 0, do_upstream },
 }; /* anything else: logged, refused, peer dropped */

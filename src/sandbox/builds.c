@@ -41,6 +41,10 @@ struct builds {
 	struct daemon *d;
 	struct cgroups *cg;
 	struct build build[BUILDS_MAX];
+	struct {
+		struct child *child; /* NULL: nothing is being dropped */
+		uint32_t life, serial;
+	} drop;
 };
 
 int builds_new(struct daemon *d, struct builds **ret, struct err *err)
@@ -311,10 +315,59 @@ int builds_commit(struct builds *b, const struct ipc_commit *q, const struct pol
 	return 0;
 }
 
+/* --- dropping --- */
+
+static void on_dropped(struct child *c, int status, void *arg)
+{
+	struct builds *b = arg;
+	struct chan *api = roles_api(b->d->roles, b->drop.life);
+	struct err err;
+
+	b->drop.child = NULL;
+	if (status)
+		err_set(&err, -EIO, ERR_INTERNAL, "weir-build --drop failed (wait status %d)", status);
+	if (api && status)
+		chan_reply_err(api, b->drop.serial, &err);
+	else if (api)
+		chan_reply(api, b->drop.serial, 0, NULL, 0, NULL, 0);
+	daemon_check_stopped(b->d);
+}
+
+int builds_drop(struct builds *b, const char *name, uint32_t life, uint32_t serial, struct err *err)
+{
+	const char *argv[] = { "weir-build", "--drop", name, "--store", b->d->path.images, NULL };
+	char path[600];
+	pid_t pid;
+	int r;
+
+	if (!name_ok(name))
+		return err_field(err, -EINVAL, ERR_INVALID, "name", "not a name of an image");
+	if (b->drop.child)
+		return err_set(err, -EBUSY, ERR_CAPACITY, "an image is being removed already");
+	r = daemon_program("weir-build", path, sizeof(path));
+	if (r < 0)
+		return err_sys(err, r, "find weir-build");
+	slots_forget(b->d->slots, name);
+	pid = spawn_program(&(struct spawn_as){ .path = path,
+				    .argv = argv,
+				    .daemon = b->d->cfg.daemon_name,
+				    .netns = -1,
+				    .chan = -1,
+				    .output = -1 },
+		err);
+	if (pid < 0)
+		return pid;
+	b->drop.life = life;
+	b->drop.serial = serial;
+	r = child_watch(&b->d->loop, pid, on_dropped, b, &b->drop.child);
+	return r < 0 ? err_sys(err, r, "watch weir-build") : 0;
+}
+
 /* --- stopping --- */
 
 void builds_stop(struct builds *b)
 {
+	child_kill(b->drop.child, SIGKILL);
 	for (unsigned int i = 0; i < BUILDS_MAX; i++) {
 		struct build *x = &b->build[i];
 
@@ -330,7 +383,7 @@ bool builds_ended(const struct builds *b)
 	for (unsigned int i = 0; i < BUILDS_MAX; i++)
 		if (b->build[i].state != FREE)
 			return false;
-	return true;
+	return !b->drop.child;
 }
 
 static void closed(uv_handle_t *h)

@@ -34,6 +34,8 @@ int builds_ask(struct builds *b, const struct ipc_build *q, int auth, uint32_t l
 int builds_commit(struct builds *b, const struct ipc_commit *q, const struct policy *p,
 	struct err *err);
 bool builds_has(const struct builds *b, const char *id);
+/* IMAGE_DROP: what waits in the pool with it goes, then its name and its files. One at a time. */
+int builds_drop(struct builds *b, const char *name, uint32_t life, uint32_t serial, struct err *err);
 void builds_stop(struct builds *b); /* kill them */
 bool builds_ended(const struct builds *b);
 void builds_close(struct builds *b); /* before the slots close; NULL is fine */

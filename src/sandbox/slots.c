@@ -50,6 +50,7 @@ struct seat {
 	void *arg;
 	uv_work_t work;
 	bool by_thread; /* the thread has it */
+	bool stale;	/* for the pool, and its image is going */
 	struct watch *watch;
 	int r;
 	struct err err;
@@ -253,6 +254,8 @@ static void settle(struct seat *x)
 	s->n_making--;
 	if (s->closing && x->r == 0)
 		x->r = err_set(&x->err, -ESHUTDOWN, ERR_CAPACITY, "the daemon is stopping");
+	if (x->r == 0 && x->stale && !x->fn)
+		x->r = err_set(&x->err, -ENOENT, ERR_NOT_FOUND, "its image is gone");
 	if (x->r == 0 && !x->fn) {
 		set_state(s, x->slot.number, SLOT_READY);
 		TAILQ_INSERT_TAIL(&s->ready, x, next);
@@ -448,7 +451,8 @@ static struct seat *find_coming(struct slots *s, const struct slots_want *w)
 	struct seat *x;
 
 	TAILQ_FOREACH(x, &s->making, next)
-		if (!x->fn && !s->reserved[x->slot.number] && x->want.disk_mib == w->disk_mib &&
+		if (!x->fn && !x->stale && !s->reserved[x->slot.number] &&
+			x->want.disk_mib == w->disk_mib &&
 			!strcmp(x->want.image, w->image))
 			return x;
 	return NULL;
@@ -633,6 +637,25 @@ int slots_adopt(struct slots *s, uint32_t number, struct err *err)
 void slots_keep(struct slots *s, uint32_t number)
 {
 	set_state(s, number, SLOT_KEPT);
+}
+
+void slots_forget(struct slots *s, const char *image)
+{
+	struct seat *x, *next;
+
+	TAILQ_FOREACH(x, &s->making, next)
+		x->stale |= !x->fn && strcmp(x->want.image, image) == 0;
+	if (strcmp(s->bet.image, image) == 0)
+		s->bet.image[0] = '\0';
+	for (x = TAILQ_FIRST(&s->ready); x; x = next) {
+		next = TAILQ_NEXT(x, next);
+		if (strcmp(x->want.image, image) != 0)
+			continue;
+		take_ready(s, x);
+		x->watch = unwatch(x->watch);
+		slots_give_up(s, &x->slot);
+		seat_free(x);
+	}
 }
 
 void slots_reserve(struct slots *s, const uint32_t *numbers, unsigned int n)

@@ -73,6 +73,8 @@ void slots_release(struct slots *s, uint32_t number);
 int slots_adopt(struct slots *s, uint32_t number, struct err *err);
 /* It turned out to be dead: as after slots_drop() with `keep`, whoever takes its link away. */
 void slots_keep(struct slots *s, uint32_t number);
+/* The image is going: nothing parked with it stays. */
+void slots_forget(struct slots *s, const char *image);
 /* These numbers, and no others, are reserved. */
 void slots_reserve(struct slots *s, const uint32_t *numbers, unsigned int n);
 /* Begin to fill the pool: after adoption. */

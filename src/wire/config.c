@@ -356,6 +356,14 @@ static const struct key keys[] = {
 		.help = "Memory for one." },
 	{ "build.disk_mib", U32, AT(build_disk_mib), "16384", 64, 1048576,
 		.help = "How large an image may become, with what its making needs beside it." },
+	{ "images.registries", TEXT, AT(images_registries), "", .ok = is_targets,
+		.allowed = "a list of host or host:port, with http:// in front for one without TLS",
+		.help = "Registries that images are fetched from when a create names one that is not "
+			"in the store; the first is asked for names without a host. What a registry "
+			"redirects to must be in build.allow. Empty: none." },
+	{ "images.pulled_mib", U32, AT(images_pulled_mib), "20480", 1, 16777216,
+		.help = "How much of what creates fetched is kept. Images that no sandbox has go, the "
+			"one used longest ago first." },
 	{ "images.layers_mib", U32, AT(images_layers_mib), "8192", 1, 1048576,
 		.help = "How large the layers of an image may be as a registry sends them." },
 	{ "rootfs.default", TEXT, AT(rootfs_default), "devbox:1", .ok = is_image,

@@ -98,6 +98,8 @@ struct config {
 	uint32_t build_time_s;		/* default 1800 */
 	uint32_t build_memory_mib;	/* default 4096 */
 	uint32_t build_disk_mib;	/* unpacked; default 16384 */
+	char images_registries[1024];	/* where creates may fetch from; "": nowhere */
+	uint32_t images_pulled_mib;	/* kept of what they fetched; default 20480 */
 	uint32_t images_layers_mib;	/* as sent; default 8192 */
 	char rootfs_default[64];	/* devbox:1 */
 	char runtime_default[16];	/* auto | container */

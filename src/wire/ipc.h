@@ -68,6 +68,8 @@ enum ipc_type {
 	IPC_HOST_NETS,	     /* struct ipc_nets: it is in these private networks and in no others */
 	IPC_HOST_INGRESS,    /* struct ipc_ingress -> its ports' listeners, 0 to 2 descriptors */
 	IPC_HOST_NET,	     /* struct ipc_net: who may call whom in a private network */
+	IPC_HOST_IMAGE_DROP, /* struct ipc_image_drop: no sandbox has it, and none will. Answered
+			      * when it is gone */
 	IPC_HOST_PAIR,	     /* struct ipc_edge_up: the channel to that worker broke, make another;
 			      * it comes as IPC_EVENT_EDGE. -EAGAIN: the worker is starting */
 
@@ -200,6 +202,9 @@ struct ipc_build {
 	char from[256];		 /* an image of a registry; "": the recipe of that name. The
 				  * descriptor is a memory file as of containers-auth.json(5), or
 				  * an empty one */
+};
+struct ipc_image_drop {
+	char name[IPC_NAME_LEN];
 };
 struct ipc_build_done {
 	char id[IPC_ID_LEN];

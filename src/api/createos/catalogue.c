@@ -2,6 +2,7 @@
 #include "api/box.h"
 #include "api/createos/catalogue.h"
 #include "api/peers.h"
+#include "api/pull.h"
 #include "api/shape.h"
 #include "base/clock.h"
 
@@ -120,10 +121,16 @@ void images_fresh(struct api *a, uint64_t max_age_ms, void (*fn)(void *arg), voi
 	host_call(a, IPC_HOST_IMAGES, NULL, 0, -1, on_images, w);
 }
 
+/* What was pulled for a create has a name that nobody is told (pull.h). */
+static bool pulled(const struct ipc_image *im)
+{
+	return str_starts(str_c(im->name), STR(PULLED_PREFIX));
+}
+
 bool image_known(const struct api *a, struct str name)
 {
 	for (unsigned int i = 0; i < a->n_images; i++)
-		if (str_eq_c(name, a->images[i].name))
+		if (!pulled(&a->images[i]) && str_eq_c(name, a->images[i].name))
 			return true;
 	return false;
 }
@@ -151,11 +158,14 @@ static void rootfs_reply(void *arg)
 	jw_obj(&a.w, "data");
 	jw_arr(&a.w, "rootfs");
 	for (unsigned int i = 0; i < q->api->n_images; i++)
-		jw_c(&a.w, NULL, q->api->images[i].name);
+		if (!pulled(&q->api->images[i]))
+			jw_c(&a.w, NULL, q->api->images[i].name);
 	jw_arr_end(&a.w);
 	jw_c(&a.w, "default", q->api->config.rootfs_default);
 	jw_arr(&a.w, "entries");
 	for (unsigned int i = 0; i < q->api->n_images; i++) {
+		if (pulled(&q->api->images[i]))
+			continue;
 		jw_obj(&a.w, NULL);
 		jw_c(&a.w, "name", q->api->images[i].name);
 		jw_end(&a.w);
@@ -204,7 +214,8 @@ void createos_hosts(struct req *q)
 		jw_u64(&a.w, "vm_count", HASH_COUNT(api->boxes));
 		jw_arr(&a.w, "rootfses");
 		for (unsigned int i = 0; i < api->n_images; i++)
-			jw_c(&a.w, NULL, api->images[i].name);
+			if (!pulled(&api->images[i]))
+				jw_c(&a.w, NULL, api->images[i].name);
 		jw_arr_end(&a.w);
 		jw_end(&a.w);
 	}

@@ -73,7 +73,7 @@ void view_write(struct jw *w, const char *name, struct api *a, const struct sand
 	if (row->state != LIFE_CREATING)
 		put_text(w, "ip", row->ip4);
 	jw_c(w, "shape", row->shape);
-	jw_c(w, "rootfs", row->rootfs);
+	jw_c(w, "rootfs", row->image && *row->image ? row->image : row->rootfs);
 	jw_c(w, "runtime", row->runtime);
 	put_size(w, row);
 	put_time(w, "created_at", row->created_ms);

@@ -376,8 +376,7 @@ static void created(struct req *q, const struct sandbox_row *row, const struct e
 		return;
 	}
 	why = *err;
-	if (err->code == -ENOENT && str_eq_c(str_c(err->field), "rootfs")) {
-		why.kind = ERR_UPSTREAM;
+	if (!row && err->kind == ERR_UPSTREAM) {
 		q->code = "DOCKER::SANDBOX_IMAGE_PULL_FAILED";
 	} else if (err->kind == ERR_INTERNAL || err->kind == ERR_UPSTREAM) {
 		q->code = "DOCKER::SANDBOX_START_FAILED";
@@ -401,6 +400,7 @@ void opensandbox_create(struct req *q)
 		reply_err(q, &err);
 		return;
 	}
-	birth(q, &(struct birth_spec){ .rootfs = ask->image, .fill = fill, .done = created,
+	birth(q, &(struct birth_spec){ .rootfs = ask->image, .pull = true, .pull_login = ask->user,
+		.pull_password = ask->password, .fill = fill, .done = created,
 		.free = opensandbox_ask_done, .arg = ask });
 }

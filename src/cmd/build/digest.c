@@ -92,6 +92,8 @@ static int digest_entry(struct digest *d, int dir, const char *name, size_t at, 
 
 		return sub < 0 ? -errno : digest_dir(d, sub, at + (size_t)n, depth + 1);
 	}
+	if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode))
+		return -ENOTBLK; /* the one that a user namespace may make is overlayfs's word for "gone" */
 	return 0; /* a fifo or socket: its name and mode are all there is */
 }
 
@@ -135,6 +137,8 @@ int tree_digest(const char *root, uint32_t uid_base, char hex[65], uint64_t *ret
 	r = digest_dir(&d, dir, 0, 0);
 	EVP_DigestFinal_ex(d.md, sum, NULL);
 	EVP_MD_CTX_free(d.md);
+	if (r == -ENOTBLK)
+		return err_set(err, -EPERM, ERR_INVALID, "%s is a device: no image may hold one", d.path);
 	if (r < 0)
 		return err_sys(err, r, "read the new tree at %s", d.path);
 	for (int i = 0; i < 32; i++)

@@ -209,6 +209,14 @@ int builds_ask(struct builds *b, const struct ipc_build *q, int auth, uint32_t l
 	return result;
 }
 
+int builds_drop(struct builds *b, const char *name, uint32_t life, uint32_t serial, struct err *err)
+{
+	CHECK(strnlen(name, IPC_NAME_LEN) < IPC_NAME_LEN);
+	if (act(true) == 0)
+		answers++; /* later */
+	return result;
+}
+
 bool builds_has(const struct builds *b, const char *id)
 {
 	CHECK(strnlen(id, IPC_ID_LEN) < IPC_ID_LEN);

@@ -1,0 +1,186 @@
+"""Creates that name an image of a registry: in the store or fetched, public or private, at once, never.
+The registries stand on the lab's Internet; one daemon serves all tests."""
+
+import concurrent.futures
+import glob
+import os
+import subprocess
+import tempfile
+import threading
+import time
+
+import pytest
+
+from kit import registry
+from kit.api import Api
+from kit.daemon import Daemon, ROOT
+
+pytestmark = pytest.mark.skipif(bool(registry.MISSING), reason=f"not installed: {registry.MISSING}")
+SECRET = "pass-7f3a-word"
+
+
+@pytest.fixture(scope="module")
+def world(lab):
+    """Two registries with an image each, and a daemon that fetches from both."""
+    with tempfile.TemporaryDirectory(prefix="weir-pull-", dir="/var/tmp") as at:
+        os.chmod(at, 0o755)
+        with registry.serve(at, lab=lab, name="allowed.test") as public, \
+                registry.serve(at, SECRET, lab=lab, name="sub.allowed.test") as private:
+            kept = registry.tar([registry.member("etc/kept", data=b"public\n")])
+            registry.push(at, public, "team/shell:1", [registry.shell(), kept])
+            registry.push(at, public, "team/shell:2", [registry.shell(), kept])
+            secret = registry.tar([registry.member("etc/kept", data=b"private\n")])
+            registry.push(at, private, "team/mine:1", [registry.shell(), secret], SECRET)
+            with Daemon({"daemon.image_dir": f"{at}/store", "dns.upstream": lab.resolver4,
+                         "images.registries": f"http://{public}, http://{private}", "pool.slots": 1}) as d:
+                d.at, d.public, d.private = at, public, private
+                d.api = Api(d.url, d.key)
+                yield d
+
+
+def create(world, uri, auth=None, key=None):
+    image = {"uri": uri, **({"auth": {"username": registry.USER, "password": auth}} if auth else {})}
+    return world.api.request("POST", "/v1/sandboxes", {
+        "image": image, "entrypoint": ["tail", "-f", "/dev/null"],
+        "resourceLimits": {"cpu": "1", "memory": "128Mi"}},
+        key=False, headers={"OPEN-SANDBOX-API-KEY": key or world.key})
+
+
+def kept(world, response, key=True):
+    assert response.status == 202, response.body
+    box = response.json["id"]
+    said = world.api.ok("POST", f"/v1/sandboxes/{box}/exec", {"cmd": "cat", "args": ["/etc/kept"]}, key=key)
+    return said["result"]["stdout"]
+
+
+def refused(response, why):
+    assert response.status == 500, response.body
+    assert response.json["code"] == "DOCKER::SANDBOX_IMAGE_PULL_FAILED", response.body
+    assert why in response.json["message"], response.body
+
+
+def pulled(world):
+    names = f"{world.at}/store/names"
+    return sorted(n for n in os.listdir(names) if n.startswith("pulled.")) if os.path.exists(names) else []
+
+
+def test_an_image_is_fetched_once_for_all(world):
+    before = len(pulled(world))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: create(world, f"{world.public}/team/shell:1"), range(4)))
+    assert [kept(world, r) for r in made] == ["public\n"] * 4
+    assert len(pulled(world)) == before + 1
+    asked = [p for p in registry.requests(world.at) if p.endswith("/manifests/1")]
+    kept(world, create(world, f"{world.public}/team/shell:1"))
+    kept(world, create(world, "team/shell:1"))  # the first registry's, without its name
+    assert [p for p in registry.requests(world.at) if p.endswith("/manifests/1")] == asked
+    kept(world, create(world, "team/shell:2"))  # the control: another tag is asked for
+    assert any(p.endswith("/manifests/2") for p in registry.requests(world.at))
+    view = world.api.request("GET", f"/v1/sandboxes/{made[0].json['id']}", key=False,
+                             headers={"OPEN-SANDBOX-API-KEY": world.key}).json
+    assert view["image"]["uri"] == f"{world.public}/team/shell:1"
+
+
+def test_what_cannot_be_had_is_said(world):
+    refused(create(world, f"{world.public}/team/none:1"), "the registry has no such image")
+    refused(create(world, "elsewhere.example/a:1"), "elsewhere.example is not one of this server's")
+    refused(create(world, f"{world.private}/team/mine:1"), "other credentials")
+    refused(create(world, f"{world.private}/team/mine:1", "wrong"), "other credentials")
+    r = create(world, "a b")
+    assert r.status == 400 and "image.uri" in r.json["message"], r.body
+    r = world.api.request("POST", "/v1/sandboxes", {"shape": "s-1vcpu-256mb", "rootfs": "team/shell:1"})
+    assert r.status == 400 and "unknown rootfs" in r.says  # only a dialect whose contract has it
+
+
+def test_a_private_image_is_its_users(world):
+    other = world.api.ok("POST", "/v1/keys", {"name": "other"})
+    assert kept(world, create(world, f"{world.private}/team/mine:1", SECRET)) == "private\n"
+    refused(create(world, f"{world.private}/team/mine:1", key=other["key"]), "other credentials")
+    refused(create(world, f"{world.private}/team/mine:1", "guess", key=other["key"]), "other credentials")
+    for stolen in pulled(world):  # its name in the store opens nothing
+        r = create(world, stolen, key=other["key"])
+        assert r.status == 500, r.body
+        r = world.api.request("POST", "/v1/sandboxes", {"shape": "s-1vcpu-256mb", "rootfs": stolen})
+        assert r.status == 400, r.body
+    assert not [n for n in world.api.ok("GET", "/v1/rootfs")["rootfs"] if n.startswith("pulled.")]
+    assert kept(world, create(world, f"{world.private}/team/mine:1", SECRET, key=other["key"]), other["key"]) == "private\n"
+
+
+def test_credentials_are_nowhere_to_be_read(world):
+    """Not in the log, the state, the store, or any process's command line or environment meanwhile."""
+    seen, stop = [], threading.Event()
+    watched = 0
+
+    def watch():
+        nonlocal watched
+        while not stop.is_set():
+            for path in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/environ"):
+                try:
+                    with open(path, "rb") as f:
+                        text = f.read()
+                except OSError:
+                    continue
+                watched += b"weir-build" in text and world.private.encode() in text
+                if SECRET.encode() in text:
+                    seen.append(path)
+
+    user = world.api.ok("POST", "/v1/keys", {"name": "watched"})
+    t = threading.Thread(target=watch)
+    t.start()
+    try:
+        assert kept(world, create(world, f"{world.private}/team/mine:1", SECRET, key=user["key"]), user["key"]) == "private\n"
+    finally:
+        stop.set()
+        t.join()
+    assert watched and not seen, (watched, seen)  # the control: the reference was seen there
+    found = subprocess.run(["grep", "-rlaF", "--exclude-dir=layers", SECRET, world.state_dir, world.run_dir, f"{world.at}/store",
+                            world.log_path], stdout=subprocess.PIPE, text=True).stdout
+    assert not found, found
+    with open(world.log_path) as f:
+        assert "image.pull from=" in f.read()
+
+
+def test_what_nobody_uses_makes_room(lab, world):
+    """images.pulled_mib: three images of some MiB, room for two; the one in use stays."""
+    for i in (1, 2, 3):
+        registry.push(world.at, world.public, f"team/big:{i}", [registry.shell(), registry.tar(
+            [registry.member("etc/kept", data=f"{i}\n".encode()),
+             registry.member("etc/big", data=bytes(4 << 20) + bytes([i]))])])
+    with Daemon({"daemon.image_dir": f"{world.at}/small", "dns.upstream": lab.resolver4, "pool.slots": 1,
+                 "images.registries": f"http://{world.public}", "images.pulled_mib": "13"}) as d:
+        d.at, d.public, d.api = f"{world.at}/x", world.public, Api(d.url, d.key)
+        names = f"{world.at}/small/names"
+
+        def there():
+            return len(os.listdir(names))
+
+        first = create(d, "team/big:1")
+        assert kept(d, first) == "1\n"
+        second = create(d, "team/big:2")
+        assert kept(d, second) == "2\n" and there() == 2
+        d.api.ok("DELETE", f"/v1/sandboxes/{second.json['id']}")
+        third = create(d, "team/big:3")
+        assert kept(d, third) == "3\n"
+        end = time.monotonic() + 20
+        while there() != 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert kept(d, first) == "1\n" and kept(d, create(d, "team/big:1")) == "1\n"
+        assert kept(d, create(d, "team/big:2")) == "2\n"  # fetched again
+
+
+def test_the_published_client(world):
+    """Its own tests of this, unmodified client: tests/client/opensandbox-registry.mjs."""
+    here = os.path.join(ROOT, "tests", "client")
+    node = next((n for n in [os.path.join(here, "node_modules/node/bin/node"),
+                             *glob.glob(f"{here}/node_modules/node-linux-*/bin/node"),
+                             *glob.glob(f"{here}/node_modules/node/node_modules/node-linux-*/bin/node")]
+                 if os.path.exists(n)), None)
+    if not node:
+        pytest.skip("the client is not installed: tests/client/install")
+    done = subprocess.run([node, "--test", "opensandbox-registry.mjs"], cwd=here, timeout=90, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(
+                              os.environ, OPEN_SANDBOX_DOMAIN=world.address, OPEN_SANDBOX_API_KEY=world.key,
+                              WEIR_PUBLIC=world.public, WEIR_PRIVATE=world.private, WEIR_LOGIN=registry.USER,
+                              WEIR_PASSWORD=SECRET))
+    assert done.returncode == 0, done.stdout
