@@ -44,6 +44,7 @@ _weir()
 		" rootfs") path=" rootfs"; continue ;;
 		" rootfs ls") path=" rootfs ls"; break ;;
 		" rootfs build") path=" rootfs build"; break ;;
+		" rootfs pulls") path=" rootfs pulls"; break ;;
 		" shapes") path=" shapes"; break ;;
 		" key") path=" key"; continue ;;
 		" key create") path=" key create"; break ;;
@@ -89,9 +90,10 @@ _weir()
 	' forward') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' net') operands="create ls show rm attach detach policy" ;;
 	' net policy') options="" ;;
-	' rootfs') operands="ls build" ;;
+	' rootfs') operands="ls build pulls" ;;
 	' rootfs ls') options="" ;;
 	' rootfs build') options="" ;;
+	' rootfs pulls') options="" ;;
 	' shapes') options="" ;;
 	' key') operands="create ls rm" ;;
 	' key create') options="--admin" ;;

@@ -17,6 +17,7 @@ struct pull_wait {
 	LIST_ENTRY(pull_wait) next;
 	pull_fn fn;
 	void *arg;
+	char user[64];
 };
 
 struct job {
@@ -24,6 +25,7 @@ struct job {
 	struct api *api;
 	char name[IPC_NAME_LEN], from[FROM_MAX], user[64];
 	struct buf auth; /* erased when it has been handed on */
+	uint64_t since_ms;
 	bool running;
 	LIST_HEAD(, pull_wait) waits;
 };
@@ -361,6 +363,7 @@ static int job_new(struct api *a, const struct pull_ask *ask, const char *name, 
 		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	j->api = a;
 	j->auth = BUF_MAX(AUTH_BYTES);
+	j->since_ms = api_now_ms();
 	LIST_INIT(&j->waits);
 	snprintf(j->name, sizeof(j->name), "%s", name);
 	snprintf(j->from, sizeof(j->from), "%s", from);
@@ -412,6 +415,7 @@ struct pull_wait *pull(struct api *a, const struct pull_ask *ask, pull_fn fn, vo
 		return NULL;
 	}
 	*w = (struct pull_wait){ .fn = fn, .arg = arg };
+	snprintf(w->user, sizeof(w->user), "%s", ask->user);
 	LIST_INSERT_HEAD(&j->waits, w, next);
 	start_some(a);
 	/* Has it ended at once? */
@@ -428,7 +432,8 @@ void pull_forget(struct pull_wait *w)
 	free(w);
 }
 
-void pulls_list(const struct api *a, struct buf *out)
+void pulls_each(const struct api *a, const char *user,
+	void (*fn)(const struct pull_view *v, void *arg), void *arg)
 {
 	const struct pull_wait *w;
 	const struct job *j;
@@ -436,10 +441,12 @@ void pulls_list(const struct api *a, struct buf *out)
 	if (!a->pulls)
 		return;
 	TAILQ_FOREACH (j, &a->pulls->jobs, next) {
-		unsigned int n = 0;
+		struct pull_view v = { .from = j->from, .running = j->running,
+			.since_ms = j->since_ms };
 
 		LIST_FOREACH (w, &j->waits, next)
-			n++;
-		buf_fmt(out, "%s %s %u\n", j->name, j->from, n);
+			v.creates += !user || strcmp(w->user, user) == 0;
+		if (v.creates || !user)
+			fn(&v, arg);
 	}
 }

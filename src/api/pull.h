@@ -32,5 +32,12 @@ bool pull_here(struct api *a, const struct pull_ask *ask, char ret[static IPC_NA
 typedef void (*pull_fn)(const char *name, const struct err *err, void *arg);
 struct pull_wait *pull(struct api *a, const struct pull_ask *ask, pull_fn fn, void *arg);
 void pull_forget(struct pull_wait *w); /* fn will not be called; the build goes on */
-/* "name source waiting" of each pull under way, a line each. */
-void pulls_list(const struct api *a, struct buf *out);
+/* Those under way that a create of this user waits for; user NULL: all. */
+struct pull_view {
+	const char *from; /* as weir-build is told */
+	bool running;	  /* or waits for its turn */
+	unsigned int creates;
+	uint64_t since_ms;
+};
+void pulls_each(const struct api *a, const char *user,
+	void (*fn)(const struct pull_view *v, void *arg), void *arg);

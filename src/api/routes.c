@@ -69,6 +69,7 @@ const struct route createos_routes[] = {
 	{ POST,   SB "/ingress/tokens",		AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, native_token_add },
 	{ DELETE, SB "/ingress/tokens/{token}",	AUTH_USER,  BODY_NONE,   LIFE_OP_CHANGE, native_token_revoke },
 	{ POST,   "/v1/rootfs/build",		AUTH_ADMIN, BODY_JSON,   0,		 native_build },
+	{ GET,    "/v1/rootfs/pulls",		AUTH_USER,  BODY_NONE,   0,		 native_pulls },
 	{ POST,   "/v1/keys",			AUTH_ADMIN, BODY_JSON,   0,		 native_key_add },
 	{ GET,    "/v1/keys",			AUTH_ADMIN, BODY_NONE,   0,		 native_key_list },
 	{ DELETE, "/v1/keys/{key}",		AUTH_ADMIN, BODY_NONE,   0,		 native_key_revoke },

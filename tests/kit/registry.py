@@ -63,6 +63,22 @@ def serve(at, password=None, lab=None, name="127.0.0.1"):
         p.wait(10)
 
 
+@contextlib.contextmanager
+def silent(lab, name):
+    """"host:port" of one that takes connections and says nothing, and what makes it hang up."""
+    prefix = ["nsenter", f"--net=/proc/{lab.about['internet_pid']}/ns/net"]
+    port = free_port(prefix)
+    p = subprocess.Popen([*prefix, "/usr/bin/python3", "-c", "import socket, sys\n"
+                          f"s = socket.create_server(('', {port}))\nprint(1, flush=True)\nsys.stdin.read()"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert p.stdout.readline()
+        yield f"{name}:{port}", p.stdin.close
+    finally:
+        p.stdin.close()
+        p.wait(10)
+
+
 def requests(at, tag="open"):
     """Paths that were asked of it, from its own log."""
     with open(f"{at}/{tag}.log") as f:

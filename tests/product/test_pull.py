@@ -25,15 +25,18 @@ def world(lab):
     with tempfile.TemporaryDirectory(prefix="weir-pull-", dir="/var/tmp") as at:
         os.chmod(at, 0o755)
         with registry.serve(at, lab=lab, name="allowed.test") as public, \
-                registry.serve(at, SECRET, lab=lab, name="sub.allowed.test") as private:
+                registry.serve(at, SECRET, lab=lab, name="sub.allowed.test") as private, \
+                registry.silent(lab, "allowed.test") as (silent, hang_up):
             kept = registry.tar([registry.member("etc/kept", data=b"public\n")])
             registry.push(at, public, "team/shell:1", [registry.shell(), kept])
             registry.push(at, public, "team/shell:2", [registry.shell(), kept])
             secret = registry.tar([registry.member("etc/kept", data=b"private\n")])
             registry.push(at, private, "team/mine:1", [registry.shell(), secret], SECRET)
             with Daemon({"daemon.image_dir": f"{at}/store", "dns.upstream": lab.resolver4,
-                         "images.registries": f"http://{public}, http://{private}", "pool.slots": 1}) as d:
+                         "images.registries": f"http://{public}, http://{private}, http://{silent}",
+                         "pool.slots": 1}) as d:
                 d.at, d.public, d.private = at, public, private
+                d.silent, d.hang_up = silent, hang_up
                 d.api = Api(d.url, d.key)
                 yield d
 
@@ -90,6 +93,31 @@ def test_what_cannot_be_had_is_said(world):
     assert r.status == 400 and "image.uri" in r.json["message"], r.body
     r = world.api.request("POST", "/v1/sandboxes", {"shape": "s-1vcpu-256mb", "rootfs": "team/shell:1"})
     assert r.status == 400 and "unknown rootfs" in r.says  # only a dialect whose contract has it
+
+
+def test_those_under_way_are_listed(world):
+    """An admin sees all of them, others what their own creates wait for."""
+    keys = [world.api.ok("POST", "/v1/keys", {"name": n})["key"] for n in ("waits", "looks")]
+
+    def pulls(key=True):
+        return [(p["image"], p["status"], p["creates"])
+                for p in world.api.ok("GET", "/v1/rootfs/pulls", key=key)["data"]]
+
+    assert pulls() == []
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(create, world, f"{world.silent}/a:1", key=k) for k in (world.key, keys[0])]
+        try:
+            end = time.monotonic() + 30
+            while pulls() != [(f"http://{world.silent}/a:1", "fetching", 2)]:
+                assert time.monotonic() < end, pulls()
+                time.sleep(0.05)
+            assert pulls(keys[0]) == [(f"http://{world.silent}/a:1", "fetching", 1)]
+            assert pulls(keys[1]) == []
+        finally:
+            world.hang_up()
+        for m in made:
+            refused(m.result(), "cannot fetch")
+    assert pulls() == []
 
 
 def test_a_private_image_is_its_users(world):

@@ -7,6 +7,7 @@ void native_denials(struct req *q);
 void native_counters(struct req *q);
 void native_versions(struct req *q);
 void native_build(struct req *q);
+void native_pulls(struct req *q);
 void native_key_add(struct req *q);
 void native_key_list(struct req *q);
 void native_key_revoke(struct req *q);

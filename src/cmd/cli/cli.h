@@ -277,6 +277,7 @@ int cmd_forward(struct cli *c);
 int cmd_net_policy(struct cli *c);
 int cmd_rootfs_ls(struct cli *c);
 int cmd_rootfs_build(struct cli *c);
+int cmd_rootfs_pulls(struct cli *c);
 int cmd_shapes(struct cli *c);
 int cmd_key_create(struct cli *c);
 int cmd_key_ls(struct cli *c);

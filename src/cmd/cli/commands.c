@@ -107,6 +107,8 @@ const struct cli_command cli_commands[] = {
 	{ "rootfs ls", "rootfs list", "", "list root file systems", 0, 0, 0, .run = cmd_rootfs_ls },
 	{ "rootfs build", NULL, "NAME", "build a root file system and follow the log", 0, 1, 1,
 		.run = cmd_rootfs_build },
+	{ "rootfs pulls", NULL, "", "list images that creates are waiting for", 0, 0, 0,
+		.run = cmd_rootfs_pulls },
 	{ "shapes", NULL, "", "list shapes: how large a sandbox can be", 0, 0, 0, .run = cmd_shapes },
 	{ "key create", NULL, "NAME", "make an API key and print it, once", O(ADMIN), 1, 1,
 		.run = cmd_key_create },

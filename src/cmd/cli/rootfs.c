@@ -1,4 +1,4 @@
-/* weir rootfs ls, build; weir shapes. */
+/* weir rootfs ls, build, pulls; weir shapes. */
 #include "cmd/cli/cli.h"
 
 int cmd_rootfs_ls(struct cli *c)
@@ -85,6 +85,25 @@ int cmd_rootfs_build(struct cli *c)
 	else if (isatty(STDERR_FILENO))
 		cli_say("%s is ready", c->argv[0]);
 	return b.ready ? CLI_OK : CLI_FAILED;
+}
+
+static void one_pull(struct table *t, json_t *pull, uint64_t now)
+{
+	char creates[24];
+
+	snprintf(creates, sizeof(creates), "%" PRId64, jint(pull, "creates"));
+	table_cell(t, jtext(pull, "image"));
+	table_cell(t, jtext(pull, "status"));
+	table_cell(t, creates);
+	table_cell(t, age_of(jtext(pull, "created_at"), now).s);
+}
+
+int cmd_rootfs_pulls(struct cli *c)
+{
+	static const char *const heads[] = { "IMAGE", "STATUS", "CREATES", "AGE" };
+
+	return print_list(c, &(struct list){ "/v1/rootfs/pulls", heads, ARRAY_SIZE(heads), 1u << 20,
+		one_pull });
 }
 
 static void one_shape(struct table *t, json_t *shape, uint64_t now)

@@ -70,6 +70,8 @@ static const struct {
 	{ "POST", "/v1/sandboxes/" BOX "/resume", 200, OK(VIEW) },
 	{ "POST", "/v1/rootfs/build", 200,
 		"{\"line\":\"step 1\"}\n{\"hb\":true}\n{\"final\":true,\"status\":\"failed\"}\n" },
+	{ "GET", "/v1/rootfs/pulls?*", 200,
+		PAGE("{\"image\":\"docker.example/a:1\",\"status\":\"queued\",\"creates\":3}", "1") },
 	{ "GET", "/v1/keys?*", 200, PAGE("{\"id\":\"key-1\",\"name\":\"ci\",\"admin\":true}", "1") },
 	{ "POST", "/v1/keys", 200, OK("{\"id\":\"key-2\",\"name\":\"n\",\"key\":\"secret-once\"}") },
 	{ "DELETE", "/v1/keys/key-1", 403, FAIL("{\"auth\":\"only for admins\"}") },
@@ -295,6 +297,8 @@ static void lists(void **state)
 	has(out.p, "s-0.5vcpu-1gb  0.5 ");
 	assert_int_equal(weir("rootfs", "ls"), 0);
 	has(out.p, "devbox:1  yes");
+	assert_int_equal(weir("rootfs", "pulls"), 0);
+	has(out.p, "docker.example/a:1  queued  3 ");
 	assert_int_equal(weir("key", "list"), 0);
 	has(out.p, "key-1  ci    yes");
 }
