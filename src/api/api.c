@@ -5,6 +5,7 @@
 #include "api/opensandbox/always.h"
 #include "api/nets.h"
 #include "api/peers.h"
+#include "api/pull.h"
 #include "api/secret.h"
 #include "api/websocket.h"
 #include "base/clock.h"
@@ -250,6 +251,8 @@ void api_free(struct api *a)
 		}
 		box_forget(b);
 	}
+	builds_free(a);
+	pulls_free(a);
 	nets_free(a);
 	tick_free(a->hold_timer);
 	tick_free(a->sweep_timer);
