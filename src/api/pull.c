@@ -6,6 +6,7 @@
 #include "api/createos/catalogue.h"
 #include "api/peers.h"
 #include "api/pull.h"
+#include "api/secret.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "wire/json.h"
@@ -113,10 +114,12 @@ static void hash_part(EVP_MD_CTX *md, struct str s)
 	EVP_DigestUpdate(md, s.p, s.n);
 }
 
+/* Keyed, so that a name in the store is nothing to try passwords on. */
 static int name_of(const struct api *a, const struct pull_ask *ask, const char *from,
 	char ret[static IPC_NAME_LEN])
 {
 	uint8_t sum[EVP_MAX_MD_SIZE] = { 0 };
+	char hex[65], token[SECRET_TOKEN_LEN + 1];
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
 	int n;
 
@@ -126,9 +129,15 @@ static int name_of(const struct api *a, const struct pull_ask *ask, const char *
 	}
 	hash_part(md, ask->login.n ? str_c(ask->user) : STR_NONE);
 	hash_part(md, ask->login);
+	hash_part(md, ask->login.n ? ask->password : STR_NONE);
 	hash_part(md, str_c(from));
 	EVP_DigestFinal_ex(md, sum, NULL);
 	EVP_MD_CTX_free(md);
+	for (int i = 0; i < 32; i++)
+		snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+	if (secret_token(a->secret, "image", hex, token) < 0)
+		return -ENOMEM;
+	EVP_Digest(token, strlen(token), sum, NULL, EVP_sha256(), NULL);
 	n = snprintf(ret, IPC_NAME_LEN, PULLED_PREFIX "%s.", a->config.daemon_name);
 	for (int i = 0; i < 16; i++)
 		n += snprintf(ret + n, IPC_NAME_LEN - (size_t)n, "%02x", sum[i]);

@@ -4,9 +4,10 @@
  *	in the store under its own name  ->  pulled before, for this asker  ->  a registry of
  *	images.registries, by a build (builds.h)  ->  the store, under a name that no client can say
  *
- * What came without credentials is everybody's. What came with them is its user's alone: the name in
- * the store is a digest of user, registry user and reference. A reference that was pulled is not asked
- * for again until its image went: who wants another content names a tag or a digest.
+ * What came without credentials is everybody's. What came with them is its user's alone, and
+ * of these credentials: the name in the store is a keyed digest of user, registry user, password and
+ * reference, so that others, right or wrong, ask the registry. A reference that was pulled is not asked
+ * for again with the same until its image went: who wants another content names a tag or a digest.
  *
  * Those who want the same wait for one build. build.at_once run at the same time, PULLS_MAX may wait.
  * Beyond images.pulled_mib or PULLED_MAX images, the ones that no sandbox has and that were used

@@ -134,6 +134,26 @@ def test_a_private_image_is_its_users(world):
     assert kept(world, create(world, f"{world.private}/team/mine:1", SECRET, key=other["key"]), other["key"]) == "private\n"
 
 
+def test_another_password_is_tried_at_the_registry(world):
+    """Also by a user whose image is kept; the right one is not asked about twice."""
+    mine = f"{world.private}/team/mine:1"
+    key = world.api.ok("POST", "/v1/keys", {"name": "forgets"})["key"]
+
+    def asked():
+        return sum(p.endswith("/manifests/1") for p in registry.requests(world.at, "private"))
+
+    assert kept(world, create(world, mine, SECRET, key=key), key) == "private\n"
+    before = asked()
+    assert kept(world, create(world, mine, SECRET, key=key), key) == "private\n"
+    assert asked() == before
+    refused(create(world, mine, SECRET + "x", key=key), "other credentials")
+    refused(create(world, mine, SECRET[:-1], key=key), "other credentials")
+    refused(create(world, mine, key=key), "other credentials")
+    before = asked()
+    assert kept(world, create(world, mine, SECRET, key=key), key) == "private\n"
+    assert asked() == before
+
+
 def test_credentials_are_nowhere_to_be_read(world):
     """Not in the log, the state, the store, or any process's command line or environment meanwhile."""
     seen, stop = [], threading.Event()
