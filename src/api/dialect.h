@@ -23,6 +23,8 @@ struct dialect {
 	int (*error)(const struct req *q, const struct err *err, struct buf *out);
 	/* Bring a path that has several spellings into the one its routes have. May be NULL. */
 	void (*fold)(struct route_segs *segs);
+	/* May the request come to the sandbox of an AUTH_GUARD route? NULL: there are none. */
+	int (*guard)(struct req *q, struct err *err);
 	bool forgets;	/* a destroyed sandbox is 404 here */
 	bool echoes_id; /* answers carry the X-Request-Id that the request brought */
 	/* A refusal before the handler ran, told otherwise than by error(): true if it was. May be

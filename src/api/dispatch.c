@@ -300,8 +300,8 @@ static int find_row(struct req *q, const char *id, struct err *err)
 			return r;
 		q->row = &q->stored;
 	}
-	/* An open route's handler asks for the sandbox's own credential. */
-	if ((q->route->auth != AUTH_OPEN && !str_eq_c(str_c(q->row->user), q->who.user)) ||
+	/* Where no key is needed the guard or the handler asks for the sandbox's own credential. */
+	if ((route_needs_key(q->route) && !str_eq_c(str_c(q->row->user), q->who.user)) ||
 		(q->dialect->forgets && q->row->state == LIFE_DESTROYED))
 		return err_field(err, -ENOENT, ERR_NOT_FOUND, "id", "sandbox not found");
 	return 0;
@@ -311,12 +311,16 @@ static int find_sandbox(struct req *q, struct err *err)
 {
 	struct str text = req_param(q, "sandbox");
 	char id[IPC_ID_LEN];
+	int r;
 
 	if (!text.p)
 		return 0;
 	if (sandbox_id_from(text, id) < 0)
 		return err_field(err, -ENOENT, ERR_NOT_FOUND, "id", "sandbox not found");
-	return find_row(q, id, err);
+	r = find_row(q, id, err);
+	if (r == 0 && q->route->auth == AUTH_GUARD)
+		r = q->dialect->guard(q, err);
+	return r;
 }
 
 /* --- credential, route --- */
@@ -373,7 +377,7 @@ static int resolve(struct req *q, struct err *err)
 		return r;
 	route_find(q->dialect->routes, *q->dialect->n_routes, http_method(q->h), &q->segs, &hit);
 	q->route = hit.route;
-	if (!(hit.route ? hit.route->auth == AUTH_OPEN : hit.open)) {
+	if (hit.route ? route_needs_key(hit.route) : !hit.open) {
 		r = check_key(q, err);
 		if (r < 0)
 			return r;
@@ -382,7 +386,7 @@ static int resolve(struct req *q, struct err *err)
 		return no_route(q, &hit, err);
 	if (q->route->auth == AUTH_ADMIN && !q->who.admin)
 		return err_field(err, -EPERM, ERR_FORBIDDEN, "auth", "needs an admin key");
-	if (!q->api->ready && (q->route->auth != AUTH_OPEN || req_param(q, "sandbox").p))
+	if (!q->api->ready && (route_needs_key(q->route) || req_param(q, "sandbox").p))
 		return err_set(err, -EAGAIN, ERR_CAPACITY, "unavailable: %s", q->api->not_ready);
 	return find_sandbox(q, err);
 }

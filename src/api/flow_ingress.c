@@ -233,6 +233,8 @@ static int change(struct ingress_op *o, struct err *err)
 	o->before_ports[1] = row->port_direct;
 	ingress_want_set(row, &o->want);
 	swap_services(o);
+	/* What somebody has seen stays seen, whatever comes of this. */
+	row->id_told |= row->ingress || !str_eq_c(STR(SERVICES_NONE), row->services);
 	r = row->ingress_ports && !row->port_proxy ? ingress_pick_ports(b, err) : 0;
 	if (r == 0)
 		r = box_save(b, err);

@@ -62,6 +62,12 @@ static inline bool ingress_services(const struct sandbox_row *row)
 {
 	return row->image && *row->image;
 }
+/* Is its id known to those alone whom the API told it? No more once visitors had a name for it, which
+ * holds the id; and another API's clients were never told to keep it. */
+static inline bool ingress_id_is_secret(const struct sandbox_row *row)
+{
+	return ingress_services(row) && !row->id_told;
+}
 /* The row's state has changed. */
 void ingress_state(struct box *b);
 void ingress_on_seen(struct edge *e, const struct ipc_ingress_seen *seen);

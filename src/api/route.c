@@ -50,7 +50,7 @@ void route_find(const struct route *table, size_t n, enum http_method method,
 		if (!route_fits(table[i].pattern, segs))
 			continue;
 		ret->allow |= 1u << table[i].method;
-		ret->open = ret->open || table[i].auth == AUTH_OPEN;
+		ret->open = ret->open || !route_needs_key(&table[i]);
 		if ((table[i].method == as || table[i].method == HTTP_M_OTHER) && !ret->route)
 			ret->route = &table[i];
 	}

@@ -14,6 +14,7 @@ struct req;
 
 enum route_auth {
 	AUTH_OPEN,  /* no credential is looked at */
+	AUTH_GUARD, /* the dialect decides, once the sandbox is known: its guard() */
 	AUTH_USER,
 	AUTH_ADMIN, /* 403 for other keys */
 };
@@ -30,6 +31,11 @@ struct route {
 	enum life_op op; /* for patterns with {sandbox}: what the handler will do to it */
 	void (*handler)(struct req *q);
 };
+
+static inline bool route_needs_key(const struct route *r)
+{
+	return r->auth != AUTH_OPEN && r->auth != AUTH_GUARD;
+}
 
 struct route_segs {
 	struct str seg[ROUTE_SEGS_MAX];

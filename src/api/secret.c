@@ -63,14 +63,15 @@ void secret_free(struct secret *s)
 int secret_token(const struct secret *s, const char *purpose, const char *id,
 	char ret[static SECRET_TOKEN_LEN + 1])
 {
-	char text[128], base64[64];
+	char text[SECRET_ID_MAX + 64], base64[64];
 	uint8_t sum[EVP_MAX_MD_SIZE];
 	unsigned int n = 0;
 	int len = snprintf(text, sizeof(text), "%s\n%s", purpose, id);
+	bool made = len >= 0 && (size_t)len < sizeof(text) &&
+		HMAC(EVP_sha256(), s->key, sizeof(s->key), (const uint8_t *)text, (size_t)len, sum, &n);
 
-	if (len < 0 || (size_t)len >= sizeof(text) ||
-		!HMAC(EVP_sha256(), s->key, sizeof(s->key), (const uint8_t *)text, (size_t)len, sum,
-			&n) || n != 32)
+	explicit_bzero(text, sizeof(text));
+	if (!made || n != 32)
 		return -EINVAL;
 	EVP_EncodeBlock((uint8_t *)base64, sum, 32); /* 44 letters, the last is '=' */
 	explicit_bzero(sum, sizeof(sum));

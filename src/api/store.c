@@ -188,6 +188,10 @@ static const char *const migrations[] = {
 	"ALTER TABLE networks ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
 
 	"ALTER TABLE sandboxes ADD COLUMN services TEXT NOT NULL DEFAULT '[]'",
+
+	"ALTER TABLE sandboxes ADD COLUMN execd_token TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE sandboxes ADD COLUMN id_told BIGINT NOT NULL DEFAULT 0;"
+	"UPDATE sandboxes SET id_told = 1 WHERE ingress <> 0 OR services <> '[]'",
 };
 
 /* --- one row, described once --- */
@@ -234,6 +238,8 @@ static const struct col cols[] = {
 	COL(C_U32, ingress_ports, "ingress_ports"),
 	COL(C_U32, port_proxy, "port_proxy"),
 	COL(C_U32, port_direct, "port_direct"),
+	COL(C_U32, id_told, "id_told"),
+	COL(C_TEXT, execd_token, "execd_token"),
 	COL(C_U64, created_ms, "created_ms"),
 	COL(C_U64, running_ms, "running_ms"),
 	COL(C_U64, paused_ms, "paused_ms"),

@@ -46,6 +46,8 @@ struct sandbox_row {
 	 * is it to have ports of the host, and which; 0: none yet. */
 	uint32_t ingress, ingress_access, ingress_hold, ingress_ports;
 	uint32_t port_proxy, port_direct;
+	uint32_t id_told;	 /* visitors have or had an address with its id in it */
+	char execd_token[44];	 /* HMAC of what its execd asks for (opensandbox/guard.h); "" nothing */
 	uint64_t created_ms, running_ms, paused_ms, resumed_ms, destroyed_ms;
 	uint64_t expires_ms;	 /* deleted then, whatever it does; 0: never */
 	uint64_t sleeps_ms;	 /* paused then, if it runs; 0: never */

@@ -1,10 +1,13 @@
 """Ingress: who comes in without being let in, what gets in that should not, and who wears it out."""
 
+import json
+import socket
 import time
 
 import pytest
 
-from kit.ingress import Door, serve
+from kit.api import Box
+from kit.ingress import Door, Wire, serve
 
 
 @pytest.fixture
@@ -111,3 +114,106 @@ def test_I4_slow_idle_and_many(make_box, door):
         assert answer.status == 200 and answer.json["line"] == f"GET /{i} HTTP/1.1"
         w.close()
     assert box.status == "running"
+
+
+GUARD = "OpenSandbox-Secure-Access"
+
+
+def endpoint(box, port, query=""):
+    r = box.api.request("GET", f"/v1/sandboxes/{box.id}/endpoints/{port}{query}", key=False,
+                        headers={"OPEN-SANDBOX-API-KEY": box.api.key})
+    assert r.status == 200, r.body
+    return r.json
+
+
+@pytest.fixture
+def osb(api):
+    """A sandbox of OpenSandbox's API."""
+    r = api.request("POST", "/v1/sandboxes", {
+        "image": {"uri": "devbox:1"}, "timeout": 600, "entrypoint": ["sleep", "infinity"],
+        "resourceLimits": {"cpu": "1", "memory": "256Mi"}}, key=False,
+        headers={"OPEN-SANDBOX-API-KEY": api.key})
+    assert r.status == 202, r.body
+    box = Box(api, api.get(r.json["id"]))
+    yield box
+    box.destroy()
+
+
+@pytest.fixture
+def stranger(api):
+    """Somebody else's key."""
+    made = api.ok("POST", "/v1/keys", {"name": "stranger"})
+    yield made["key"]
+    api.request("DELETE", f"/v1/keys/{made['id']}")
+
+
+def command(box, to, path, *lines, host="h"):
+    """Tries to leave a mark inside."""
+    body = json.dumps({"command": "echo mine >>/root/taken"})
+    w = Wire(socket.create_connection(to, timeout=30))
+    try:
+        w.send("\r\n".join([f"POST {path}/command HTTP/1.1", f"Host: {host}", *lines,
+                            f"Content-Length: {len(body)}", "", body]))
+        status = w.head().status
+        if status == 200:
+            w.until(b"execution_complete")
+        return status
+    finally:
+        w.close()
+
+
+def at(text):
+    host, port = text.rsplit(":", 1)
+    return host, int(port)
+
+
+def test_I11_a_host_name_is_no_key(make_box, osb, door, stranger):
+    api, theirs = osb.api, serve(make_box(ingress_enabled=True), 8000)
+    claimed = make_box(claim={"mode": "allow-all"})  # has no name: but its owner never chose execd
+    server = at(api.host)
+    serve(osb, 8000)
+    # The control: unless visitors have a name for it, the id is the key of OpenSandbox's.
+    assert command(osb, server, f"/sandboxes/{osb.id}/proxy/44772") == 200
+    assert osb.sh("rm /root/taken").code == 0
+    told = {box: [endpoint(box, port, "?use_server_proxy=true")["headers"][GUARD] for port in (44772, 8000)]
+            for box in (osb, theirs)}
+    port_of_host = at(endpoint(osb, 44772)["endpoint"].split("/")[0])
+    for on in (True, False):  # who has seen the name still knows it when it is gone
+        api.ok("PATCH", osb.path, {"ingress_enabled": on})
+        for box, other in ((osb, theirs), (theirs, osb)):
+            assert door.get(box, 8000).status == (404 if box is osb and not on else 200)
+            ulid = door.host(box, 8000).rsplit("-", 1)[0]  # all that a visitor knows
+            ways = [(server, f"{v1}/sandboxes/{sb}/proxy/44772{fold}", "h") for v1 in ("", "/v1")
+                    for sb in (f"sb-{ulid}", f"sb_{ulid}", f"SB-{ulid.upper()}") for fold in ("", "/proxy/44772")]
+            ways += [(door.at, "", f"{ulid}-44772.localhost"), (door.at, f"/sb-{ulid}/44772", "h")]
+            if box is osb:
+                ways.append((port_of_host, "/proxy/44772", "h"))
+            execd, other_port = told[box]
+            wrong = ["X: y", f"{GUARD}:", f"{GUARD}: {execd[:-1]}", f"{GUARD}: {execd.swapcase()}",
+                     f"{GUARD}: {other_port}", f"{GUARD}: {told[other][0]}", f"X-Api-Key: {stranger}",
+                     "X-Api-Key: x", f"Authorization: Bearer {stranger}", f"X-EXECD-ACCESS-TOKEN: {execd}"]
+            for to, path, host in ways:
+                for line in wrong[:1] if to != server else wrong:
+                    status = command(box, to, path, line, host=host)
+                    # Without a way in it is a port as any other.
+                    here = to != door.at or (box is osb and on)
+                    expected = 404 if line == f"X-Api-Key: {stranger}" else 401
+                    assert status == expected if here else status in (404, 502), (path, line, status)
+            # The server's proxy, sockets and what lies behind execd's own proxy.
+            for path in ("proxy/8000/", "proxy/44772/proxy/8000/", "proxy/44772/ping", "proxy/44772/pty/x/ws",
+                         "proxy/44772/files/download?path=/etc/passwd"):
+                r = api.request("GET", f"/sandboxes/{box.id}/{path}", key=False)
+                assert r.status == 401 and set(r.json) == {"code", "message"} and GUARD in r.json["message"]
+            assert box.sh("cat /root/taken").code != 0
+            # The controls: the same with what its owner has.
+            path = f"/sandboxes/{box.id}/proxy/44772"
+            for line in (f"{GUARD}: {execd}", f"X-Api-Key: {api.key}", f"OPEN-SANDBOX-API-KEY: {api.key}"):
+                assert command(box, server, path, line) == 200, line
+            assert box.sh("wc -l </root/taken; rm /root/taken").stdout == "3\n"
+            r = api.request("GET", f"/sandboxes/{box.id}/proxy/8000/", key=False, headers={GUARD: other_port})
+            assert r.status == 200 and other_port not in r.body.decode()
+        assert command(osb, port_of_host, "/proxy/44772", f"{GUARD}: {told[osb][0]}") == 200
+        assert osb.sh("rm /root/taken").code == 0
+    # A visitor does not wake what sleeps, either.
+    assert command(claimed, server, f"/sandboxes/{claimed.id}/proxy/44772") == 401
+    assert command(claimed, server, f"/sandboxes/{claimed.id}/proxy/44772", f"X-Api-Key: {api.key}") == 200

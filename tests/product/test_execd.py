@@ -21,7 +21,7 @@ def stream(daemon, box, command):
     s = socket.create_connection((where.hostname, where.port), timeout=60)
     body = json.dumps({"command": command}).encode()
     s.sendall(f"POST /sandboxes/{box.id}/proxy/44772/command HTTP/1.1\r\nHost: x\r\n"
-              f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+              f"X-Api-Key: {daemon.api.key}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     return s
 
 
@@ -84,7 +84,7 @@ def test_slow_readers_and_a_killed_role(other_daemon):
     where = urllib.parse.urlsplit(daemon.url)
     w = Wire(socket.create_connection((where.hostname, where.port), timeout=60))
     pty = daemon.api.request("POST", base, {}).json["session_id"]
-    w.send(f"GET {base}/{pty}/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    w.send(f"GET {base}/{pty}/ws HTTP/1.1\r\nHost: x\r\nX-Api-Key: {daemon.api.key}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
     assert w.head().status == 101
     w.until(b"connected")
@@ -104,11 +104,11 @@ def test_a_service_through_execd(make_box, api):
         return Wire(socket.create_connection((where.hostname, where.port), timeout=30))
 
     def ask(path, more="", method="GET"):
-        return f"{method} {base}{path} HTTP/1.1\r\nHost: weir.example\r\n{more}\r\n"
+        return f"{method} {base}{path} HTTP/1.1\r\nHost: weir.example\r\nX-Api-Key: {api.key}\r\n{more}\r\n"
 
     w = connect()
     for path in ("/a%20b?c=%2F", ""):
-        a = w.send(ask(path, f"X-Api-Key: {api.key}\r\nCookie: a=b\r\n")).answer()
+        a = w.send(ask(path, "Cookie: a=b\r\n")).answer()
         assert a.status == 200 and a.json["line"] == f"GET {path or '/'} HTTP/1.1"
         assert a.saw("host") == ["127.0.0.1:8000"] and a.saw("cookie") == ["a=b"]
         assert a.saw("x-api-key") == [] and a.saw("x-forwarded-for") == [where.hostname]

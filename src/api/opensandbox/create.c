@@ -7,6 +7,7 @@
 #include "api/birth.h"
 #include "api/ident.h"
 #include "api/opensandbox/create.h"
+#include "api/opensandbox/guard.h"
 #include "api/opensandbox/labels.h"
 #include "api/opensandbox/netpolicy.h"
 #include "api/opensandbox/opensandbox.h"
@@ -116,7 +117,7 @@ static int check_entrypoint(const struct opensandbox_ask *ask, const char **code
 		missing("entrypoint", "must name a program", err);
 }
 
-/* Values may be null, which is: not set. */
+/* Values may be null, which is: not set. What execd is to ask for stays out here. */
 static int check_env(struct opensandbox_ask *ask, struct err *err)
 {
 	const char *key;
@@ -133,6 +134,12 @@ static int check_env(struct opensandbox_ask *ask, struct err *err)
 		if (!json_is_string(v))
 			return err_field(err, -EINVAL, ERR_INVALID, "env",
 				"env \"%.80s\": expected a string or null", key);
+		if (strcmp(key, GUARD_EXECD_ENV) == 0 && json_string_length(v)) {
+			ask->execd_token = text_of(v);
+			if (guard_execd_check(ask->execd_token, err) < 0)
+				return -EINVAL;
+			continue;
+		}
 		if (json_object_set(ask->envs, key, v) < 0)
 			return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	}
@@ -353,6 +360,8 @@ static int fill(struct box *b, void *arg, struct err *err)
 	if (ask->timeout_seen)
 		row->expires_ms = row->created_ms + (uint64_t)ask->timeout * 1000;
 	row->dialect = POLICY_OPENSANDBOX;
+	if (ask->execd_token.n && guard_execd_token(b->api, ask->execd_token, row->execd_token) < 0)
+		return err_set(err, -EIO, ERR_INTERNAL, "HMAC failed");
 	row->envs = json_dumps(ask->envs, JSON_COMPACT);
 	row->metadata = given(ask->metadata) ? json_dumps(ask->metadata, JSON_COMPACT) : strdup("{}");
 	row->entrypoint = json_dumps(ask->entrypoint, JSON_COMPACT);

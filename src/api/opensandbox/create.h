@@ -12,7 +12,8 @@ struct opensandbox_ask {
 	int64_t timeout;
 	bool timeout_seen, secure;
 	/* made of them */
-	json_t *envs;	 /* owned: env without what is null */
+	json_t *envs;	 /* owned: env without what is null, and without the next */
+	struct str execd_token; /* GUARD_EXECD_ENV: never among them */
 	json_t *network; /* owned: canonical */
 	struct str runtime;
 	uint32_t cpu_milli, mem_mib, disk_mib;

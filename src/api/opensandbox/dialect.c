@@ -4,6 +4,7 @@
  */
 #include "api/dialect.h"
 #include "api/opensandbox/execd.h"
+#include "api/opensandbox/guard.h"
 #include "api/opensandbox/netpolicy.h"
 #include "api/opensandbox/opensandbox.h"
 
@@ -45,7 +46,7 @@ static int status_of(const struct req *q, const struct err *err)
 
 static const char *code_of(const struct req *q, const struct err *err)
 {
-	if (err->kind == ERR_UNAUTHORIZED && !credential(q->h).n)
+	if (err->kind == ERR_UNAUTHORIZED && !q->code && !credential(q->h).n)
 		return "MISSING_API_KEY";
 	if (err->kind == ERR_NOT_FOUND && str_eq_c(STR("id"), err->field))
 		return "DOCKER::SANDBOX_NOT_FOUND";
@@ -81,6 +82,7 @@ const struct dialect dialect_opensandbox = { .name = "opensandbox",
 	.forgets = true,
 	.echoes_id = true,
 	.fold = execd_fold,
+	.guard = guard_admits,
 	.credential = credential,
 	.error = error,
 	.stores = POLICY_OPENSANDBOX,

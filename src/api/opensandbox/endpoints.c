@@ -2,15 +2,20 @@
  * Where a port of a sandbox is reached: through the reverse proxy, 8080 by a port of the host of its
  * own, every other by another one below /proxy/{port}. execd and the egress API are among these; the
  * edge brings who asks for them to this role (ingress_on_conn()). With use_server_proxy it is
- * /sandboxes/{id}/proxy/{port} on the listener that the request came to. With the address of the
- * egress API comes the token that it asks for.
+ * /sandboxes/{id}/proxy/{port} on the listener that the request came to. With the address of what
+ * this role answers for comes the token that opens it.
  */
 #include "api/box.h"
 #include "api/ingress.h"
+#include "api/opensandbox/guard.h"
 #include "api/opensandbox/opensandbox.h"
-#include "api/secret.h"
 
 #define DIRECT_PORT 8080u
+
+static bool is_service(uint32_t port)
+{
+	return port == EXECD_PORT || port == EGRESS_PORT;
+}
 
 static int port_from(struct req *q, uint32_t *ret, struct err *err)
 {
@@ -55,26 +60,30 @@ static int no_mapping(struct req *q, uint32_t port, struct err *err)
 		"the host mapping for execd proxy port 44772 is missing");
 }
 
+/* What the port is opened with, where this role answers for it. */
 static void put_headers(struct req *q, struct jw *w, uint32_t port)
 {
 	char token[SECRET_TOKEN_LEN + 1];
+	int r = port == EGRESS_PORT ? secret_token(q->api->secret, "egress", q->row->id, token) :
+				      guard_token(q, port, token);
 
-	if (port != EGRESS_PORT || secret_token(q->api->secret, "egress", q->row->id, token) < 0)
+	if (r < 0)
 		return;
 	jw_obj(w, "headers");
-	jw_c(w, "OPENSANDBOX-EGRESS-AUTH", token);
+	jw_c(w, port == EGRESS_PORT ? "OPENSANDBOX-EGRESS-AUTH" : GUARD_HEADER, token);
 	jw_end(w);
 	explicit_bzero(token, sizeof(token));
 }
 
-static void reply_endpoint(struct req *q, uint32_t port, struct str at)
+static void reply_endpoint(struct req *q, uint32_t port, struct str at, bool ours)
 {
 	auto_buf struct buf body = BUF_MAX(4096);
 	struct jw w = JW(&body);
 
 	jw_obj(&w, NULL);
 	jw_str(&w, "endpoint", at);
-	put_headers(q, &w, port);
+	if (ours)
+		put_headers(q, &w, port);
 	jw_end(&w);
 	reply_json(q, 200, &body);
 }
@@ -96,11 +105,11 @@ static void reply_port(struct req *q)
 	ingress_address(q->api, port == DIRECT_PORT ? row->port_direct : row->port_proxy, &at);
 	if (port != DIRECT_PORT)
 		buf_fmt(&at, "/proxy/%u", port);
-	reply_endpoint(q, port, buf_str(&at));
+	reply_endpoint(q, port, buf_str(&at), is_service(port));
 }
 
-/* They are opened when they are first asked for, and stay, unless their owner closes them. What another API made keeps its own ways
- * in: opening more of them is not for a GET to do. */
+/* They are opened when they are first asked for, and stay, unless their owner closes them. What another
+ * API made keeps its own ways in: opening more of them is not for a GET to do. */
 static void host_port(struct req *q)
 {
 	static const struct ingress_want want = { .on = -1, .access = -1, .hold = -1, .ports = 1 };
@@ -116,7 +125,7 @@ static void host_port(struct req *q)
 void opensandbox_endpoint(struct req *q)
 {
 	auto_buf struct buf at = BUF_MAX(1024);
-	bool proxy = false, service;
+	bool proxy = false;
 	uint32_t port = 0;
 	struct err err;
 	int r = port_from(q, &port, &err);
@@ -129,13 +138,12 @@ void opensandbox_endpoint(struct req *q)
 	}
 	if (!opensandbox_there(q))
 		return;
-	service = port == EXECD_PORT || port == EGRESS_PORT;
 	/* Another API's sandbox has them without any port of the host's. */
-	if (!proxy && !(service && !ingress_services(q->row))) {
+	if (!proxy && !(is_service(port) && !ingress_services(q->row))) {
 		host_port(q);
 		return;
 	}
 	buf_add_str(&at, http_header(q->h, "host"));
 	buf_fmt(&at, "/sandboxes/%s/proxy/%u", q->row->id, port);
-	reply_endpoint(q, port, buf_str(&at));
+	reply_endpoint(q, port, buf_str(&at), true);
 }

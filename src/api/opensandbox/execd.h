@@ -12,7 +12,7 @@
  *	execd_metrics.c	/metrics…
  *	execd_proxy.c	/proxy/{port}…; forward.c: its heads
  *
- * Upstream asks for no key here: who knows the sandbox's id may use it. Errors carry execd's codes.
+ * Upstream asks for no key here; when Weir does, guard.h says. Errors carry execd's codes.
  */
 #pragma once
 #include "api/box.h"
@@ -106,41 +106,41 @@ void execd_fold(struct route_segs *s);
 /* clang-format off */
 #define EXECD_AT SB "/proxy/44772"
 #define EXECD(at) \
-	{ HTTP_M_GET,    at EXECD_AT "/ping",			AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_ping }, \
-	{ HTTP_M_POST,   at EXECD_AT "/command",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_command }, \
-	{ HTTP_M_DELETE, at EXECD_AT "/command",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_interrupt }, \
-	{ HTTP_M_GET,    at EXECD_AT "/command/status/{id}",	AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_status }, \
-	{ HTTP_M_GET,    at EXECD_AT "/command/{id}/logs",	AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_logs }, \
-	{ HTTP_M_POST,   at EXECD_AT "/session",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_session }, \
-	{ HTTP_M_POST,   at EXECD_AT "/session/{id}/run",	AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_session_run }, \
-	{ HTTP_M_DELETE, at EXECD_AT "/session/{id}",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_session_delete }, \
-	{ HTTP_M_POST,   at EXECD_AT "/code/context",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_context_create }, \
-	{ HTTP_M_GET,    at EXECD_AT "/code/contexts",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_contexts }, \
-	{ HTTP_M_DELETE, at EXECD_AT "/code/contexts",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_contexts_delete }, \
-	{ HTTP_M_GET,    at EXECD_AT "/code/contexts/{id}",	AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_context_get }, \
-	{ HTTP_M_DELETE, at EXECD_AT "/code/contexts/{id}",	AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_context_delete }, \
-	{ HTTP_M_POST,   at EXECD_AT "/code",			AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_code }, \
-	{ HTTP_M_DELETE, at EXECD_AT "/code",			AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_code_interrupt }, \
-	{ HTTP_M_POST,   at EXECD_AT "/pty",			AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_pty_create }, \
-	{ HTTP_M_GET,    at EXECD_AT "/pty/{id}",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_pty_get }, \
-	{ HTTP_M_DELETE, at EXECD_AT "/pty/{id}",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_pty_delete }, \
-	{ HTTP_M_GET,    at EXECD_AT "/pty/{id}/ws",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_pty_ws }, \
-	{ HTTP_M_GET,    at EXECD_AT "/files/info",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_info }, \
-	{ HTTP_M_DELETE, at EXECD_AT "/files",			AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_delete }, \
-	{ HTTP_M_POST,   at EXECD_AT "/files/permissions",	AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_permissions }, \
-	{ HTTP_M_POST,   at EXECD_AT "/files/mv",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_move }, \
-	{ HTTP_M_POST,   at EXECD_AT "/files/replace",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_replace }, \
-	{ HTTP_M_GET,    at EXECD_AT "/files/search",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_search }, \
-	{ HTTP_M_POST,   at EXECD_AT "/files/upload",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_upload }, \
-	{ HTTP_M_GET,    at EXECD_AT "/files/download",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_download }, \
-	{ HTTP_M_GET,    at EXECD_AT "/directories/list",	AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_list }, \
-	{ HTTP_M_POST,   at EXECD_AT "/directories",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_mkdirs }, \
-	{ HTTP_M_DELETE, at EXECD_AT "/directories",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_rmdirs }, \
-	{ HTTP_M_GET,    at EXECD_AT "/metrics",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_metrics }, \
-	{ HTTP_M_GET,    at EXECD_AT "/metrics/watch",		AUTH_OPEN, BODY_NONE,   LIFE_OP_DATA, execd_metrics_watch }, \
-	{ HTTP_M_GET,    at EXECD_AT "/v1/isolated/capabilities", AUTH_OPEN, BODY_NONE, LIFE_OP_READ, execd_isolation }, \
-	{ HTTP_M_POST,   at EXECD_AT "/v1/isolated/session",	AUTH_OPEN, BODY_NONE,   LIFE_OP_READ, execd_no_isolation }, \
-	{ HTTP_M_OTHER,  at EXECD_AT "/proxy/{port}",		AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_proxy }, \
-	{ HTTP_M_OTHER,  at EXECD_AT "/proxy/{port}/{*}",	AUTH_OPEN, BODY_STREAM, LIFE_OP_DATA, execd_proxy }, \
-	{ HTTP_M_OTHER,  at EXECD_AT "/{*}",			AUTH_OPEN, BODY_NONE,   LIFE_OP_READ, execd_nothing }
+	{ HTTP_M_GET,    at EXECD_AT "/ping",			AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_ping }, \
+	{ HTTP_M_POST,   at EXECD_AT "/command",		AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_command }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/command",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_interrupt }, \
+	{ HTTP_M_GET,    at EXECD_AT "/command/status/{id}",	AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_status }, \
+	{ HTTP_M_GET,    at EXECD_AT "/command/{id}/logs",	AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_logs }, \
+	{ HTTP_M_POST,   at EXECD_AT "/session",		AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_session }, \
+	{ HTTP_M_POST,   at EXECD_AT "/session/{id}/run",	AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_session_run }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/session/{id}",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_session_delete }, \
+	{ HTTP_M_POST,   at EXECD_AT "/code/context",		AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_context_create }, \
+	{ HTTP_M_GET,    at EXECD_AT "/code/contexts",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_contexts }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/code/contexts",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_contexts_delete }, \
+	{ HTTP_M_GET,    at EXECD_AT "/code/contexts/{id}",	AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_context_get }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/code/contexts/{id}",	AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_context_delete }, \
+	{ HTTP_M_POST,   at EXECD_AT "/code",			AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_code }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/code",			AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_code_interrupt }, \
+	{ HTTP_M_POST,   at EXECD_AT "/pty",			AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_pty_create }, \
+	{ HTTP_M_GET,    at EXECD_AT "/pty/{id}",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_pty_get }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/pty/{id}",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_pty_delete }, \
+	{ HTTP_M_GET,    at EXECD_AT "/pty/{id}/ws",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_pty_ws }, \
+	{ HTTP_M_GET,    at EXECD_AT "/files/info",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_info }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/files",			AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_delete }, \
+	{ HTTP_M_POST,   at EXECD_AT "/files/permissions",	AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_permissions }, \
+	{ HTTP_M_POST,   at EXECD_AT "/files/mv",		AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_move }, \
+	{ HTTP_M_POST,   at EXECD_AT "/files/replace",		AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_replace }, \
+	{ HTTP_M_GET,    at EXECD_AT "/files/search",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_search }, \
+	{ HTTP_M_POST,   at EXECD_AT "/files/upload",		AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_upload }, \
+	{ HTTP_M_GET,    at EXECD_AT "/files/download",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_download }, \
+	{ HTTP_M_GET,    at EXECD_AT "/directories/list",	AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_list }, \
+	{ HTTP_M_POST,   at EXECD_AT "/directories",		AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_mkdirs }, \
+	{ HTTP_M_DELETE, at EXECD_AT "/directories",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_rmdirs }, \
+	{ HTTP_M_GET,    at EXECD_AT "/metrics",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_metrics }, \
+	{ HTTP_M_GET,    at EXECD_AT "/metrics/watch",		AUTH_GUARD, BODY_NONE,   LIFE_OP_DATA, execd_metrics_watch }, \
+	{ HTTP_M_GET,    at EXECD_AT "/v1/isolated/capabilities", AUTH_GUARD, BODY_NONE, LIFE_OP_READ, execd_isolation }, \
+	{ HTTP_M_POST,   at EXECD_AT "/v1/isolated/session",	AUTH_GUARD, BODY_NONE,   LIFE_OP_READ, execd_no_isolation }, \
+	{ HTTP_M_OTHER,  at EXECD_AT "/proxy/{port}",		AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_proxy }, \
+	{ HTTP_M_OTHER,  at EXECD_AT "/proxy/{port}/{*}",	AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, execd_proxy }, \
+	{ HTTP_M_OTHER,  at EXECD_AT "/{*}",			AUTH_GUARD, BODY_NONE,   LIFE_OP_READ, execd_nothing }
 /* clang-format on */

@@ -8,7 +8,7 @@ static const char *const hop[] = { "connection", "keep-alive", "proxy-connection
 /* Of requests: said anew, or nobody's business in a sandbox. */
 static const char *const ours[] = { "host", "expect", "x-forwarded-for", "x-forwarded-proto",
 	"x-forwarded-host", "x-api-key", "open-sandbox-api-key", "opensandbox-egress-auth",
-	"opensandbox-secure-access", "x-weir-ingress-token", NULL };
+	"opensandbox-secure-access", "x-execd-access-token", "x-weir-ingress-token", NULL };
 /* Of requests through the server's proxy, beside them. */
 static const char *const browser[] = { "authorization", "cookie", NULL };
 /* Of answers: our server has its own. */

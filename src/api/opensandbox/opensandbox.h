@@ -6,6 +6,7 @@
  *	labels.c	metadata: what is a legal key and value, and the filter of a list
  *	netpolicy.c	networkPolicy as JSON <-> a policy
  *	egress.c	what upstream's egress sidecar answers: /policy on port 18080
+ *	guard.c		who may reach execd and the ports that the server's proxy leads to
  *	endpoints.c	where a port of a sandbox is reached
  *	view.c		a row as this API shows it
  */

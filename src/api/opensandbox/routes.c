@@ -44,8 +44,8 @@
 
 /* behind those of the ports that this role serves itself */
 #define SERVER_PROXY(at) \
-	{ ANY,    at SB "/proxy/{port}",	AUTH_OPEN,  BODY_STREAM, LIFE_OP_DATA, opensandbox_proxy }, \
-	{ ANY,    at SB "/proxy/{port}/{*}",	AUTH_OPEN,  BODY_STREAM, LIFE_OP_DATA, opensandbox_proxy }
+	{ ANY,    at SB "/proxy/{port}",	AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, opensandbox_proxy }, \
+	{ ANY,    at SB "/proxy/{port}/{*}",	AUTH_GUARD, BODY_STREAM, LIFE_OP_DATA, opensandbox_proxy }
 
 #define UNBUILT(at) \
 	{ ANY,    at SB "/snapshots",		AUTH_USER,  BODY_NONE,   READ, not_built }, \

@@ -33,7 +33,7 @@ static enum rule request_rule(struct str name)
 		IS("upgrade", DROP);
 		break;
 	case 9:
-		IS("x-api-key", DROP);
+		IS("x-api-key", SERVICE);
 		IS("forwarded", DROP);
 		IS("x-real-ip", DROP);
 		break;
@@ -67,7 +67,8 @@ static enum rule request_rule(struct str name)
 		IS("proxy-authorization", DROP);
 		break;
 	case 20:
-		IS("open-sandbox-api-key", DROP);
+		IS("open-sandbox-api-key", SERVICE);
+		IS("x-execd-access-token", SERVICE);
 		IS("open-sandbox-ingress", DROP);
 		IS(INGRESS_TOKEN_HEADER, DROP);
 		break;
@@ -78,7 +79,7 @@ static enum rule request_rule(struct str name)
 		IS("opensandbox-egress-auth", SERVICE);
 		break;
 	case 25:
-		IS("opensandbox-secure-access", DROP);
+		IS("opensandbox-secure-access", SERVICE);
 		break;
 	default:
 		break;

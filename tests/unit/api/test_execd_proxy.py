@@ -8,13 +8,14 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from test_opensandbox import Client  # noqa: E402
 from test_role import role, settings, until  # noqa: E402, F401
 from test_tunnel import head, rest  # noqa: E402
 
 
 @pytest.fixture
 def sb(role):
-    return role.create()["id"]
+    return Client(role).create()["id"]
 
 
 def at(sb, port, path=""):

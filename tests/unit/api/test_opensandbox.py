@@ -397,6 +397,57 @@ def test_users_do_not_see_each_other(role, os_):
     assert mine.ask("GET", headers=theirs.headers).status == 401
 
 
+# --- what execd asks for ---
+
+def test_a_token_of_execd(os_):
+    token = "s3cret-of-the-users"
+    sb = os_.create(env={"EXECD_ACCESS_TOKEN": token, "A": "1"})
+    free = os_.create(env={"EXECD_ACCESS_TOKEN": ""})["id"]
+    theirs = os_.create(env={"EXECD_ACCESS_TOKEN": token + "2"})["id"]
+
+    def ask(sb, path, method="GET", **headers):
+        return os_.role.ask(method, f"/sandboxes/{sb}/proxy/44772{path}", key=None,
+                            headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+    def holds():
+        for path, method in (("/ping", "GET"), ("/command", "POST"), ("/files/info?path=/x", "GET"),
+                             ("/proxy/82/", "GET"), ("/proxy/44772/ping", "GET"), ("/pty/x/ws", "GET"),
+                             ("/v1/isolated/capabilities", "GET"), ("/nothing", "GET")):
+            for headers in ({}, {"X_EXECD_ACCESS_TOKEN": token[:-1]}, {"X_EXECD_ACCESS_TOKEN": token + "2"},
+                            {"X_EXECD_ACCESS_TOKEN": ""}, {"X_Api_Key": os_.key},
+                            {"X_EXECD_ACCESS_TOKEN": "x" * 4000}):
+                assert "X-EXECD-ACCESS-TOKEN" in fails(ask(sb["id"], path, method, **headers), 401, "UNAUTHORIZED")
+            assert ask(sb["id"], path, method, X_EXECD_ACCESS_TOKEN=token).status != 401
+        assert ask(sb["id"], "/ping", X_EXECD_ACCESS_TOKEN=token).status == 200
+        assert ask(theirs, "/ping", X_EXECD_ACCESS_TOKEN=token).status == 401
+        assert ask(theirs, "/ping", X_EXECD_ACCESS_TOKEN=token + "2").status == 200
+        assert ask(free, "/ping").status == 200
+
+    holds()
+    seen = ask(sb["id"], "/proxy/82/", X_EXECD_ACCESS_TOKEN=token, X_Mine="y").body  # what the service got
+    assert b"X-Mine: y" in seen and token.encode() not in seen
+    os_.role.restart()
+    holds()
+    # Nobody is told what it was, and nothing but its user keeps it.
+    views = [os_.get(f"/sandboxes/{sb['id']}"), os_.get("/sandboxes"), os_.get(f"/sandboxes/{sb['id']}/endpoints/44772"),
+             os_.role.get(f"/v1/sandboxes/{sb['id']}"),
+             os_.role.ask("GET", f"/api/v1/sandboxes/{sb['id']}", key=None,
+                          headers={"Authorization": f"Bearer {os_.key}"})]
+    for view in views:
+        assert view.status == 200 and token not in view.body.decode()
+    assert os_.role.view(sb["id"])["envs"] == ["A"]
+    kept = b""
+    for name in os.listdir(os_.role.state):
+        if os.path.isfile(path := os.path.join(os_.role.state, name)):
+            with open(path, "rb") as f:
+                kept += f.read()
+    assert sb["id"].encode() in kept and token.encode() not in kept
+    for bad in ("a b", "x" * 257, "é", "a\nb"):
+        a = os_.post("/sandboxes", {**CREATE, "env": {"EXECD_ACCESS_TOKEN": bad}})
+        said = fails(a, 400, "SANDBOX::INVALID_PARAMETER")
+        assert "EXECD_ACCESS_TOKEN" in said and "256" in said and bad not in said
+
+
 # --- endpoints ---
 
 def test_endpoints(os_):
@@ -405,9 +456,13 @@ def test_endpoints(os_):
     def endpoint(port, query=""):
         return os_.get(f"/sandboxes/{sb}/endpoints/{port}{query}")
 
+    tokens = set()
     for port in (44772, 8080, 3000):
-        assert endpoint(port, "?use_server_proxy=true").json == {
-            "endpoint": f"127.0.0.1:{os_.role.port}/sandboxes/{sb}/proxy/{port}"}
+        a = endpoint(port, "?use_server_proxy=true").json
+        tokens.add(a.pop("headers")["OpenSandbox-Secure-Access"])
+        assert a == {"endpoint": f"127.0.0.1:{os_.role.port}/sandboxes/{sb}/proxy/{port}"}
+    assert len(tokens) == 3 and min(map(len, tokens)) >= 32  # each opens one port
+    assert endpoint(44772).json["headers"]["OpenSandbox-Secure-Access"] in tokens
     direct, execd = (endpoint(p).json["endpoint"] for p in (8080, 44772))
     assert re.fullmatch(r"127\.0\.0\.1:\d+", direct)
     assert re.fullmatch(r"127\.0\.0\.1:\d+/proxy/44772", execd) and not execd.startswith(direct)

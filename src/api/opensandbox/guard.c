@@ -1,0 +1,104 @@
+/* Who may reach a port of a sandbox through this role: see the header. */
+#include "api/ingress.h"
+#include "api/opensandbox/guard.h"
+#include "api/opensandbox/opensandbox.h"
+
+#define EXECD_PURPOSE "execd"
+#define EXECD_HEADER  "X-EXECD-ACCESS-TOKEN"
+
+static void purpose_of(uint32_t port, char ret[static 24])
+{
+	snprintf(ret, 24, "proxy/%u", port);
+}
+
+int guard_token(const struct req *q, uint32_t port, char ret[static SECRET_TOKEN_LEN + 1])
+{
+	char purpose[24];
+
+	purpose_of(port, purpose);
+	return secret_token(q->api->secret, purpose, q->row->id, ret);
+}
+
+/* As a header brings it: no blank around it, nothing that a line cannot hold. */
+int guard_execd_check(struct str token, struct err *err)
+{
+	bool fine = token.n && token.n <= SECRET_ID_MAX;
+
+	for (size_t i = 0; i < token.n; i++)
+		fine = fine && token.p[i] > ' ' && token.p[i] <= '~';
+	return fine ? 0 : err_field(err, -EINVAL, ERR_INVALID, "env",
+		"env \"" GUARD_EXECD_ENV "\": expected 1 to %u visible ASCII characters", SECRET_ID_MAX);
+}
+
+int guard_execd_token(const struct api *a, struct str token, char ret[static SECRET_TOKEN_LEN + 1])
+{
+	char text[SECRET_ID_MAX + 1];
+	int r = guard_execd_check(token, NULL);
+
+	if (r < 0)
+		return r;
+	str_copy(text, sizeof(text), token);
+	r = secret_token(a->secret, EXECD_PURPOSE, text, ret);
+	explicit_bzero(text, sizeof(text));
+	return r;
+}
+
+/* Stored is what guard_execd_token() made of the token. */
+static bool execd_fits(const struct req *q)
+{
+	char made[SECRET_TOKEN_LEN + 1];
+	bool fits = guard_execd_token(q->api, http_header(q->h, EXECD_HEADER), made) == 0 &&
+		str_eq_const_time(str_c(made), str_c(q->row->execd_token));
+
+	explicit_bzero(made, sizeof(made));
+	return fits;
+}
+
+/* The port behind /sandboxes/{id}/proxy/; 0: none, and no token fits. */
+static uint32_t port_of(const struct req *q)
+{
+	unsigned int at = str_eq_c(q->segs.seg[0], "v1") ? 4 : 3;
+	uint64_t port = 0;
+
+	if (at >= q->segs.n || str_u64(q->segs.seg[at], UINT16_MAX, &port) < 0)
+		return 0;
+	return (uint32_t)port;
+}
+
+static int check_credential(struct req *q, uint32_t port, struct err *err)
+{
+	static const char *const headers[] = { "open-sandbox-api-key", "x-api-key" };
+	bool foreign = false;
+	char purpose[24];
+
+	purpose_of(port, purpose);
+	if (port && secret_fits(q->api->secret, purpose, q->row->id, http_header(q->h, GUARD_HEADER)))
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(headers); i++) {
+		struct principal who;
+
+		if (keyring_check(q->api->keys, http_header(q->h, headers[i]), &who) < 0)
+			continue;
+		if (str_eq_c(str_c(who.user), q->row->user))
+			return 0;
+		foreign = true;
+	}
+	if (foreign)
+		return err_field(err, -ENOENT, ERR_NOT_FOUND, "id", "sandbox not found");
+	q->code = "MISSING_OR_INVALID_SECURE_ACCESS";
+	return err_field(err, -EACCES, ERR_UNAUTHORIZED, "auth",
+		"the id of this sandbox is not enough: send " GUARD_HEADER
+		" as the endpoint answer has it, or the owner's API key");
+}
+
+int guard_admits(struct req *q, struct err *err)
+{
+	uint32_t port = port_of(q);
+	int r = ingress_id_is_secret(q->row) ? 0 : check_credential(q, port, err);
+
+	if (r < 0 || port != EXECD_PORT || !q->row->execd_token[0] || execd_fits(q))
+		return r;
+	q->code = "UNAUTHORIZED";
+	return err_field(err, -EACCES, ERR_UNAUTHORIZED, "auth",
+		EXECD_HEADER ": missing, or not the token of this sandbox");
+}
