@@ -2,10 +2,12 @@
 lifecycle, the egress API, and what one sandbox looks like through each dialect."""
 
 import concurrent.futures
+import contextlib
 import datetime
 import json
 import os
 import re
+import sqlite3
 
 import pytest
 
@@ -446,6 +448,31 @@ def test_a_token_of_execd(os_):
         a = os_.post("/sandboxes", {**CREATE, "env": {"EXECD_ACCESS_TOKEN": bad}})
         said = fails(a, 400, "SANDBOX::INVALID_PARAMETER")
         assert "EXECD_ACCESS_TOKEN" in said and "256" in said and bad not in said
+
+
+def test_an_id_that_visitors_knew_before_the_upgrade(tmp_path, settings):
+    role = Role(tmp_path, settings)
+    os_ = Client(role)
+    named, plain = (os_.create()["id"] for _ in range(2))
+
+    def ping(sb):
+        return role.ask("GET", f"/sandboxes/{sb}/proxy/44772/ping", key=None).status
+
+    try:
+        assert (ping(named), ping(plain)) == (200, 200)
+    finally:
+        role.end()
+    with contextlib.closing(sqlite3.connect(tmp_path / "weir.db")) as db, db:  # as the version before had it
+        for column in ("execd_token", "id_told"):
+            db.execute(f"ALTER TABLE sandboxes DROP COLUMN {column}")
+        db.execute("DELETE FROM migrations WHERE version = (SELECT MAX(version) FROM migrations)")
+        db.execute("UPDATE sandboxes SET ingress = 1 WHERE id = ?", (named,))
+    role = Role(tmp_path, settings)
+    try:
+        assert ping(named) == 401
+        assert ping(plain) == 409  # its machine is gone with the played host; it is let through to hear so
+    finally:
+        role.end()
 
 
 # --- endpoints ---
