@@ -156,6 +156,17 @@ def test_set_uid_files_are_nobodys_root(place):
     assert raw[3] == 3 and struct.unpack("<I", raw[20:24])[0] >= ID_BASE, raw
 
 
+def test_equal_files_with_other_capabilities_are_another_image(place):
+    """Else who comes second would run on what the first has made of it."""
+    cap = struct.pack("<IIIII", 0x02000001, 1 << 21, 0, 0, 0).decode("latin-1")
+    sting, _ = place.layers([member("equal", data=b"x", pax_headers={"SCHILY.xattr.security.capability": cap,
+                                                                    "SCHILY.xattr.user.a": "1"})])
+    plain, _ = place.layers([member("equal", data=b"x")])
+    again, said = place.layers([member("equal", data=b"x")])
+    assert os.listxattr(f"{sting}/equal") and os.listxattr(f"{plain}/equal") == [], said
+    assert os.path.realpath(plain) == os.path.realpath(again) != os.path.realpath(sting)  # equal ones are shared
+
+
 def test_a_bomb_ends_at_its_disk(place):
     bomb = [member("etc/big", data=bytes(80 << 20))]
     assert len(tar(bomb)) < 1 << 20

@@ -1,14 +1,17 @@
 /*
  * What an image is called by: SHA-256 over the sorted tree: path, type, permission bits, owner within
- * the range, and content or link target; not over times, which differ from build to build.
+ * the range, extended attributes, and content or link target; not over times, which differ from build
+ * to build. Images of one digest are one in the store, so whatever a sandbox can tell apart is in it.
  *
  * The tree is foreign. Nothing in it is followed, and nobody changes it any more: who made it has
  * ended with its pid namespace.
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include "base/fd.h"
 #include "cmd/build/build.h"
 
@@ -47,6 +50,40 @@ static int digest_file(struct digest *d, int dir, const char *name, uint64_t siz
 	return size ? -EIO : 0; /* shrank meanwhile */
 }
 
+/* Capabilities, ACLs, a user's own; not the labels that a machine gives its files by itself. */
+static bool of_the_image(const char *xattr)
+{
+	return strcmp(xattr, "security.capability") == 0 ||
+		strncmp(xattr, "security.", strlen("security.")) != 0;
+}
+
+static int digest_xattrs(struct digest *d, int dir, const char *name)
+{
+	static char names[XATTR_LIST_MAX], value[XATTR_SIZE_MAX];
+	const char *last = "", *next;
+	char path[300];
+	ssize_t n, len;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
+	n = llistxattr(path, names, sizeof(names));
+	if (n < 0)
+		return errno == ENOTSUP ? 0 : -errno;
+	for (;; last = next) { /* in the order of their names: few, as they share a block */
+		next = NULL;
+		for (const char *x = names; x < names + n; x += strlen(x) + 1)
+			if (of_the_image(x) && strcmp(x, last) > 0 && (!next || strcmp(x, next) < 0))
+				next = x;
+		if (!next)
+			return 0;
+		len = lgetxattr(path, next, value, sizeof(value));
+		if (len < 0)
+			return -errno;
+		EVP_DigestUpdate(d->md, next, strlen(next) + 1);
+		digest_u64(d, (uint64_t)len);
+		EVP_DigestUpdate(d->md, value, (size_t)len);
+	}
+}
+
 static int by_name(const struct dirent **a, const struct dirent **b)
 {
 	return strcmp((*a)->d_name, (*b)->d_name);
@@ -61,7 +98,7 @@ static int digest_dir(struct digest *d, int dir, size_t at, unsigned int depth);
 
 static int digest_entry(struct digest *d, int dir, const char *name, size_t at, unsigned int depth)
 {
-	int n = snprintf(d->path + at, sizeof(d->path) - at, "/%s", name);
+	int r, n = snprintf(d->path + at, sizeof(d->path) - at, "/%s", name);
 	struct stat st;
 
 	if (n < 0 || (size_t)n >= sizeof(d->path) - at)
@@ -72,6 +109,9 @@ static int digest_entry(struct digest *d, int dir, const char *name, size_t at, 
 	digest_u64(d, st.st_mode);
 	digest_u64(d, st.st_uid - d->uid_base);
 	digest_u64(d, st.st_gid - d->uid_base);
+	r = digest_xattrs(d, dir, name);
+	if (r < 0)
+		return r;
 	if (S_ISREG(st.st_mode)) {
 		digest_u64(d, (uint64_t)st.st_size);
 		d->bytes += (uint64_t)st.st_size;
