@@ -10,7 +10,7 @@ import threading
 import time
 
 from kit.api import Box
-from kit.ingress import SERVICE, Door
+from kit.ingress import Door, serve
 from ops import Op, new_name, works
 from world import REACH_S, until
 
@@ -57,11 +57,7 @@ class Visited(Op):
 
     def prepare(self, world):
         box = world.api.create(name=new_name(), egress=self.egress, **self.fields)
-        box.put("/root/service.py", SERVICE.encode())
-        r = box.sh(f"setsid python3 /root/service.py {PORT} 0.0.0.0 >/root/log 2>&1 </dev/null & timeout "
-                   f"20 bash -c 'until : </dev/tcp/127.0.0.1/{PORT}; do sleep 0.02; done' 2>/dev/null")
-        assert r.code == 0, r
-        return box
+        return serve(box, PORT)
 
     def reached(self, world, trial, box, *lines, status=200):
         try:
