@@ -145,7 +145,8 @@ static void on_thawed(struct chan_msg *m, const struct err *err, void *arg)
 	struct op *op = arg;
 
 	FAULT("api.resume.thawed");
-	if (!err && op->box->wake_due && op->box->row.state == LIFE_RESUMING)
+	if (!err && (op->box->wake_due || !strcmp(op->box->row.runtime, "vm")) &&
+		op->box->row.state == LIFE_RESUMING) /* a machine has a clock of its own, which stood */
 		flow_wake(op->box, on_woken, op);
 	else
 		up_again(op, err);

@@ -166,16 +166,25 @@ static int make_tap(struct rtnl *router, int router_ns, const struct slotnet_pla
 	if (r < 0)
 		return r;
 	ifindex = link_index(router, p->link);
-	if (ifindex < 0)
-		return err_sys(err, ifindex, "find %s", p->link);
-	r = link_mtu(router, (uint32_t)ifindex, p->mtu, err);
+	r = ifindex < 0 ? err_sys(err, ifindex, "find %s", p->link) : 0;
+	r = r < 0 ? r : link_mtu(router, (uint32_t)ifindex, p->mtu, err);
 	if (r == 0)
 		r = outside(router, p, (uint32_t)ifindex, err);
-	if (r < 0)
+	if (r < 0) {
+		link_del(router, p->link, NULL);
 		return err_wrap(err, r, "outside %s", p->link);
+	}
 	ret->tap = take_fd(tap);
 	ret->ifindex = (uint32_t)ifindex;
 	return 0;
+}
+
+int slotnet_tap(int router_ns, const char *link, struct err *err)
+{
+	auto_netns struct netns_visit v = NETNS_HOME;
+	int r = netns_visit(&v, router_ns);
+
+	return r < 0 ? err_sys(err, r, "router namespace") : link_tap_again(link, err);
 }
 
 static int make_veth(struct rtnl *router, int router_ns, const struct slotnet_plan *p,

@@ -32,7 +32,8 @@
  *
  * TAP, for machines: w<N> is a tap, and whoever holds its descriptor is the other end. What stands
  * on eth0 above the machine does by itself, from what it is told at its start; the router's side,
- * and what the programs on the link let pass, is the same. The device ends with its descriptor.
+ * and what the programs on the link let pass, is the same. The device stays
+ * while nobody holds it: that of a paused machine keeps its programs, its policy and its place.
  */
 #pragma once
 #include "host/link.h"
@@ -58,6 +59,9 @@ void slotnet_done(struct slotnet *n);
 
 /* Once in the router namespace, before the first slot. Stands already: 0. */
 int slotnet_gateway(struct rtnl *router, struct err *err);
+
+/* TAP, whose holder has ended: the other end again. */
+int slotnet_tap(int router_ns, const char *link, struct err *err);
 
 /* router: a socket in the router namespace router_ns. On failure nothing is left. */
 int slotnet_make(struct rtnl *router, int router_ns, const struct slotnet_plan *plan,

@@ -21,5 +21,20 @@ int link_tap(struct link_end here, struct err *err)
 	memcpy(ifr.ifr_hwaddr.sa_data, here.mac, 6);
 	if (ioctl(fd, SIOCSIFHWADDR, &ifr) < 0)
 		return err_sys(err, -errno, "address the tap %s", here.name);
+	if (ioctl(fd, TUNSETPERSIST, 1UL) < 0)
+		return err_sys(err, -errno, "keep the tap %s", here.name);
 	return take_fd(fd);
+}
+
+int link_tap_again(const char *name, struct err *err)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	auto_fd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return err_sys(err, -errno, "open /dev/net/tun (modprobe tun)");
+	if (!if_nametoindex(name)) /* or it would be made */
+		return err_sys(err, -errno, "find the tap %s", name);
+	memcpy(ifr.ifr_name, name, MIN(strlen(name), sizeof(ifr.ifr_name) - 1));
+	return ioctl(fd, TUNSETIFF, &ifr) < 0 ? err_sys(err, -errno, "take the tap %s", name) : take_fd(fd);
 }

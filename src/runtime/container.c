@@ -435,7 +435,8 @@ static int container_freeze(struct runtime_box *box, struct err *err)
 	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, true, err);
 }
 
-static int container_thaw(struct runtime_box *box, struct err *err)
+static int container_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap,
+	struct err *err)
 {
 	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, false, err);
 }

@@ -63,6 +63,7 @@ struct runtime_ops {
 	const char *name;
 	enum slotnet_kind link;
 	bool pooled; /* park() ahead of requests */
+	bool slow;   /* freeze() and thaw() may wait: in another thread, while of the rest only kill() is asked */
 	/* Check the kernel features; start-up refuses with the sentence in err. */
 	int (*open)(const struct runtime_env *env, struct runtime **ret, struct err *err);
 	void (*close)(struct runtime *rt);
@@ -92,8 +93,14 @@ struct runtime_ops {
 	/* -ESRCH: its processes are gone (the box is still returned, for cleanup). */
 	int (*adopt)(struct runtime *rt, const char *id, struct str record,
 		struct runtime_box **ret, struct err *err);
+	/* Afterwards it may have no process, pidfd() is negative, and its link nobody at its other end. */
 	int (*freeze)(struct runtime_box *box, struct err *err);
-	int (*thaw)(struct runtime_box *box, struct err *err);
+	/* NULL: always. On the loop, before thaw(): is there room? thaw() is called then. */
+	int (*may_thaw)(struct runtime_box *box, struct err *err);
+	/* tap: of one without a process, its end of the link; stays the caller's. */
+	int (*thaw)(struct runtime_box *box, const struct slotnet_plan *plan, int tap, struct err *err);
+	/* NULL, or: what thaw() made is on record now, and runs from here on. */
+	int (*go_on)(struct runtime_box *box, struct err *err);
 	bool (*frozen)(const struct runtime_box *box);
 	int (*pidfd)(const struct runtime_box *box); /* readable when pid 1 has ended; borrowed */
 	int (*kill)(struct runtime_box *box);	     /* everything in it, frozen or not */

@@ -43,7 +43,12 @@ struct box {
 	struct aside_job end, grow; /* where the queue of its end, and that of growth, have it */
 	struct waiter grown;	    /* fn NULL: it does not grow */
 	uint32_t grow_mib;
-	bool ended;		    /* while it grew */
+	bool ended;		    /* while it grew, or took a nap */
+	struct aside_job nap;	    /* its freeze or thaw, where it is slow */
+	struct waiter nappers[WAITERS_MAX];
+	unsigned int n_nappers; /* 0: none is under way */
+	bool napping;		/* it is frozen; else thawed */
+	int tap;		/* for the latter; negative: it needs none */
 	struct waiter waiters[WAITERS_MAX];
 	unsigned int n_waiters;
 	struct err failed; /* what cleanup said, for the waiters */
@@ -244,9 +249,9 @@ static void clean_up(struct box *x)
 {
 	FAULT("host.destroy.ended");
 	unwatch(x);
-	x->ended = x->grown.fn;
+	x->ended = x->grown.fn || x->n_nappers;
 	if (x->ended)
-		return; /* grown() comes back here */
+		return; /* grown() and napped() come back here */
 	x->end = (struct aside_job){ .work = settle, .done = cleaned };
 	aside_do(&x->in->d->ends, &x->end);
 }
@@ -255,6 +260,11 @@ static void on_pidfd(uv_poll_t *poll, int status, int events)
 {
 	struct box *x = container_of(poll, struct watch, poll)->box;
 
+	if (x->n_nappers) { /* perhaps meant: napped() knows */
+		unwatch(x);
+		x->ended = true;
+		return;
+	}
 	if (x->state != BOX_ENDING) {
 		x->state = BOX_ENDING;
 		x->runner->ops->kill(x->rt); /* what pid 1 left behind in the cgroup */
@@ -300,6 +310,8 @@ void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)
 		x->state = BOX_ENDING;
 		x->runner->ops->kill(x->rt); /* the pidfd tells when it has worked */
 		FAULT("host.destroy.killed");
+		if (!x->watch && !x->n_nappers)
+			clean_up(x); /* it has no process */
 		return;
 	}
 	if (x->state == BOX_ENDING)
@@ -432,7 +444,7 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err)
 
 		x->state = x->runner->ops->frozen(x->rt) ? BOX_FROZEN : BOX_RUNNING;
 		r = net_adopt(d, &slot, &x->policy, err);
-		if (r == 0)
+		if (r == 0 && x->runner->ops->pidfd(x->rt) >= 0)
 			r = watch(x, err);
 		return r; /* its record is the one that was read */
 	}
@@ -542,33 +554,163 @@ int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_
 	return r;
 }
 
-int box_freeze(struct box *x, struct err *err)
-{
-	int r = must_live(x, "freeze", err);
+/* --- naps: freezing and thawing --- */
 
-	if (r < 0 || x->state == BOX_FROZEN)
-		return r;
+static int freeze(struct box *x, struct err *err)
+{
+	int r;
+
 	FAULT("host.freeze.asked");
 	r = x->runner->ops->freeze(x->rt, err);
 	FAULT("host.freeze.done");
-	if (r == 0)
-		x->state = BOX_FROZEN;
 	return r;
 }
 
-int box_thaw(struct box *x, struct err *err)
+static struct slotnet_plan plan_of(const struct box *x)
 {
-	int r = must_live(x, "thaw", err);
+	const struct slot slot = { .number = x->rec.slot,
+		.ip4 = x->rec.ip4,
+		.ip6 = x->rec.ip6,
+		.runner = x->runner };
+	struct slotnet_plan plan = slots_plan(x->in->d->slots, &slot);
 
-	if (r < 0 || x->state == BOX_RUNNING)
-		return r;
+	plan.link = x->rec.link;
+	return plan;
+}
+
+static int thaw(struct box *x, struct err *err)
+{
+	const struct runtime_ops *ops = x->runner->ops;
+	const struct slotnet_plan plan = plan_of(x);
+	int r;
+
 	FAULT("host.thaw.asked");
-	r = x->runner->ops->thaw(x->rt, err);
+	r = ops->thaw(x->rt, &plan, x->tap, err);
+	if (r == 0 && ops->go_on) {
+		r = save(x, err); /* from here on the next host role finds the process */
+		FAULT("host.asleep.loaded");
+		r = r < 0 ? r : ops->go_on(x->rt, err);
+		FAULT("host.asleep.running");
+		r = r < 0 ? r : save(x, err);
+	}
 	FAULT("host.thaw.done");
-	if (r == 0)
-		x->state = BOX_RUNNING;
 	return r;
 }
+
+/* Room for it, and the end of its link that its process held. Its policy stands as ever: nothing can
+ * leave it that could not have left it before. */
+static int ready_to_thaw(struct box *x, struct err *err)
+{
+	const struct runtime_ops *ops = x->runner->ops;
+	int r = 0;
+
+	x->tap = -EBADF;
+	if (ops->link == SLOTNET_TAP && ops->pidfd(x->rt) < 0)
+		r = x->tap = slotnet_tap(x->in->d->router_ns, x->rec.link, err);
+	if (r >= 0 && ops->may_thaw)
+		r = ops->may_thaw(x->rt, err);
+	if (r < 0)
+		x->tap = fd_close(x->tap);
+	return MIN(r, 0);
+}
+
+static int nap(struct aside_job *job, struct err *err)
+{
+	struct box *x = container_of(job, struct box, nap);
+
+	return x->napping ? freeze(x, err) : thaw(x, err);
+}
+
+/* What its process does is to be known again, or there is none. */
+static int after_nap(struct box *x, int result, struct err *err)
+{
+	bool process = x->runner->ops->pidfd(x->rt) >= 0;
+
+	if (!process) {
+		unwatch(x);
+		x->ended = false; /* as intended */
+		x->state = BOX_FROZEN;
+		return result;
+	}
+	if (!x->watch && !x->ended && watch(x, err) < 0)
+		result = err->code;
+	if (result == 0)
+		x->state = x->napping ? BOX_FROZEN : BOX_RUNNING;
+	else if (!x->napping && x->state != BOX_ENDING)
+		x->runner->ops->kill(x->rt); /* half awake, and its file is gone or not to be trusted */
+	return result;
+}
+
+static void napped(struct aside_job *job, int result, const struct err *why)
+{
+	struct box *x = container_of(job, struct box, nap);
+	struct waiter w[WAITERS_MAX];
+	unsigned int n = x->n_nappers;
+	struct err err = *why;
+
+	if (!x->napping)
+		x->tap = fd_close(x->tap);
+	if (x->state != BOX_ENDING)
+		result = after_nap(x, result, &err);
+	else if (result == 0)
+		result = err_set(&err, -ESRCH, ERR_CONFLICT, "%s has ended", x->rec.id);
+	memcpy(w, x->nappers, sizeof(w));
+	x->n_nappers = 0;
+	if (x->state == BOX_ENDING) {
+		clean_up(x);
+	} else if (x->ended) {
+		x->state = BOX_ENDING;
+		x->runner->ops->kill(x->rt);
+		clean_up(x);
+	}
+	for (unsigned int i = 0; i < n; i++)
+		w[i].fn(result < 0 ? &err : NULL, w[i].arg);
+}
+
+static int take_nap(struct box *x, bool napping, box_done_fn done, void *arg, struct err *err)
+{
+	const struct runtime_ops *ops = x->runner ? x->runner->ops : NULL;
+	int r = must_live(x, napping ? "freeze" : "thaw", err);
+
+	if (r < 0)
+		return r;
+	if (x->n_nappers && (x->napping != napping || x->n_nappers == WAITERS_MAX))
+		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is being %s", x->rec.id,
+			x->napping ? "paused" : "resumed");
+	if (!x->n_nappers && x->state == (napping ? BOX_FROZEN : BOX_RUNNING)) {
+		done(NULL, arg);
+		return 0;
+	}
+	if (!x->n_nappers && !napping && (r = ready_to_thaw(x, err)) < 0)
+		return r;
+	if (ops->slow) {
+		x->nappers[x->n_nappers++] = (struct waiter){ done, arg };
+		if (x->n_nappers > 1)
+			return 0;
+		x->napping = napping;
+		x->nap = (struct aside_job){ .work = nap, .done = napped };
+		aside_do(&x->in->d->naps, &x->nap);
+		return 0;
+	}
+	r = napping ? freeze(x, err) : thaw(x, err);
+	if (r < 0)
+		return r;
+	x->state = napping ? BOX_FROZEN : BOX_RUNNING;
+	done(NULL, arg);
+	return 0;
+}
+
+int box_freeze(struct box *x, box_done_fn done, void *arg, struct err *err)
+{
+	return take_nap(x, true, done, arg, err);
+}
+
+int box_thaw(struct box *x, box_done_fn done, void *arg, struct err *err)
+{
+	return take_nap(x, false, done, arg, err);
+}
+
+/* --- between --- */
 
 int box_stats(struct box *x, struct ipc_stats *ret, struct err *err)
 {

@@ -9,6 +9,7 @@
  *	                      |
  *	                      +---cleanup---> link deleted ---> gone (DESTROY is answered)
  *
+ * A frozen machine has no process: its memory is in a file (runtime/vm/snapshot.h).
  * Nothing waits on the loop: kill() asks, the pidfd tells, what takes its time is done beside it
  * (aside.h). DESTROY is answered when everything is reclaimed.
  * Each change is written to the sandbox's record (record.h) before it is answered, so that a killed
@@ -47,12 +48,13 @@ int box_nets(struct box *x, const struct ipc_nets *nets, struct err *err);
 /* fds: its ports' listeners, borrowed until the next call. */
 int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_PORTS],
 	unsigned int *n_fds, struct err *err);
-int box_freeze(struct box *x, struct err *err);
-int box_thaw(struct box *x, struct err *err);
 int box_stats(struct box *x, struct ipc_stats *ret, struct err *err);
 void box_describe(const struct box *x, struct ipc_sandbox *ret);
 
 typedef void (*box_done_fn)(const struct err *err, void *arg);
+/* 0: done is called once, perhaps at once. -EBUSY: the other of the two is under way. */
+int box_freeze(struct box *x, box_done_fn done, void *arg, struct err *err);
+int box_thaw(struct box *x, box_done_fn done, void *arg, struct err *err);
 /* 0: done will be called once. -EBUSY while it grows already. */
 int box_grow(struct box *x, uint32_t disk_mib, box_done_fn done, void *arg, struct err *err);
 /* done is called once, also when the sandbox is already on its way out. */

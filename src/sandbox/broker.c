@@ -203,28 +203,6 @@ static int do_ingress(const struct ask *a, struct err *err)
 	return r < 0 ? r : answer(a, NULL, 0, fds, n);
 }
 
-static int do_freeze(const struct ask *a, struct err *err)
-{
-	const struct ipc_id *q = (const void *)a->m->payload.p;
-	struct box *x;
-	int r = find(a, q->id, &x, err);
-
-	if (r == 0)
-		r = box_freeze(x, err);
-	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
-}
-
-static int do_thaw(const struct ask *a, struct err *err)
-{
-	const struct ipc_id *q = (const void *)a->m->payload.p;
-	struct box *x;
-	int r = find(a, q->id, &x, err);
-
-	if (r == 0)
-		r = box_thaw(x, err);
-	return r < 0 ? r : answer(a, NULL, 0, NULL, 0);
-}
-
 struct waiting { /* who waits; by life, since the api role may be another by then */
 	struct daemon *d;
 	uint32_t life, serial;
@@ -249,6 +227,36 @@ static void over(const struct err *err, void *arg)
 	else if (c)
 		chan_reply(c, w->serial, 0, NULL, 0, NULL, 0);
 	free(w);
+}
+
+typedef int (*nap_fn)(struct box *x, box_done_fn done, void *arg, struct err *err);
+
+static int do_nap(const struct ask *a, nap_fn fn, struct err *err)
+{
+	const struct ipc_id *q = (const void *)a->m->payload.p;
+	auto_free struct waiting *w = NULL;
+	struct box *x;
+	int r = find(a, q->id, &x, err);
+
+	if (r < 0)
+		return r;
+	w = waiting_new(a);
+	if (!w)
+		return err_sys(err, -ENOMEM, "wait for a sandbox");
+	r = fn(x, over, w, err);
+	if (r == 0)
+		take_ptr(w);
+	return r;
+}
+
+static int do_freeze(const struct ask *a, struct err *err)
+{
+	return do_nap(a, box_freeze, err);
+}
+
+static int do_thaw(const struct ask *a, struct err *err)
+{
+	return do_nap(a, box_thaw, err);
 }
 
 static int do_destroy(const struct ask *a, struct err *err)

@@ -59,6 +59,7 @@ struct daemon {
 	struct runner runners[RUNNERS];
 	struct reaper *reaper;
 	struct aside ends, growth; /* what a sandbox's end waits for; disks that grow */
+	struct aside naps; /* machines that are paused or resumed, one after the other */
 	struct slots *slots;
 	struct boxes *boxes;
 	struct burst *burst;

@@ -121,7 +121,7 @@ static int plan(struct slots *s, uint32_t number, struct slot *ret, struct err *
 	return 0;
 }
 
-static struct slotnet_plan net_plan(const struct slots *s, const struct slot *slot)
+struct slotnet_plan slots_plan(const struct slots *s, const struct slot *slot)
 {
 	return (struct slotnet_plan){
 		.kind = slot->runner->ops->link,
@@ -321,7 +321,7 @@ static void furnish(struct seat *x)
 	struct slots *s = x->s;
 	const struct slots_want *w = &x->want;
 	const struct runner *run = x->slot.runner;
-	struct slotnet_plan plan = net_plan(s, &x->slot);
+	struct slotnet_plan plan = slots_plan(s, &x->slot);
 	struct runtime_seat seat = { .slot = x->slot.number,
 		.plan = &plan,
 		.net = &x->slot.net,
@@ -348,7 +348,7 @@ static void furnish(struct seat *x)
 static void make_in_thread(uv_work_t *w)
 {
 	struct seat *x = container_of(w, struct seat, work);
-	struct slotnet_plan p = net_plan(x->s, &x->slot);
+	struct slotnet_plan p = slots_plan(x->s, &x->slot);
 	struct netns_visit v = NETNS_HOME;
 	auto_rtnl struct rtnl router = RTNL_NONE;
 

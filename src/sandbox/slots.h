@@ -80,3 +80,5 @@ void slots_reserve(struct slots *s, const uint32_t *numbers, unsigned int n);
 /* Begin to fill the pool: after adoption. */
 void slots_serve(struct slots *s);
 unsigned int slots_used(const struct slots *s);
+/* The network of a slot whose number, addresses, link and runner are known. Borrows its link's name. */
+struct slotnet_plan slots_plan(const struct slots *s, const struct slot *slot);

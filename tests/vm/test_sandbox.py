@@ -126,6 +126,19 @@ def test_a_pause_stops_it_and_a_resume_goes_on(machine):
     assert machine.sh("kill -0 $(cat /tmp/pid) && kill $(cat /tmp/pid)").code == 0
 
 
+def test_a_policy_set_during_a_pause_is_in_force_at_the_resume(machine, lab):
+    """L1, L2: the machine is another process on the same link, behind what was decided meanwhile."""
+    asked = ({"tcp": "allowed.test", "port": 443}, {"tcp": "denied.test", "port": 443})
+    assert [r["verdict"] == "allow" for r in machine.probe(*asked)] == [True, False]
+    machine.pause()
+    machine.set_egress(["denied.test"])
+    try:
+        machine.resume()
+        assert [r["verdict"] == "allow" for r in machine.probe(*asked)] == [False, True]
+    finally:
+        machine.set_egress(["allowed.test"])
+
+
 def test_its_process_is_jailed(machine, second, about):
     """Own uid, no capabilities, seccomp, an empty root, no network, a limited control group."""
     pid, other = qemu(about, machine), qemu(about, second)

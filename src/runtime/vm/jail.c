@@ -74,7 +74,7 @@ int jail_make(const char *run_dir, const char *guest_dir, struct err *err)
 	return 0;
 }
 
-static int drop(uint32_t uid)
+int jail_drop(uint32_t uid)
 {
 	const struct rlimit none = { 0, 0 };
 
@@ -108,7 +108,7 @@ _noreturn_ static void become(const struct machine_line *line, uint32_t uid,
 
 	if (r == 0 && setsid() < 0)
 		r = -errno;
-	r = r < 0 ? r : drop(uid);
+	r = r < 0 ? r : jail_drop(uid);
 	if (r == 0) {
 		execve(MACHINE_QEMU, (char *const *)(uintptr_t)line->argv, env);
 		r = -errno;

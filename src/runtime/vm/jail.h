@@ -19,5 +19,7 @@ int jail_make(const char *run_dir, const char *guest_dir, struct err *err);
 /* 3, in a process of its own: its pid; it becomes QEMU on these descriptors. */
 int jail_qemu(const struct machine_line *line, uint32_t uid, const int fds[MACHINE_FDS_END],
 	int *ret_pidfd, struct err *err);
+/* The id alone: no groups, no capabilities, no way to any, no core files. For good. */
+int jail_drop(uint32_t uid);
 /* 5, in the starter. */
 int jail_empty(struct err *err);

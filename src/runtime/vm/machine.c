@@ -101,5 +101,14 @@ int machine_line(const struct machine *m, struct machine_line *ret)
 	put(l, "-device");
 	put(l, "virtio-net-device,netdev=net,mac=%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
 		mac[2], mac[3], mac[4], mac[5]);
+	put(l, "-chardev");
+	put(l, "socket,id=qmp,fd=%d,server=on,wait=off", MACHINE_QMP);
+	put(l, "-mon");
+	put(l, "chardev=qmp,mode=control");
+	if (m->incoming) {
+		put(l, "-S");
+		put(l, "-incoming");
+		put(l, "defer");
+	}
 	return l->used == sizeof(l->text) ? -E2BIG : 0;
 }

@@ -7,6 +7,7 @@
  *	MACHINE_ROOT	virtio-blk, serial "root": the image, read-only, shared by all
  *	MACHINE_DISK	virtio-blk, serial "disk": the writable layer
  *	MACHINE_CONSOLE	ttyS0, one way: what goes wrong before the agent listens, then one MACHINE_UP
+ *	MACHINE_QMP	QEMU's control channel, listening: nothing of it reaches the guest
  *
  * Files are named by descriptor (-add-fd), so QEMU opens nothing but the kernel and the initramfs,
  * which lie in MACHINE_GUEST_DIR of the empty root it starts in (jail.h).
@@ -22,13 +23,14 @@
 #define MACHINE_ARGS_MAX  64
 #define MACHINE_TB_MIB	  64 /* translated code: bounded, or it is a quarter of the machine's memory */
 
-enum { MACHINE_TAP = 3, MACHINE_ROOT, MACHINE_DISK, MACHINE_CONSOLE, MACHINE_FDS_END };
+enum { MACHINE_TAP = 3, MACHINE_ROOT, MACHINE_DISK, MACHINE_CONSOLE, MACHINE_QMP, MACHINE_FDS_END };
 
 struct machine {
 	uint32_t mem_mib, vcpus;
 	uint32_t tsc_khz; /* the host's, as software emulation shows it: no timer is there to measure by */
 	const char *cmdline; /* what this kernel always has to be told */
 	const struct slotnet_plan *net;
+	bool incoming; /* not booted: it waits, stopped, for what another has become */
 };
 
 struct machine_line {

@@ -15,6 +15,7 @@
 #include "runtime/sys.h"
 #include "runtime/vm/helper.h"
 #include "runtime/vm/jail.h"
+#include "runtime/vm/qmp.h"
 #include "runtime/vm/starter.h"
 
 #define KEEP_MAX	 32
@@ -22,13 +23,18 @@
 #define CONSOLE_KEPT	 300   /* bytes of what it said, for the error */
 #define CLOCK_MEASURE_NS (20 * NS_PER_MS)
 
+struct news {
+	struct fork_news n;
+	char bundle[BUNDLE_KEY_MAX];
+};
+
 /* --- in the starter --- */
 
 struct work {
 	const struct vm_kit *kit;
 	const struct vm_seat *seat;
 	int chan;
-	int root, disk, console[2];
+	int root, disk, qmp, console[2];
 	char bundle[400], cmdline[1024];
 	struct machine_line line;
 };
@@ -51,8 +57,12 @@ static int take_bundle(struct work *w, struct err *err)
 	auto_fd int fd = -EBADF;
 	char path[420];
 	ssize_t n;
-	int r = helper_run(argv, w->bundle, sizeof(w->bundle), err);
+	int r = 0;
 
+	if (w->seat->bundle[0])
+		snprintf(w->bundle, sizeof(w->bundle), "%s/%s", kit->guest_dir, w->seat->bundle);
+	else
+		r = helper_run(argv, w->bundle, sizeof(w->bundle), err);
 	if (r < 0)
 		return r;
 	snprintf(path, sizeof(path), "%s/cmdline", w->bundle);
@@ -93,13 +103,14 @@ static int open_disk(struct work *w, struct err *err)
 	return MIN(r, 0);
 }
 
-static int run_qemu(struct work *w, struct fork_news *news, int *ret_pidfd, struct err *err)
+static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct err *err)
 {
 	const struct machine m = { .mem_mib = w->seat->mem_mib,
 		.vcpus = w->seat->vcpus,
 		.tsc_khz = tsc_khz(w->kit),
 		.cmdline = w->cmdline,
-		.net = w->seat->plan };
+		.net = w->seat->plan,
+		.incoming = w->seat->bundle[0] };
 	auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int fds[MACHINE_FDS_END] = { null, null };
 	int r = machine_line(&m, &w->line);
@@ -112,6 +123,7 @@ static int run_qemu(struct work *w, struct fork_news *news, int *ret_pidfd, stru
 	fds[MACHINE_TAP] = w->seat->tap;
 	fds[MACHINE_ROOT] = w->root;
 	fds[MACHINE_DISK] = w->disk;
+	fds[MACHINE_QMP] = w->qmp;
 	if (null < 0)
 		return err_sys(err, -errno, "open /dev/null");
 	r = jail_make(w->kit->run_dir, w->bundle, err);
@@ -119,7 +131,7 @@ static int run_qemu(struct work *w, struct fork_news *news, int *ret_pidfd, stru
 	w->console[1] = fd_close(w->console[1]);
 	if (r < 0)
 		return r;
-	news->pid = r;
+	news->n.pid = r;
 	return 0;
 }
 
@@ -168,6 +180,15 @@ static int wait_up(struct work *w, struct err *err)
 	}
 }
 
+static int wait_loaded(struct work *w, struct err *err)
+{
+	char loaded;
+
+	if (recv(w->chan, &loaded, sizeof(loaded), 0) != sizeof(loaded))
+		return err_set(err, -EPIPE, ERR_INTERNAL, "the host role is gone");
+	return 0;
+}
+
 static int begin(struct work *w, struct err *err)
 {
 	const struct vm_kit *kit = w->kit;
@@ -189,19 +210,20 @@ static int begin(struct work *w, struct err *err)
 
 static int starter_main(struct work *w, struct err *err)
 {
-	struct fork_news news = { 0 };
+	struct news news = { 0 };
 	int pidfd = -EBADF, r = begin(w, err);
 
 	r = r < 0 ? r : cgroup_enter(w->kit->cgroups, w->seat->cgroup, err);
 	r = r < 0 ? r : take_bundle(w, err);
 	r = r < 0 ? r : open_root(w, err);
 	r = r < 0 ? r : open_disk(w, err);
+	r = r < 0 ? r : (w->qmp = qmp_listen(w->kit->run_dir, w->seat->cgroup, err));
 	r = r < 0 ? r : run_qemu(w, &news, &pidfd, err);
 	if (r < 0)
 		return r;
 	if (fork_send(w->chan, &news, sizeof(news), pidfd) < 0)
 		return -EPIPE; /* the host role is gone: the next one sweeps the control group */
-	r = wait_up(w, err);
+	r = w->seat->bundle[0] ? wait_loaded(w, err) : wait_up(w, err);
 	return r < 0 ? r : jail_empty(err);
 }
 
@@ -220,9 +242,12 @@ int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct
 	pid = sys_clone3(0, SIGCHLD, group, &s.pidfd);
 	if (pid == 0) {
 		struct work w = { .kit = kit, .seat = seat, .chan = pair[1], .root = -EBADF, .disk = -EBADF };
-		struct fork_news news = { 0 };
+		struct news news = { 0 };
+		const char *key;
 
-		starter_main(&w, &news.err); /* and how it went: ready if there is no error */
+		starter_main(&w, &news.n.err); /* and how it went: ready if there is no error */
+		key = strrchr(w.bundle, '/');
+		snprintf(news.bundle, sizeof(news.bundle), "%s", key ? key + 1 : "");
 		fork_send(w.chan, &news, sizeof(news), -EBADF);
 		_exit(0);
 	}
@@ -238,7 +263,7 @@ int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct
 
 static int take_news(struct vm_starter *s, struct err *err)
 {
-	struct fork_news news;
+	struct news news;
 	int fd, r = fork_recv(s->chan, &news, sizeof(news), &fd);
 
 	if (r < 0)
@@ -246,17 +271,19 @@ static int take_news(struct vm_starter *s, struct err *err)
 	if (r == 0)
 		return s->ready ? 0 : err_set(err, -EIO, ERR_INTERNAL,
 					      "the machine's starter ended (out of memory?)");
-	if (news.pid > 0 && s->qemu < 0) {
-		s->qemu = fd >= 0 ? fd : pidfd_open(news.pid, 0);
-		s->qemu_pid = news.pid;
+	if (news.n.pid > 0 && s->qemu < 0) {
+		s->qemu = fd >= 0 ? fd : pidfd_open(news.n.pid, 0);
+		s->qemu_pid = news.n.pid;
 		return take_news(s, err);
 	}
 	fd_close(fd);
-	if (news.err.code < 0) {
+	if (news.n.err.code < 0) {
 		if (err)
-			*err = news.err;
-		return news.err.code;
+			*err = news.n.err;
+		return news.n.err.code;
 	}
+	memcpy(s->bundle, news.bundle, sizeof(s->bundle));
+	s->bundle[sizeof(s->bundle) - 1] = '\0';
 	s->ready = s->qemu >= 0;
 	return s->ready ? 1 : -EBADMSG;
 }
@@ -264,6 +291,42 @@ static int take_news(struct vm_starter *s, struct err *err)
 int vm_starter_look(struct vm_starter *s, struct err *err)
 {
 	return s->ready ? 1 : take_news(s, err);
+}
+
+/* Until it says something. */
+static int wait_news(struct vm_starter *s, struct err *err)
+{
+	struct pollfd p = { .fd = s->chan, .events = POLLIN };
+	int r;
+
+	do
+		r = poll(&p, 1, VM_BOOT_LIMIT_S * 1000);
+	while (r < 0 && errno == EINTR);
+	return r > 0 ? 0 : err_set(err, -ETIMEDOUT, ERR_TIMEOUT, "a machine's starter says nothing");
+}
+
+int vm_starter_qemu(struct vm_starter *s, struct err *err)
+{
+	int r = 0;
+
+	while (r == 0 && s->qemu < 0) {
+		r = wait_news(s, err);
+		r = r < 0 ? r : MIN(vm_starter_look(s, err), 0);
+	}
+	return r;
+}
+
+int vm_starter_loaded(struct vm_starter *s, struct err *err)
+{
+	int r = 0;
+
+	if (send(s->chan, "l", 1, MSG_NOSIGNAL) < 0)
+		return err_sys(err, -errno, "tell a machine's starter");
+	while (r == 0 && !s->ready) {
+		r = wait_news(s, err);
+		r = r < 0 ? r : MIN(vm_starter_look(s, err), 0);
+	}
+	return r;
 }
 
 void vm_starter_kill(struct vm_starter *s)

@@ -10,6 +10,9 @@
  *	 <- pidfd   reads the console until MACHINE_UP         kernel, first process, agent
  *	 <- ready   empties QEMU's root; exit
  *
+ * One that goes on from a snapshot says nothing on its console: the host role's hand (hand.h) has it
+ * load, then vm_starter_loaded() lets the starter finish.
+ *
  * QEMU is the host role's child (CLONE_PARENT) and outlives it; the starter does not: a machine that
  * was being started is then found by its control group, and swept.
  */
@@ -17,6 +20,7 @@
 #include "runtime/cgroup.h"
 #include "runtime/layer.h"
 #include "runtime/runtime.h"
+#include "runtime/vm/snapshot.h"
 
 #define VM_VCPUS_MAX	16
 #define VM_BOOT_LIMIT_S 120 /* 1.5 s on an idle machine, by software; this is for one that is drowning */
@@ -37,6 +41,7 @@ struct vm_seat {
 	uint32_t uid; /* QEMU's */
 	int tap;      /* the caller's; needed until the fork only */
 	const struct slotnet_plan *plan;
+	char bundle[BUNDLE_KEY_MAX]; /* "": the current one, and it boots; else it waits for a snapshot */
 };
 
 struct vm_starter {
@@ -45,6 +50,7 @@ struct vm_starter {
 	int qemu; /* pidfd; -EBADF: not begun yet */
 	pid_t qemu_pid;
 	bool ready;
+	char bundle[BUNDLE_KEY_MAX]; /* from ready on */
 };
 
 /* Fork one. Returns at once. */
@@ -52,6 +58,9 @@ int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct
 	struct err *err);
 /* Read what s->chan has. 1: the agent listens; 0: not yet; negative: it failed, err has the reason. */
 int vm_starter_look(struct vm_starter *s, struct err *err);
+/* Wait for its QEMU, and tell that it has loaded, after which vm_starter_look() says how it ended. */
+int vm_starter_qemu(struct vm_starter *s, struct err *err);
+int vm_starter_loaded(struct vm_starter *s, struct err *err);
 /* SIGKILL, without waiting. */
 void vm_starter_kill(struct vm_starter *s);
 /* End it if it is still there. Its control group and layer remain, for the caller to remove. */

@@ -6,29 +6,36 @@
  * guest or QEMU says is read in this process. The layers are images of their own, in
  * <state_dir>/vm: what is on them is the guest's, and is never mounted or checked by the host.
  *
- * A pause stops QEMU where it is; the memory stays occupied.
+ * A pause writes the machine into a file (snapshot.h) and ends QEMU, so its memory is free; a resume
+ * has another QEMU load it. The link, the control group's name and the disk stay.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/sysinfo.h>
 #include <x86intrin.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/ulid.h"
 #include "runtime/image.h"
 #include "runtime/known.h"
 #include "runtime/sys.h"
 #include "runtime/vm/machine.h"
+#include "runtime/vm/hand.h"
+#include "runtime/vm/qmp.h"
 #include "runtime/vm/starter.h"
 
 #define CGROUP_PREFIX "vm-"
 #define MEM_MIN_MIB   128 /* the distribution's kernel, our agent, and something to run */
 #define OVERHEAD_MIB  (MACHINE_TB_MIB + 96) /* QEMU itself, beyond the machine's memory */
+#define STREAM_MIB    64 /* of a snapshot, beyond the machine's memory */
 #define QEMU_TASKS    64 /* its threads: one per processor, and those that write to disks */
 #define GUEST_DIR_ENV "WEIR_GUEST_DIR" /* instead of <state_dir>/guest: many daemons share one */
 
 struct runtime {
 	struct vm_kit kit;
 	uint32_t uid_base;
+	int snapshots;
 	struct runtime_parked *parked;
 	struct runtime_box *boxes;
 	char boot_id[40];
@@ -47,6 +54,10 @@ struct runtime_box {
 	struct runtime_box *next;
 	char id[IPC_ID_LEN];
 	struct known known;
+	struct vm_made made;
+	bool asleep;   /* in a file, with no process */
+	bool promised; /* asleep, but being thawed: its memory is spoken for */
+	bool held;     /* loaded, and not told to run */
 	int pidfd;
 	int32_t status;
 	bool oom;
@@ -80,6 +91,7 @@ static int vm_open(const struct runtime_env *env, struct runtime **ret, struct e
 	if (!rt)
 		return err_sys(err, -ENOMEM, "vm runtime");
 	rt->uid_base = env->uid_base;
+	rt->snapshots = -EBADF;
 	rt->kit.tsc = __rdtsc();
 	rt->kit.mono_ns = clock_mono_ns();
 	r = kit_paths(&rt->kit, env);
@@ -88,6 +100,7 @@ static int vm_open(const struct runtime_env *env, struct runtime **ret, struct e
 	r = r < 0 ? err_sys(err, r, "open the vm runtime") : 0;
 	r = r < 0 ? r : cgroups_open(env->cgroup_root, &rt->kit.cgroups, err);
 	r = r < 0 ? r : layers_open(dir, "loop", &rt->kit.layers, err);
+	r = r < 0 ? r : (rt->snapshots = snapshots_open(dir, err));
 	if (r < 0) {
 		vm_close(rt);
 		return r;
@@ -124,6 +137,7 @@ static void vm_discard(struct runtime_parked *p)
 	struct vm_kit *kit = &p->rt->kit;
 
 	vm_starter_done(&p->starter);
+	qmp_unlink(kit->run_dir, p->seat.cgroup);
 	if (!p->settling)
 		cgroup_remove(kit->cgroups, p->seat.cgroup, NULL);
 	if (!p->seat.stored)
@@ -146,6 +160,7 @@ static void vm_close(struct runtime *rt)
 		fd_close(box->pidfd);
 		free(box);
 	}
+	fd_close(rt->snapshots);
 	layers_close(rt->kit.layers);
 	cgroups_close(rt->kit.cgroups);
 	free(rt);
@@ -163,7 +178,8 @@ static int check_memory(const struct runtime *rt, uint32_t mem_mib, struct err *
 		return 0;
 	total = ((uint64_t)s.totalram * s.mem_unit) >> 20;
 	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
-		sum += box->known.mem_mib + OVERHEAD_MIB;
+		if (!box->asleep || box->promised)
+			sum += box->known.mem_mib + OVERHEAD_MIB;
 	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
 		sum += p->seat.mem_mib + OVERHEAD_MIB;
 	if (sum <= total)
@@ -234,6 +250,8 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 	r = r < 0 ? r : cgroup_make(rt->kit.cgroups, p->seat.cgroup, err);
 	if (r < 0)
 		return r;
+	if (seat->revive)
+		snapshot_remove(rt->snapshots, seat->revive); /* the disk goes on without it */
 	r = vm_starter_fork(&rt->kit, &p->seat, &p->starter, err);
 	if (r < 0) {
 		cgroup_remove(rt->kit.cgroups, p->seat.cgroup, NULL);
@@ -289,6 +307,10 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct r
 		free(box);
 		return r;
 	}
+	box->made = (struct vm_made){ .mem_mib = spec->mem_mib, .vcpu_milli = spec->vcpu_milli };
+	memcpy(box->made.image, p->seat.image, sizeof(box->made.image));
+	memcpy(box->made.digest, p->seat.digest, sizeof(box->made.digest));
+	memcpy(box->made.bundle, p->starter.bundle, sizeof(box->made.bundle));
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
 	box->pidfd = take_fd(p->starter.qemu);
@@ -330,7 +352,36 @@ static int vm_spawn(struct runtime *rt, const struct runtime_spec *spec, struct 
 
 static int vm_record(const struct runtime_box *box, struct buf *out)
 {
-	return known_write(&box->known, out);
+	const struct vm_made *m = &box->made;
+	int r = known_write(&box->known, out);
+
+	buf_fmt(out, "image=%s\ndigest=%s\nbundle=%s\nvcpu_milli=%u\nheld=%d\n", m->image, m->digest,
+		m->bundle, m->vcpu_milli, box->held);
+	return r < 0 ? r : buf_failed(out);
+}
+
+static int made_read(struct str text, struct vm_made *ret, bool *ret_held)
+{
+	uint64_t vcpu = 0, held = 0;
+	int bad = 0;
+
+	while (text.n) {
+		struct str value = str_cut(&text, '\n'), key = str_cut(&value, '=');
+
+		if (str_eq_c(key, "image"))
+			bad |= str_copy(ret->image, sizeof(ret->image), value);
+		else if (str_eq_c(key, "digest"))
+			bad |= str_copy(ret->digest, sizeof(ret->digest), value);
+		else if (str_eq_c(key, "bundle"))
+			bad |= str_copy(ret->bundle, sizeof(ret->bundle), value);
+		else if (str_eq_c(key, "vcpu_milli"))
+			bad |= str_u64(value, UINT32_MAX, &vcpu);
+		else if (str_eq_c(key, "held"))
+			bad |= str_u64(value, 1, &held);
+	}
+	ret->vcpu_milli = (uint32_t)vcpu;
+	*ret_held = held;
+	return bad ? -EINVAL : 0;
 }
 
 static int vm_adopt(struct runtime *rt, const char *id, struct str record, struct runtime_box **ret,
@@ -345,6 +396,8 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 	if (!box)
 		return err_sys(err, -ENOMEM, "adopt %s", id);
 	r = known_read(record, CGROUP_PREFIX, &box->known); /* torn by a crash: swept */
+	r = r < 0 ? r : made_read(record, &box->made, &box->held);
+	box->made.mem_mib = box->known.mem_mib;
 	box->status = -1;
 	box->pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
 	box->rt = rt;
@@ -352,30 +405,188 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 	box->next = rt->boxes;
 	rt->boxes = box;
 	*ret = box;
+	if (r == 0 && snapshot_exists(rt->snapshots, id)) {
+		cgroup_kill(rt->kit.cgroups, box->known.cgroup); /* a step was interrupted */
+		box->pidfd = fd_close(box->pidfd);
+		box->asleep = true;
+		return 0;
+	}
 	return box->pidfd < 0 ? err_set(err, -ESRCH, ERR_NOT_FOUND, "%s has no process any more", id)
 			      : 0;
 }
 
-/* --- running --- */
+/* --- pausing --- */
+
+static struct hand_work hand_for(const struct runtime_box *box, enum hand_step step, int file,
+	struct snapshot_head *head)
+{
+	const struct runtime *rt = box->rt;
+
+	return (struct hand_work){ .step = step,
+		.qmp_dir = rt->kit.run_dir,
+		.qmp_name = box->known.cgroup,
+		.dir = rt->snapshots,
+		.file = file,
+		.uid = rt->uid_base + box->known.slot * IDS_PER_SANDBOX + 1,
+		.limit = (uint64_t)(box->known.mem_mib + STREAM_MIB) << 20,
+		.head = head };
+}
+
+static int use_hand(const struct runtime_box *box, enum hand_step step, int file,
+	struct snapshot_head *head, struct err *err)
+{
+	const struct hand_work w = hand_for(box, step, file, head);
+
+	return hand_run(&w, err);
+}
+
+static int write_snapshot(struct runtime_box *box, struct err *err)
+{
+	struct snapshot_head head = { .version = 0 };
+	auto_fd int fd = snapshot_begin(box->rt->snapshots, box->id, err);
+	int r = fd < 0 ? fd : use_hand(box, HAND_SAVE, fd, &head, err);
+
+	memcpy(&head.made, &box->made, sizeof(head.made));
+	r = r < 0 ? r : snapshot_commit(box->rt->snapshots, box->id, fd, &head, err);
+	if (r < 0)
+		snapshot_abandon(box->rt->snapshots, box->id);
+	return r;
+}
 
 static int vm_freeze(struct runtime_box *box, struct err *err)
 {
-	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, true, err);
+	struct runtime *rt = box->rt;
+	struct pollfd ended = { .fd = box->pidfd, .events = POLLIN };
+	int r;
+
+	box->held = false; /* its file is gone: as one that runs */
+	r = write_snapshot(box, err);
+	if (r < 0) {
+		use_hand(box, HAND_GO, -EBADF, NULL, NULL); /* it runs on, or has ended */
+		return err_wrap(err, r, "pause");
+	}
+	FAULT("host.asleep.written");
+	box->asleep = true;
+	cgroup_kill(rt->kit.cgroups, box->known.cgroup);
+	pidfd_send_signal(box->pidfd, SIGKILL, NULL, 0);
+	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
+		;
+	known_reap(box->pidfd);
+	qmp_unlink(rt->kit.run_dir, box->known.cgroup);
+	FAULT("host.asleep.ended");
+	return 0;
 }
 
-static int vm_thaw(struct runtime_box *box, struct err *err)
+static int vm_may_thaw(struct runtime_box *box, struct err *err)
 {
-	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, false, err);
+	int r = box->asleep ? check_memory(box->rt, box->known.mem_mib, err) : 0;
+
+	box->promised = r == 0 && box->asleep;
+	return r;
+}
+
+/* The same machine again, as a process that waits for its content. */
+static int start_again(struct runtime_box *box, const struct vm_made *made,
+	const struct slotnet_plan *plan, int tap, struct vm_starter *ret, struct err *err)
+{
+	struct cgroups *cg = box->rt->kit.cgroups;
+	const struct cgroup_limits limits = { made->mem_mib + OVERHEAD_MIB, QEMU_TASKS, made->vcpu_milli };
+	struct vm_seat seat = { .stored = true,
+		.vcpus = made->vcpu_milli ? (made->vcpu_milli + 999) / 1000 : 1,
+		.mem_mib = made->mem_mib,
+		.uid = box->rt->uid_base + box->known.slot * IDS_PER_SANDBOX,
+		.tap = tap,
+		.plan = plan };
+	int r;
+
+	memcpy(seat.cgroup, box->known.cgroup, sizeof(seat.cgroup));
+	memcpy(seat.image, made->image, sizeof(seat.image));
+	memcpy(seat.digest, made->digest, sizeof(seat.digest));
+	memcpy(seat.bundle, made->bundle, sizeof(seat.bundle));
+	snprintf(seat.layer, sizeof(seat.layer), "%s", box->id);
+	r = cgroup_remove(cg, seat.cgroup, err); /* with what an interrupted step left in it */
+	r = r < 0 ? r : cgroup_make(cg, seat.cgroup, err);
+	r = r < 0 ? r : cgroup_limit(cg, seat.cgroup, &limits, err);
+	return r < 0 ? r : vm_starter_fork(&box->rt->kit, &seat, ret, err);
+}
+
+/* kill() may be asked for meanwhile: the descriptor it uses changes in one step. */
+static int has_process(struct runtime_box *box, struct vm_starter *s, struct err *err)
+{
+	int r;
+
+	box->known.pid = s->qemu_pid;
+	r = known_start(&box->known);
+	if (r == 0 && box->pidfd < 0)
+		box->pidfd = take_fd(s->qemu);
+	else if (r == 0 && dup3(s->qemu, box->pidfd, O_CLOEXEC) < 0)
+		r = -errno;
+	if (r < 0)
+		return err_sys(err, r, "remember the machine");
+	s->qemu = fd_close(s->qemu);
+	vm_starter_done(s);
+	box->held = true;
+	box->asleep = false;
+	return 0;
+}
+
+static int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap, struct err *err)
+{
+	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF };
+	struct snapshot_head head;
+	auto_fd int fd = -EBADF;
+	int r;
+
+	if (!box->asleep)
+		return 0; /* go_on() is all it needs */
+	r = fd = snapshot_open(box->rt->snapshots, box->id, &head, err);
+	if (r >= 0 && head.made.mem_mib != box->known.mem_mib)
+		r = err_set(err, -EBADMSG, ERR_CONFLICT, "the snapshot is refused: it is another machine's");
+	r = r < 0 ? r : use_hand(box, HAND_CHECK, fd, &head, err);
+	if (r >= 0 && lseek(fd, SNAPSHOT_BODY, SEEK_SET) < 0)
+		r = err_sys(err, -errno, "read the snapshot");
+	r = r < 0 ? r : start_again(box, &head.made, plan, tap, &s, err);
+	r = r < 0 ? r : vm_starter_qemu(&s, err);
+	r = r < 0 ? r : use_hand(box, HAND_LOAD, fd, &head, err);
+	r = r < 0 ? r : vm_starter_loaded(&s, err);
+	r = r < 0 ? r : has_process(box, &s, err);
+	box->promised = false;
+	if (r < 0) { /* the file is there as before */
+		vm_starter_done(&s);
+		cgroup_kill(box->rt->kit.cgroups, box->known.cgroup);
+		return err_wrap(err, r, "resume");
+	}
+	return 0;
+}
+
+/* From here on what it does counts: the file must not be gone back to. */
+static int vm_go_on(struct runtime_box *box, struct err *err)
+{
+	struct pollfd ended = { .fd = box->pidfd, .events = POLLIN };
+	int r;
+
+	if (snapshot_exists(box->rt->snapshots, box->id) && poll(&ended, 1, 0) > 0) {
+		known_reap(box->pidfd);
+		box->held = false;
+		box->asleep = true;
+		return err_set(err, -EIO, ERR_INTERNAL, "resume: QEMU ended; another resume may work");
+	}
+	snapshot_remove(box->rt->snapshots, box->id);
+	FAULT("host.asleep.removed");
+	r = use_hand(box, HAND_GO, -EBADF, NULL, err);
+	if (r == 0)
+		box->held = false;
+	return r;
 }
 
 static bool vm_frozen(const struct runtime_box *box)
 {
-	return box->known.cgroup[0] && cgroup_frozen(box->rt->kit.cgroups, box->known.cgroup);
+	return box->asleep || box->held;
 }
 
 static int vm_pidfd(const struct runtime_box *box)
 {
-	return box->pidfd;
+	return box->asleep ? -EBADF : box->pidfd;
 }
 
 static int vm_kill(struct runtime_box *box)
@@ -426,6 +637,9 @@ static int vm_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_stat
 		autopsy(box);
 		r = box->known.cgroup[0] ? cgroup_remove(kit->cgroups, box->known.cgroup, err) : 0;
 	}
+	if (box->known.cgroup[0])
+		qmp_unlink(kit->run_dir, box->known.cgroup);
+	snapshot_remove(box->rt->snapshots, box->id);
 	*ret_status = box->status == -1 ? known_reap(box->pidfd) : box->status;
 	*ret_oom = box->oom;
 	if (!keep_disk)
@@ -437,7 +651,7 @@ static int vm_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_stat
 static int vm_stats(const struct runtime_box *box, struct ipc_stats *ret)
 {
 	struct ipc_stats s = { 0 };
-	int r = cgroup_stats(box->rt->kit.cgroups, box->known.cgroup, &s);
+	int r = box->asleep ? 0 : cgroup_stats(box->rt->kit.cgroups, box->known.cgroup, &s);
 
 	if (r < 0)
 		return r;
@@ -456,6 +670,7 @@ static int vm_drop_layer(struct runtime *rt, const char *id, struct err *err)
 {
 	if (!layer_id_ok(id))
 		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
+	snapshot_remove(rt->snapshots, id);
 	return layer_discard(rt->kit.layers, id, err);
 }
 
@@ -471,13 +686,25 @@ static void sweep_group(const char *name, void *arg)
 	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
 		if (!strcmp(p->seat.cgroup, name))
 			return;
+	qmp_unlink(rt->kit.run_dir, name);
 	cgroup_remove(rt->kit.cgroups, name, NULL); /* ends what is in it */
+}
+
+static bool snapshot_owned(const char *id, void *arg)
+{
+	const struct runtime *rt = arg;
+
+	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
+		if (box->asleep && !strcmp(box->id, id))
+			return true;
+	return false;
 }
 
 /* Taps and mounts end with QEMU; control groups and spare disks are named. */
 static void vm_sweep(struct runtime *rt)
 {
 	cgroups_each(rt->kit.cgroups, sweep_group, rt);
+	snapshots_sweep(rt->snapshots, snapshot_owned, rt);
 	if (!rt->parked)
 		layers_sweep(rt->kit.layers);
 }
@@ -485,6 +712,7 @@ static void vm_sweep(struct runtime *rt)
 const struct runtime_ops runtime_vm = {
 	.name = "vm",
 	.link = SLOTNET_TAP,
+	.slow = true,
 	.open = vm_open,
 	.close = vm_close,
 	.able = vm_able,
@@ -498,7 +726,9 @@ const struct runtime_ops runtime_vm = {
 	.record = vm_record,
 	.adopt = vm_adopt,
 	.freeze = vm_freeze,
+	.may_thaw = vm_may_thaw,
 	.thaw = vm_thaw,
+	.go_on = vm_go_on,
 	.frozen = vm_frozen,
 	.pidfd = vm_pidfd,
 	.kill = vm_kill,

@@ -110,14 +110,22 @@ int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_
 	return act(true);
 }
 
-int box_freeze(struct box *x, struct err *err)
+int box_freeze(struct box *x, box_done_fn done, void *arg, struct err *err)
 {
-	return act(true);
+	int r = act(true);
+
+	if (r == 0)
+		done(NULL, arg);
+	return r;
 }
 
-int box_thaw(struct box *x, struct err *err)
+int box_thaw(struct box *x, box_done_fn done, void *arg, struct err *err)
 {
-	return act(true);
+	int r = act(true);
+
+	if (r == 0)
+		done(NULL, arg);
+	return r;
 }
 
 int box_stats(struct box *x, struct ipc_stats *ret, struct err *err)

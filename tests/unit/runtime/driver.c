@@ -238,7 +238,7 @@ static int do_box(char **w, int n, char *reply, size_t size, struct err *err)
 	if (!strcmp(w[0], "freeze"))
 		return ops->freeze(box, err);
 	if (!strcmp(w[0], "thaw"))
-		return ops->thaw(box, err);
+		return ops->thaw(box, NULL, -EBADF, err);
 	if (!strcmp(w[0], "frozen")) {
 		snprintf(reply, size, "%d", ops->frozen(box));
 	} else if (!strcmp(w[0], "kill")) {

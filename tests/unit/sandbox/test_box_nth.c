@@ -48,6 +48,11 @@ void slots_give_up(struct slots *s, struct slot *slot)
 {
 }
 
+struct slotnet_plan slots_plan(const struct slots *s, const struct slot *slot)
+{
+	return (struct slotnet_plan){ .kind = SLOTNET_VETH };
+}
+
 int net_adopt(struct daemon *d, const struct slot *s, uint32_t *policy, struct err *err)
 {
 	return -ENODEV;

@@ -1,0 +1,250 @@
+/* Hands: see the header. What runs in the forked process allocates nothing. */
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/fd.h"
+#include "runtime/fork.h"
+#include "runtime/sys.h"
+#include "runtime/vm/hand.h"
+#include "runtime/vm/jail.h"
+#include "runtime/vm/qmp.h"
+
+#define CHUNK	    (256 << 10)
+#define PIPE_SIZE   (1 << 20)
+#define QMP(name)   "{\"execute\":\"" name "\"}"
+#define QMP_FD(name) "{\"execute\":\"" name "\",\"arguments\":{\"uri\":\"fd:state\"}}"
+#define QMP_GETFD   "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}"
+#define QMP_EVENTS                                                                                    \
+	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"   \
+	"\"events\",\"state\":true}]}}"
+#define QMP_FAST /* not at the 128 MiB/s that are meant for a network */                              \
+	"{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"max-bandwidth\":1099511627776}}"
+
+struct hand {
+	const struct hand_work *w;
+	struct qmp qmp;
+	EVP_MD_CTX *md; /* made by the parent */
+	struct news {
+		struct err err;
+		uint64_t bytes;
+		uint8_t body[SNAPSHOT_DIGEST];
+		uint32_t qemu;
+	} news;
+	char chunk[CHUNK];
+};
+
+/* --- in the hand --- */
+
+static int finish_digest(struct hand *h, struct err *err)
+{
+	return EVP_DigestFinal_ex(h->md, h->news.body, NULL) == 1
+		       ? 0
+		       : err_set(err, -EIO, ERR_INTERNAL, "cannot make a digest");
+}
+
+/* From the pipe into the file, to its end. */
+static int take_stream(struct hand *h, int pipe, struct err *err)
+{
+	for (;;) {
+		uint64_t now = clock_mono_ns();
+		struct pollfd p = { .fd = pipe, .events = POLLIN };
+		ssize_t n;
+		int r;
+
+		if (now >= h->qmp.end || poll(&p, 1, (int)((h->qmp.end - now) / NS_PER_MS) + 1) == 0)
+			return err_set(err, -ETIMEDOUT, ERR_TIMEOUT, "the machine was not written in %d s",
+				HAND_LIMIT_S);
+		n = read(pipe, h->chunk, sizeof(h->chunk));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(err, -errno, "read from QEMU");
+		if (n == 0)
+			return finish_digest(h, err);
+		h->news.bytes += (uint64_t)n;
+		if (h->news.bytes > h->w->limit)
+			return err_set(err, -EFBIG, ERR_INTERNAL, "QEMU wrote more than the machine has");
+		EVP_DigestUpdate(h->md, h->chunk, (size_t)n);
+		r = fd_write_all(h->w->file, h->chunk, (size_t)n);
+		if (r < 0)
+			return err_sys(err, r, "write the machine's memory");
+	}
+}
+
+/* `cont` first: what an interrupted pause left stopped begins anew. */
+static int save(struct hand *h, struct err *err)
+{
+	struct qmp *q = &h->qmp;
+	int pipe[2], r = 0;
+
+	if (pipe2(pipe, O_CLOEXEC) < 0)
+		return err_sys(err, -errno, "make a pipe");
+	fcntl(pipe[1], F_SETPIPE_SZ, PIPE_SIZE); /* a smaller one does too */
+	r = qmp_do(q, QMP_EVENTS, -EBADF, err);
+	r = r < 0 ? r : qmp_do(q, QMP_FAST, -EBADF, err);
+	r = r < 0 ? r : qmp_do(q, QMP("cont"), -EBADF, err);
+	r = r < 0 ? r : qmp_do(q, QMP("stop"), -EBADF, err);
+	r = r < 0 ? r : qmp_do(q, QMP_GETFD, pipe[1], err);
+	fd_close(pipe[1]);
+	q->migration = 0;
+	r = r < 0 ? r : qmp_do(q, QMP_FD("migrate"), -EBADF, err);
+	r = r < 0 ? r : take_stream(h, pipe[0], err);
+	fd_close(pipe[0]);
+	h->news.qemu = q->version;
+	return r < 0 ? r : qmp_migrated(q, err);
+}
+
+static int check(struct hand *h, struct err *err)
+{
+	const struct snapshot_head *head = h->w->head;
+	ssize_t n;
+	int r;
+
+	while ((n = read(h->w->file, h->chunk, sizeof(h->chunk))) > 0) {
+		EVP_DigestUpdate(h->md, h->chunk, (size_t)n);
+		h->news.bytes += (uint64_t)n;
+	}
+	if (n < 0)
+		return err_sys(err, -errno, "read the snapshot");
+	r = finish_digest(h, err);
+	if (r == 0 && (h->news.bytes != head->bytes || memcmp(h->news.body, head->body, SNAPSHOT_DIGEST) != 0))
+		r = err_set(err, -EBADMSG, ERR_CONFLICT,
+			"the snapshot is refused: its memory is not what was written (digest)");
+	return r;
+}
+
+static int load(struct hand *h, struct err *err)
+{
+	struct qmp *q = &h->qmp;
+	uint32_t was = h->w->head->qemu, is = q->version;
+	int r;
+
+	if (was != is)
+		return err_set(err, -EBADMSG, ERR_CONFLICT,
+			"the snapshot is refused: it was written by QEMU %u.%u.%u, and this is %u.%u.%u",
+			was >> 16, was >> 8 & 0xff, was & 0xff, is >> 16, is >> 8 & 0xff, is & 0xff);
+	r = qmp_do(q, QMP_EVENTS, -EBADF, err);
+	r = r < 0 ? r : qmp_do(q, QMP_GETFD, h->w->file, err);
+	q->migration = 0;
+	r = r < 0 ? r : qmp_do(q, QMP_FD("migrate-incoming"), -EBADF, err);
+	return r < 0 ? r : qmp_migrated(q, err);
+}
+
+/* After this nothing of the host's is in reach. */
+static int become_nobody(struct hand *h, int chan, struct err *err)
+{
+	int keep[3] = { chan, h->w->file, h->qmp.fd };
+	int r;
+
+	if (fchdir(h->w->dir) < 0 || chroot("empty") < 0 || chdir("/") < 0)
+		return err_sys(err, -errno, "enter an empty root");
+	r = fork_keep(keep, ARRAY_SIZE(keep));
+	r = r < 0 ? r : jail_drop(h->w->uid);
+	return r < 0 ? err_sys(err, r, "give up privileges") : 0;
+}
+
+static int hand_main(struct hand *h, int chan, struct err *err)
+{
+	const struct hand_work *w = h->w;
+	int r = 0;
+
+	fork_signals();
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, "weir-vm-hand");
+	h->qmp.fd = -EBADF;
+	h->qmp.end = clock_mono_ns() + HAND_LIMIT_S * NS_PER_SEC;
+	if (w->step != HAND_CHECK)
+		r = h->qmp.fd = qmp_connect(w->qmp_dir, w->qmp_name, err);
+	r = r < 0 ? r : become_nobody(h, chan, err);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* the change of ids took it away */
+	if (r == 0 && w->step != HAND_CHECK)
+		r = qmp_hello(&h->qmp, err);
+	if (r < 0)
+		return r;
+	switch (w->step) {
+	case HAND_SAVE:
+		return save(h, err);
+	case HAND_CHECK:
+		return check(h, err);
+	case HAND_LOAD:
+		return load(h, err);
+	case HAND_GO:
+		return qmp_do(&h->qmp, QMP("cont"), -EBADF, err);
+	}
+	return -EINVAL;
+}
+
+/* --- in the host role --- */
+
+static int hear(int chan, struct news *ret, struct err *err)
+{
+	struct pollfd p = { .fd = chan, .events = POLLIN };
+	int fd, r;
+
+	do
+		r = poll(&p, 1, (HAND_LIMIT_S + 5) * 1000);
+	while (r < 0 && errno == EINTR);
+	if (r == 0)
+		return err_set(err, -ETIMEDOUT, ERR_TIMEOUT, "no answer in %d s", HAND_LIMIT_S);
+	r = fork_recv(chan, ret, sizeof(*ret), &fd);
+	fd_close(fd);
+	if (r <= 0)
+		return err_set(err, -EIO, ERR_INTERNAL, "it was killed (out of memory?)");
+	ret->err.text[sizeof(ret->err.text) - 1] = '\0';
+	ret->err.field[sizeof(ret->err.field) - 1] = '\0';
+	if (ret->err.code < 0 && err)
+		*err = ret->err;
+	return MIN(ret->err.code, 0);
+}
+
+static int run(struct hand *h, struct err *err)
+{
+	struct news news;
+	int pair[2], pidfd = -EBADF, r;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(err, -errno, "make a channel");
+	pid = sys_clone3(0, SIGCHLD, -1, &pidfd);
+	if (pid == 0) {
+		hand_main(h, pair[1], &h->news.err);
+		fork_send(pair[1], &h->news, sizeof(h->news), -EBADF);
+		_exit(0);
+	}
+	fd_close(pair[1]);
+	r = pid < 0 ? err_sys(err, pid, "fork a hand") : hear(pair[0], &news, err);
+	fd_close(pair[0]);
+	if (pid > 0) {
+		pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+		fork_reap(pidfd);
+		fd_close(pidfd);
+	}
+	if (r == 0 && h->w->step == HAND_SAVE) {
+		h->w->head->bytes = news.bytes;
+		h->w->head->qemu = news.qemu;
+		memcpy(h->w->head->body, news.body, SNAPSHOT_DIGEST);
+	}
+	return r;
+}
+
+int hand_run(const struct hand_work *w, struct err *err)
+{
+	auto_free struct hand *h = calloc(1, sizeof(*h));
+	int r;
+
+	if (!h)
+		return err_sys(err, -ENOMEM, "a hand");
+	h->w = w;
+	h->md = EVP_MD_CTX_new();
+	if (h->md && EVP_DigestInit_ex(h->md, EVP_sha256(), NULL) == 1)
+		r = run(h, err);
+	else
+		r = err_sys(err, -ENOMEM, "a digest");
+	EVP_MD_CTX_free(h->md);
+	return r;
+}

@@ -1,0 +1,32 @@
+/*
+ * Hands: short-lived processes without privileges, one per step of a pause or a resume, which speak to
+ * QEMU and read what it says. A user id of the sandbox's own range that QEMU does not have, an empty
+ * root, no capabilities; what a hand needs it has as descriptors.
+ *
+ *	SAVE	stop the machine, and write what it streams into the file, up to a limit
+ *	CHECK	is the body of the file what its digest says?
+ *	LOAD	have a QEMU that waits for it read the body; it stays stopped
+ *	GO	let the machine run
+ *
+ * QEMU streams into a pipe: it never has the file, so that it can neither fill the disk nor alter what
+ * was digested.
+ */
+#pragma once
+#include "runtime/vm/snapshot.h"
+
+#define HAND_LIMIT_S 120
+
+enum hand_step { HAND_SAVE, HAND_CHECK, HAND_LOAD, HAND_GO };
+
+struct hand_work {
+	enum hand_step step;
+	const char *qmp_dir, *qmp_name;
+	int dir;  /* of the snapshots; its `empty` becomes the root */
+	int file; /* at the body; -EBADF for GO */
+	uint32_t uid;
+	uint64_t limit; /* SAVE: of bytes */
+	struct snapshot_head *head; /* SAVE sets bytes, body, qemu; CHECK and LOAD compare with them */
+};
+
+/* Waits: seconds, for a large machine. Callable from any thread. */
+int hand_run(const struct hand_work *w, struct err *err);

@@ -1,0 +1,176 @@
+"""A paused machine is a file: its process and its memory are gone, and what ran in it goes on later.
+
+Its own daemon, since processes are killed and files are spoilt here; one machine serves all tests that
+leave it running.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from kit.api import Api
+from kit.daemon import Daemon, wait_until
+from test_sandbox import qemu
+
+COUNTER = """
+import os, socket
+s = socket.socket(socket.AF_UNIX); s.bind("/tmp/counter"); s.listen()
+n, secret = 0, os.urandom(8).hex()
+while True:
+    c, _ = s.accept(); n += 1
+    c.sendall(f"{n} {secret}".encode()); c.close()
+"""
+ASK = ("python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.connect(\"/tmp/counter\"); "
+       "print(s.recv(99).decode())'")
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    daemon = Daemon({})
+    daemon.__enter__()
+    daemon.api = Api(daemon.url, daemon.key)
+    yield daemon
+    daemon.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def machine(daemon):
+    box = daemon.api.create(runtime="vm")
+    box.put("/tmp/counter.py", COUNTER.encode())
+    box.sh("(setsid python3 /tmp/counter.py </dev/null >/dev/null 2>&1 &) ; "
+           "for i in $(seq 200); do [ -S /tmp/counter ] && break; sleep 0.05; done")
+    yield box
+    box.destroy()
+
+
+def snapshot(daemon, box):
+    return os.path.join(daemon.state_dir, "vm/paused", box.id)
+
+
+def counted(box):
+    r = box.sh(ASK)
+    assert r.code == 0, r.stderr
+    n, secret = r.stdout.split()
+    return int(n), secret
+
+
+def alive(box):
+    try:
+        return qemu(None, box)
+    except AssertionError:
+        return None
+
+
+def test_a_process_and_its_socket_survive(daemon, machine):
+    n, secret = counted(machine)
+    boot = machine.sh("cat /proc/sys/kernel/random/boot_id; hostname; cat /etc/machine-id").stdout
+    pid = qemu(None, machine)
+    machine.pause()
+    assert not os.path.exists(f"/proc/{pid}") and alive(machine) is None
+    assert os.path.getsize(snapshot(daemon, machine)) > 20 << 20
+    machine.resume()
+    assert not os.path.exists(snapshot(daemon, machine))
+    assert alive(machine) not in (None, pid)
+    assert counted(machine) == (n + 1, secret)
+    assert machine.sh("cat /proc/sys/kernel/random/boot_id; hostname; cat /etc/machine-id").stdout == boot
+    assert abs(int(machine.sh("date +%s%N").stdout) - time.time_ns()) < 5e9
+    machine.sh("dd if=/dev/urandom of=/root/data bs=1M count=8 2>/dev/null; sync")
+    assert machine.sh("stat -c %s /root/data").stdout == "8388608\n"
+
+
+def test_it_is_found_again_by_the_next_host_role(daemon, machine):
+    """kill -9 of weird while it is paused loses nothing; so does one while it runs again."""
+    n, secret = counted(machine)
+    machine.pause()
+    daemon.kill9()
+    daemon.start()
+    daemon.api = machine.api = Api(daemon.url, daemon.key)
+    machine.wait("paused")
+    assert alive(machine) is None
+    machine.resume()
+    assert counted(machine) == (n + 1, secret)
+    daemon.kill9()
+    daemon.start()
+    daemon.api = machine.api = Api(daemon.url, daemon.key)
+    machine.wait("running")
+    assert counted(machine) == (n + 2, secret)
+
+
+def test_what_was_altered_is_refused(daemon, machine):
+    """Cut short, or with one bit changed in head or memory: an error that says so. As it was: it goes on."""
+    n, secret = counted(machine)
+    machine.pause()
+    path = snapshot(daemon, machine)
+    good = path + ".good"
+    shutil.copy(path, good)
+
+    def flip(at):
+        with open(path, "r+b") as f:
+            f.seek(at)
+            byte = f.read(1)[0]
+            f.seek(at)
+            f.write(bytes([byte ^ 1]))
+
+    size = os.path.getsize(path)
+    for spoil, says in ((lambda: os.truncate(path, size - 1), "cut short"),
+                        (lambda: flip(size // 2), "digest"), (lambda: flip(40), "head"),
+                        (lambda: flip(8), "version"), (lambda: flip(0), "is none")):
+        shutil.copy(good, path)
+        spoil()
+        machine.api.ok("POST", f"{machine.path}/resume")
+        machine.wait("error")
+        assert says in str(machine.view), (says, machine.view)
+        assert alive(machine) is None
+    os.rename(good, path)  # the control
+    machine.resume()
+    assert counted(machine) == (n + 1, secret)
+
+
+def test_a_paused_machine_can_be_destroyed(daemon):
+    box = daemon.api.create(runtime="vm")
+    box.pause()
+    path = snapshot(daemon, box)
+    assert os.path.exists(path)
+    box.destroy()
+    assert wait_until(lambda: not os.path.exists(path), 20)
+
+
+def test_the_end_of_qemu_is_the_sandboxs(daemon):
+    """After a resume it is watched as before."""
+    box = daemon.api.create(runtime="vm")
+    box.pause()
+    box.resume()
+    os.kill(qemu(None, box), signal.SIGKILL)
+    box.wait("error")
+    box.destroy()
+
+
+def test_a_full_disk_leaves_it_running():
+    """A pause that cannot be written fails and says why; with room it works."""
+    daemon = Daemon({})
+    at = os.path.join(daemon.state_dir, "vm/paused")
+    os.makedirs(at)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "weir-test", at], check=True)
+    try:
+        daemon.__enter__()
+        box = Api(daemon.url, daemon.key).create(runtime="vm")
+        box.sh("echo here >/run/here")
+        pid = qemu(None, box)
+        said = box.api.request("POST", f"{box.path}/pause").says
+        box.wait("running")
+        assert "No space left" in str(box.view) + str(said), box.view
+        assert box.exec("cat", "/run/here").stdout == "here\n" and qemu(None, box) == pid
+        assert os.listdir(at) == ["empty"]
+        subprocess.run(["mount", "-o", "remount,size=500m", at], check=True)  # the control
+        box.pause()
+        assert alive(box) is None
+        box.resume()
+        assert box.exec("cat", "/run/here").stdout == "here\n"
+        box.destroy()
+    finally:
+        subprocess.run(["umount", "-l", at], check=True)
+        daemon.__exit__(None, None, None)
