@@ -252,8 +252,9 @@ def stage_flood(log):
 
 
 def stage_faults(log):
-    "each fault point, with its role killed there"
-    return pytest(log, "faults", "tests/fault/test_kills.py", before=LAB[:2], env={"WEIR_BUILD": "build-clang"})
+    "each fault point, with its role killed there; machines, with QEMU killed as well"
+    return pytest(log, "faults", "tests/fault/test_kills.py", "tests/fault/test_machines.py",
+                  before=LAB[:2], env={"WEIR_BUILD": "build-clang"})
 
 
 def tap_programs(log, name, *programs):
