@@ -54,10 +54,6 @@ struct runtime_box {
 	struct runtime_box *next;
 	char id[IPC_ID_LEN];
 	struct known known;
-	int pidfd;
-	bool oom;
-	int32_t status;
-	uint64_t settling; /* since when; 0: not yet */
 };
 
 #ifdef WEIR_LIFT
@@ -207,7 +203,7 @@ static void container_close(struct runtime *rt)
 		struct runtime_box *box = rt->boxes;
 
 		rt->boxes = box->next;
-		fd_close(box->pidfd);
+		fd_close(box->known.pidfd);
 		free(box);
 	}
 	layers_close(rt->kit.layers);
@@ -337,8 +333,8 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct s
 	}
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
-	box->pidfd = take_fd(s->first);
-	box->status = -1;
+	box->known.pidfd = take_fd(s->first);
+	box->known.status = -1;
 	box->next = rt->boxes;
 	rt->boxes = box;
 	*ret = box;
@@ -417,14 +413,14 @@ static int container_adopt(struct runtime *rt, const char *id, struct str record
 		return err_sys(err, -ENOMEM, "adopt %s", id);
 	/* Torn by a crash: nothing is known of its processes. */
 	r = known_read(record, CGROUP_PREFIX, &box->known);
-	box->pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
+	box->known.pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", id);
-	box->status = -1;
+	box->known.status = -1;
 	box->next = rt->boxes;
 	rt->boxes = box;
 	*ret = box;
-	return box->pidfd < 0 ? err_set(err, -ESRCH, ERR_NOT_FOUND, "%s has no process any more", id)
+	return box->known.pidfd < 0 ? err_set(err, -ESRCH, ERR_NOT_FOUND, "%s has no process any more", id)
 			      : 0;
 }
 
@@ -448,17 +444,12 @@ static bool container_frozen(const struct runtime_box *box)
 
 static int container_pidfd(const struct runtime_box *box)
 {
-	return box->pidfd;
+	return box->known.pidfd;
 }
 
 static int container_kill(struct runtime_box *box)
 {
-	int r = box->known.cgroup[0] ? cgroup_kill(box->rt->kit.cgroups, box->known.cgroup) : -ENOENT;
-
-	/* The first process takes its namespace along, also what left the group's sight. */
-	if (box->pidfd >= 0 && pidfd_send_signal(box->pidfd, SIGKILL, NULL, 0) == 0)
-		r = 0;
-	return r == -ENOENT ? 0 : r;
+	return known_kill(&box->known, box->rt->kit.cgroups);
 }
 
 static void forget(struct runtime_box *box)
@@ -469,41 +460,22 @@ static void forget(struct runtime_box *box)
 		at = &(*at)->next;
 	if (*at)
 		*at = box->next;
-	fd_close(box->pidfd);
+	fd_close(box->known.pidfd);
 	free(box);
-}
-
-/* How it ended: while its group is there to tell. */
-static void autopsy(struct runtime_box *box)
-{
-	box->status = known_reap(box->pidfd);
-	box->oom = box->known.cgroup[0] && cgroup_oom(box->rt->kit.cgroups, box->known.cgroup) &&
-		   (box->status == -1 || (box->status & 0x7f) == SIGKILL);
 }
 
 static int container_settle(struct runtime_box *box, struct err *err)
 {
-	if (!box->settling)
-		autopsy(box);
-	return box->known.cgroup[0] ? cgroup_settle(box->rt->kit.cgroups, box->known.cgroup,
-					      &box->settling, err)
-				    : 0;
+	return known_settle(&box->known, box->rt->kit.cgroups, err);
 }
 
 static int container_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_status,
 	bool *ret_oom, struct err *err)
 {
 	struct starter_kit *kit = &box->rt->kit;
-	int r = 0, r2 = 0;
+	int r, r2 = 0;
 
-	if (!box->settling) {
-		autopsy(box);
-		r = box->known.cgroup[0] ? cgroup_remove(kit->cgroups, box->known.cgroup, err) : 0;
-	}
-	if (box->status == -1)
-		box->status = known_reap(box->pidfd);
-	*ret_status = box->status;
-	*ret_oom = box->oom;
+	r = known_end(&box->known, kit->cgroups, ret_status, ret_oom, err);
 	if (!keep_disk)
 		r2 = layer_discard(kit->layers, box->id, err);
 	forget(box);

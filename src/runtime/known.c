@@ -54,7 +54,7 @@ int known_write(const struct known *k, struct buf *out)
 int known_read(struct str text, const char *prefix, struct known *ret)
 {
 	uint64_t pid = 0, slot = 0, mem = 0;
-	struct known k = { .pid = 0 };
+	struct known k = { .pidfd = -EBADF, .status = -1 };
 	int bad = 0;
 
 	while (text.n) {
@@ -109,4 +109,45 @@ int32_t known_reap(int pidfd)
 		si.si_pid == 0)
 		return -1;
 	return si.si_code == CLD_EXITED ? (si.si_status & 0xff) << 8 : si.si_status & 0x7f;
+}
+
+int known_kill(const struct known *k, struct cgroups *cg)
+{
+	int r = k->cgroup[0] ? cgroup_kill(cg, k->cgroup) : -ENOENT;
+
+	/* A container's first process takes its namespace along, also what left the group's sight. */
+	if (k->pidfd >= 0 && pidfd_send_signal(k->pidfd, SIGKILL, NULL, 0) == 0)
+		r = 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* How it ended: while its group is there to tell. */
+static void autopsy(struct known *k, struct cgroups *cg)
+{
+	k->status = known_reap(k->pidfd);
+	k->oom = k->cgroup[0] && cgroup_oom(cg, k->cgroup) &&
+		 (k->status == -1 || (k->status & 0x7f) == SIGKILL);
+}
+
+int known_settle(struct known *k, struct cgroups *cg, struct err *err)
+{
+	if (!k->settling)
+		autopsy(k, cg);
+	return k->cgroup[0] ? cgroup_settle(cg, k->cgroup, &k->settling, err) : 0;
+}
+
+int known_end(struct known *k, struct cgroups *cg, int32_t *ret_status, bool *ret_oom,
+	struct err *err)
+{
+	int r = 0;
+
+	if (!k->settling) {
+		autopsy(k, cg);
+		r = k->cgroup[0] ? cgroup_remove(cg, k->cgroup, err) : 0;
+	}
+	if (k->status == -1)
+		k->status = known_reap(k->pidfd);
+	*ret_status = k->status;
+	*ret_oom = k->oom;
+	return r;
 }

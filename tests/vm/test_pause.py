@@ -70,7 +70,8 @@ def test_a_process_and_its_socket_survive(daemon, machine):
     boot = machine.sh("cat /proc/sys/kernel/random/boot_id; hostname; cat /etc/machine-id").stdout
     pid = qemu(None, machine)
     machine.pause()
-    assert not os.path.exists(f"/proc/{pid}") and alive(machine) is None
+    assert wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 20)  # somebody has waited for it
+    assert alive(machine) is None
     assert os.path.getsize(snapshot(daemon, machine)) > 20 << 20
     machine.resume()
     assert not os.path.exists(snapshot(daemon, machine))

@@ -58,10 +58,6 @@ struct runtime_box {
 	bool asleep;   /* in a file, with no process */
 	bool promised; /* asleep, but being thawed: its memory is spoken for */
 	bool held;     /* loaded, and not told to run */
-	int pidfd;
-	int32_t status;
-	bool oom;
-	uint64_t settling; /* since when; 0: not yet */
 };
 
 /* --- opening --- */
@@ -157,7 +153,7 @@ static void vm_close(struct runtime *rt)
 		struct runtime_box *box = rt->boxes;
 
 		rt->boxes = box->next;
-		fd_close(box->pidfd);
+		fd_close(box->known.pidfd);
 		free(box);
 	}
 	fd_close(rt->snapshots);
@@ -313,7 +309,7 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct r
 	memcpy(box->made.bundle, p->starter.bundle, sizeof(box->made.bundle));
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
-	box->pidfd = take_fd(p->starter.qemu);
+	box->known.pidfd = take_fd(p->starter.qemu);
 	box->next = rt->boxes;
 	rt->boxes = box;
 	*ret = box;
@@ -398,8 +394,8 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 	r = known_read(record, CGROUP_PREFIX, &box->known); /* torn by a crash: swept */
 	r = r < 0 ? r : made_read(record, &box->made, &box->held);
 	box->made.mem_mib = box->known.mem_mib;
-	box->status = -1;
-	box->pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
+	box->known.status = -1;
+	box->known.pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", id);
 	box->next = rt->boxes;
@@ -407,11 +403,11 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 	*ret = box;
 	if (r == 0 && snapshot_exists(rt->snapshots, id)) {
 		cgroup_kill(rt->kit.cgroups, box->known.cgroup); /* a step was interrupted */
-		box->pidfd = fd_close(box->pidfd);
+		box->known.pidfd = fd_close(box->known.pidfd);
 		box->asleep = true;
 		return 0;
 	}
-	return box->pidfd < 0 ? err_set(err, -ESRCH, ERR_NOT_FOUND, "%s has no process any more", id)
+	return box->known.pidfd < 0 ? err_set(err, -ESRCH, ERR_NOT_FOUND, "%s has no process any more", id)
 			      : 0;
 }
 
@@ -456,7 +452,7 @@ static int write_snapshot(struct runtime_box *box, struct err *err)
 static int vm_freeze(struct runtime_box *box, struct err *err)
 {
 	struct runtime *rt = box->rt;
-	struct pollfd ended = { .fd = box->pidfd, .events = POLLIN };
+	struct pollfd ended = { .fd = box->known.pidfd, .events = POLLIN };
 	int r;
 
 	box->held = false; /* its file is gone: as one that runs */
@@ -468,10 +464,10 @@ static int vm_freeze(struct runtime_box *box, struct err *err)
 	FAULT("host.asleep.written");
 	box->asleep = true;
 	cgroup_kill(rt->kit.cgroups, box->known.cgroup);
-	pidfd_send_signal(box->pidfd, SIGKILL, NULL, 0);
+	pidfd_send_signal(box->known.pidfd, SIGKILL, NULL, 0);
 	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
 		;
-	known_reap(box->pidfd);
+	known_reap(box->known.pidfd);
 	qmp_unlink(rt->kit.run_dir, box->known.cgroup);
 	FAULT("host.asleep.ended");
 	return 0;
@@ -517,9 +513,9 @@ static int has_process(struct runtime_box *box, struct vm_starter *s, struct err
 
 	box->known.pid = s->qemu_pid;
 	r = known_start(&box->known);
-	if (r == 0 && box->pidfd < 0)
-		box->pidfd = take_fd(s->qemu);
-	else if (r == 0 && dup3(s->qemu, box->pidfd, O_CLOEXEC) < 0)
+	if (r == 0 && box->known.pidfd < 0)
+		box->known.pidfd = take_fd(s->qemu);
+	else if (r == 0 && dup3(s->qemu, box->known.pidfd, O_CLOEXEC) < 0)
 		r = -errno;
 	if (r < 0)
 		return err_sys(err, r, "remember the machine");
@@ -562,11 +558,11 @@ static int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int
 /* From here on what it does counts: the file must not be gone back to. */
 static int vm_go_on(struct runtime_box *box, struct err *err)
 {
-	struct pollfd ended = { .fd = box->pidfd, .events = POLLIN };
+	struct pollfd ended = { .fd = box->known.pidfd, .events = POLLIN };
 	int r;
 
 	if (snapshot_exists(box->rt->snapshots, box->id) && poll(&ended, 1, 0) > 0) {
-		known_reap(box->pidfd);
+		known_reap(box->known.pidfd);
 		box->held = false;
 		box->asleep = true;
 		return err_set(err, -EIO, ERR_INTERNAL, "resume: QEMU ended; another resume may work");
@@ -586,16 +582,12 @@ static bool vm_frozen(const struct runtime_box *box)
 
 static int vm_pidfd(const struct runtime_box *box)
 {
-	return box->asleep ? -EBADF : box->pidfd;
+	return box->asleep ? -EBADF : box->known.pidfd;
 }
 
 static int vm_kill(struct runtime_box *box)
 {
-	int r = box->known.cgroup[0] ? cgroup_kill(box->rt->kit.cgroups, box->known.cgroup) : -ENOENT;
-
-	if (box->pidfd >= 0 && pidfd_send_signal(box->pidfd, SIGKILL, NULL, 0) == 0)
-		r = 0;
-	return r == -ENOENT ? 0 : r;
+	return known_kill(&box->known, box->rt->kit.cgroups);
 }
 
 static void forget(struct runtime_box *box)
@@ -606,42 +598,25 @@ static void forget(struct runtime_box *box)
 		at = &(*at)->next;
 	if (*at)
 		*at = box->next;
-	fd_close(box->pidfd);
+	fd_close(box->known.pidfd);
 	free(box);
-}
-
-/* How it ended: while its group is there to tell. */
-static void autopsy(struct runtime_box *box)
-{
-	box->status = known_reap(box->pidfd);
-	box->oom = box->known.cgroup[0] && cgroup_oom(box->rt->kit.cgroups, box->known.cgroup) &&
-		   (box->status == -1 || (box->status & 0x7f) == SIGKILL);
 }
 
 static int vm_settle(struct runtime_box *box, struct err *err)
 {
-	if (!box->settling)
-		autopsy(box);
-	return box->known.cgroup[0] ? cgroup_settle(box->rt->kit.cgroups, box->known.cgroup,
-					      &box->settling, err)
-				    : 0;
+	return known_settle(&box->known, box->rt->kit.cgroups, err);
 }
 
 static int vm_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_status, bool *ret_oom,
 	struct err *err)
 {
 	struct vm_kit *kit = &box->rt->kit;
-	int r = 0, r2 = 0;
+	int r, r2 = 0;
 
-	if (!box->settling) {
-		autopsy(box);
-		r = box->known.cgroup[0] ? cgroup_remove(kit->cgroups, box->known.cgroup, err) : 0;
-	}
+	r = known_end(&box->known, kit->cgroups, ret_status, ret_oom, err);
 	if (box->known.cgroup[0])
 		qmp_unlink(kit->run_dir, box->known.cgroup);
 	snapshot_remove(box->rt->snapshots, box->id);
-	*ret_status = box->status == -1 ? known_reap(box->pidfd) : box->status;
-	*ret_oom = box->oom;
 	if (!keep_disk)
 		r2 = layer_discard(kit->layers, box->id, err);
 	forget(box);

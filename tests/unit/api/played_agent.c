@@ -484,7 +484,9 @@ static void tunnel_turn(void *arg)
 		x->ops->on_end(x, &err, x->arg);
 	} else if (http && !x->answered) {
 		tunnel_http(x);
-	} else if (x->back.n && !x->paused) {
+	} else if (x->paused) { /* an end waits as data do */
+		return;
+	} else if (x->back.n) {
 		struct buf all = x->back;
 
 		x->back = BUF_MAX(64u << 20);
@@ -492,7 +494,7 @@ static void tunnel_turn(void *arg)
 		x->ops->on_drain(x, x->arg);
 		x->ops->on_data(x, buf_str(&all), x->arg);
 		buf_done(&all);
-	} else if (!x->back.n && x->finished && !x->half) {
+	} else if (x->finished && !x->half) {
 		x->half = true;
 		tick_again(x->tick, 0);
 		x->ops->on_half(x, x->arg);
