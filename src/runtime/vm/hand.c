@@ -173,6 +173,8 @@ static int hand_main(struct hand *h, int chan, struct err *err)
 		return check(h, err);
 	case HAND_LOAD:
 		return load(h, err);
+	case HAND_ASK: /* it has answered already: with its greeting, and that it takes commands */
+		return 0;
 	case HAND_GO:
 		return qmp_do(&h->qmp, QMP("cont"), -EBADF, err);
 	}

@@ -16,7 +16,7 @@
 
 #define HAND_LIMIT_S 120
 
-enum hand_step { HAND_SAVE, HAND_CHECK, HAND_LOAD, HAND_GO };
+enum hand_step { HAND_SAVE, HAND_CHECK, HAND_LOAD, HAND_ASK, HAND_GO }; /* ASK: is it there? */
 
 struct hand_work {
 	enum hand_step step;

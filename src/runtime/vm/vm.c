@@ -449,10 +449,22 @@ static int write_snapshot(struct runtime_box *box, struct err *err)
 	return r;
 }
 
+/* The file is the machine now. */
+static void end_process(struct runtime_box *box)
+{
+	struct pollfd ended = { .fd = box->known.pidfd, .events = POLLIN };
+
+	box->asleep = true;
+	cgroup_kill(box->rt->kit.cgroups, box->known.cgroup);
+	pidfd_send_signal(box->known.pidfd, SIGKILL, NULL, 0);
+	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
+		;
+	known_reap(box->known.pidfd);
+	qmp_unlink(box->rt->kit.run_dir, box->known.cgroup);
+}
+
 static int vm_freeze(struct runtime_box *box, struct err *err)
 {
-	struct runtime *rt = box->rt;
-	struct pollfd ended = { .fd = box->known.pidfd, .events = POLLIN };
 	int r;
 
 	box->held = false; /* its file is gone: as one that runs */
@@ -462,13 +474,7 @@ static int vm_freeze(struct runtime_box *box, struct err *err)
 		return err_wrap(err, r, "pause");
 	}
 	FAULT("host.asleep.written");
-	box->asleep = true;
-	cgroup_kill(rt->kit.cgroups, box->known.cgroup);
-	pidfd_send_signal(box->known.pidfd, SIGKILL, NULL, 0);
-	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
-		;
-	known_reap(box->known.pidfd);
-	qmp_unlink(rt->kit.run_dir, box->known.cgroup);
+	end_process(box);
 	FAULT("host.asleep.ended");
 	return 0;
 }
@@ -555,16 +561,16 @@ static int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int
 	return 0;
 }
 
-/* From here on what it does counts: the file must not be gone back to. */
+/* From here on what it does counts: the file must not be gone back to. So QEMU is heard once more:
+ * one that was killed may not have ended yet. */
 static int vm_go_on(struct runtime_box *box, struct err *err)
 {
-	struct pollfd ended = { .fd = box->known.pidfd, .events = POLLIN };
 	int r;
 
-	if (snapshot_exists(box->rt->snapshots, box->id) && poll(&ended, 1, 0) > 0) {
-		known_reap(box->known.pidfd);
+	if (snapshot_exists(box->rt->snapshots, box->id) &&
+		use_hand(box, HAND_ASK, -EBADF, NULL, err) < 0) {
 		box->held = false;
-		box->asleep = true;
+		end_process(box);
 		return err_set(err, -EIO, ERR_INTERNAL, "resume: QEMU ended; another resume may work");
 	}
 	snapshot_remove(box->rt->snapshots, box->id);
