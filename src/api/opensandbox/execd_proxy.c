@@ -14,6 +14,7 @@
  */
 #include "api/opensandbox/execd.h"
 #include "api/opensandbox/forward.h"
+#include "event/headpass.h"
 #include "api/opensandbox/opensandbox.h"
 #include "api/relay.h"
 #include "event/httpbody.h"
@@ -363,7 +364,7 @@ static int dial(struct pass *p, struct req *q, uint16_t port, struct err *err)
 
 	p->head = BUF_MAX(FORWARD_REQUEST_MAX);
 	p->scan = (struct head_scan){ .answer = true, .max = FORWARD_ANSWER_MAX };
-	p->upgrade = f.upgrade = forward_upgrade(h, &protocol);
+	p->upgrade = f.upgrade = pass_upgrade(h, &protocol);
 	r = forward_request(&p->head, h, &f);
 	if (r < 0)
 		return err_set(err, r, ERR_TOO_LARGE, "the headers are too long");

@@ -1,33 +1,17 @@
 /* Heads on their way through: see the header. */
 #include "api/opensandbox/forward.h"
+#include "event/headpass.h"
 
-/* Of one hop, or written anew. */
-static const char *const hop[] = { "connection", "keep-alive", "proxy-connection",
-	"proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
-	"http2-settings", "content-length", NULL };
-/* Of requests: said anew, or nobody's business in a sandbox. */
-static const char *const ours[] = { "host", "expect", "x-forwarded-for", "x-forwarded-proto",
-	"x-forwarded-host", "x-api-key", "open-sandbox-api-key", "opensandbox-egress-auth",
-	"opensandbox-secure-access", "x-execd-access-token", "x-weir-ingress-token", NULL };
-/* Of requests through the server's proxy, beside them. */
-static const char *const browser[] = { "authorization", "cookie", NULL };
-/* Of answers: our server has its own. */
-static const char *const server[] = { "date", "x-request-id", NULL };
+/* Beside what never passes: of a request whose Expect and trailers end here, */
+static const char *const of_request[] = { "expect", "trailer", NULL };
+/* and of an answer that our server frames and dates. */
+static const char *const of_answer[] = { "date", "x-request-id", "proxy-authenticate",
+	"proxy-authorization", "te", "trailer", "http2-settings", NULL };
 
 static bool is_one(const char *const *list, struct str name)
 {
 	for (; *list; list++)
 		if (str_caseeq(name, str_c(*list)))
-			return true;
-	return false;
-}
-
-/* Does some Connection line say the word? */
-static bool connection_says(const struct http_head *h, struct str word)
-{
-	for (size_t i = 0; i < h->n_fields; i++)
-		if (str_caseeq(h->fields[i].name, STR("connection")) &&
-			head_list_has(h->fields[i].value, word))
 			return true;
 	return false;
 }
@@ -40,21 +24,22 @@ static struct str field(const struct http_head *h, const char *name)
 	return STR_NONE;
 }
 
-/* "Bearer weir_…" is a key of the platform's, which no sandbox may learn. */
-static bool is_platform_key(struct str name, struct str value)
+/* Cookies carry no token here; the server's proxy passes none, and no Authorization. */
+static bool request_passes(const struct http_head *h, const struct http_field *f, bool server)
 {
-	struct str scheme = str_cut(&value, ' ');
-
-	return str_caseeq(name, STR("authorization")) && str_caseeq(scheme, STR("bearer")) &&
-		str_starts(str_trim(value), STR("weir_"));
-}
-
-/* HTTP/2 on the same port would be heads that nobody here has read. */
-bool forward_upgrade(const struct http_head *h, struct str *ret)
-{
-	*ret = field(h, "upgrade");
-	return ret->n && connection_says(h, STR("upgrade")) && !h->http10 && !h->chunked &&
-		h->length <= 0 && !head_list_has(*ret, STR("h2c")) && !head_list_has(*ret, STR("h2"));
+	switch (pass_request(f->name)) {
+	case PASS_ON:
+		return !is_one(of_request, f->name) && !pass_is_named(h, f->name);
+	case PASS_COOKIES:
+		return !server && !pass_is_named(h, f->name);
+	case PASS_SECRET:
+		return !server && !pass_is_named(h, f->name) && !pass_platform_key(f->value);
+	case PASS_DROP:
+	case PASS_SERVICE:
+	case PASS_PLACE: /* of answers */
+		break;
+	}
+	return false;
 }
 
 static void line(struct buf *out, const char *name, struct str value)
@@ -69,11 +54,10 @@ int forward_request(struct buf *out, const struct http_head *h, const struct for
 	buf_fmt(out, STR_FMT " %s" STR_FMT " HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n", STR_ARG(h->method),
 		f->path.n && f->path.p[0] == '/' ? "" : "/", STR_ARG(f->path), f->port);
 	for (size_t i = 0; i < h->n_fields; i++) {
-		struct str name = h->fields[i].name, value = h->fields[i].value;
+		const struct http_field *one = &h->fields[i];
 
-		if (!is_one(hop, name) && !is_one(ours, name) && !connection_says(h, name) &&
-			!(f->server && is_one(browser, name)) && !is_platform_key(name, value))
-			buf_fmt(out, STR_FMT ": " STR_FMT "\r\n", STR_ARG(name), STR_ARG(value));
+		if (request_passes(h, one, f->server))
+			buf_fmt(out, STR_FMT ": " STR_FMT "\r\n", STR_ARG(one->name), STR_ARG(one->value));
 	}
 	if (f->upgrade) {
 		buf_add_c(out, "Connection: Upgrade\r\n");
@@ -95,5 +79,8 @@ int forward_request(struct buf *out, const struct http_head *h, const struct for
 
 bool forward_answers(const struct http_head *h, struct str name)
 {
-	return !is_one(hop, name) && !is_one(server, name) && !connection_says(h, name);
+	enum head_pass rule = pass_answer(name);
+
+	return (rule == PASS_ON || rule == PASS_PLACE) && !is_one(of_answer, name) &&
+		!pass_is_named(h, name);
 }

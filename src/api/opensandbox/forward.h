@@ -15,13 +15,11 @@ struct forward {
 	uint16_t port;
 	struct str path; /* what that port is asked for, with its query; "" : "/" */
 	struct ip client;
-	bool upgrade;	 /* forward_upgrade() */
+	bool upgrade;	 /* pass_upgrade() (event/headpass.h) */
 	bool server;	 /* as the lifecycle server's proxy: neither Cookie nor Authorization, */
 	struct str host; /* and the host that was asked for is told */
 };
 
-/* Does the request ask for another protocol, in a form that may be passed on? *ret: which. */
-bool forward_upgrade(const struct http_head *h, struct str *ret);
 int forward_request(struct buf *out, const struct http_head *h, const struct forward *f);
 /* Is this field of an answer for the client? The server itself says the rest, and its framing. */
 bool forward_answers(const struct http_head *h, struct str name);

@@ -5,6 +5,7 @@
  */
 #include "../fuzz.h"
 #include "api/opensandbox/forward.h"
+#include "event/headpass.h"
 
 static struct http_field fields[HTTPD_HEADERS_MAX + 2], again_fields[HTTPD_HEADERS_MAX + 16];
 
@@ -28,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			&err))
 		return 0;
 	f.path = h.target;
-	f.upgrade = forward_upgrade(&h, &protocol);
+	f.upgrade = pass_upgrade(&h, &protocol);
 	if (forward_request(&out, &h, &f) < 0)
 		return 0;
 	sent = buf_str(&out);

@@ -1,5 +1,6 @@
 /* Heads on their way through execd's proxy. */
 #include "api/opensandbox/forward.h"
+#include "event/headpass.h"
 #include "../unit.h"
 
 static struct http_field fields[HTTPD_HEADERS_MAX + 2];
@@ -23,7 +24,7 @@ static char *forwarded(const char *text, const char *path)
 	auto_buf struct buf b = BUF_MAX(FORWARD_REQUEST_MAX);
 	struct str protocol;
 
-	f.upgrade = forward_upgrade(&h, &protocol);
+	f.upgrade = pass_upgrade(&h, &protocol);
 	assert_int_equal(forward_request(&b, &h, &f), 0);
 	assert_int_equal(str_copy(out, sizeof(out), buf_str(&b)), 0);
 	return out;
@@ -56,7 +57,8 @@ static void what_stays_behind(void **state)
 		"Expect: 100-continue", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https",
 		"X-Api-Key: weir_1", "OPEN-SANDBOX-API-KEY: weir_1", "OPENSANDBOX-EGRESS-AUTH: t",
 		"OpenSandbox-Secure-Access: t", "X-EXECD-ACCESS-TOKEN: t", "X-Weir-Ingress-Token: t", "Authorization: Bearer weir_1",
-		"authorization: bEARER   weir_1" };
+		"authorization: bEARER   weir_1", "Forwarded: for=1.2.3.4", "X-Real-IP: 1.2.3.4",
+		"X-Forwarded-Port: 1", "OpenSandbox-Ingress-To: x-1" };
 	char head[2048];
 
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
@@ -93,9 +95,9 @@ static void upgrades(void **state)
 	assert_non_null(strstr(s, "Sec-WebSocket-Protocol: x\r\n"));
 	assert_null(strstr(s, "Connection: close"));
 	h = read_head("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n");
-	assert_false(forward_upgrade(&h, &protocol));
+	assert_false(pass_upgrade(&h, &protocol));
 	h = read_head("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n");
-	assert_false(forward_upgrade(&h, &protocol));
+	assert_false(pass_upgrade(&h, &protocol));
 }
 
 static void answers(void **state)
