@@ -236,14 +236,7 @@ static int check_seat(const struct runtime *rt, const struct runtime_seat *seat,
 	if (seat->slot == 0 || rt->uid_base + (uint64_t)seat->slot * IDS_PER_SANDBOX >
 				       UINT32_MAX - IDS_PER_SANDBOX)
 		return err_set(err, -EINVAL, ERR_INVALID, "slot %u has no user ids", seat->slot);
-	if (!seat->revive)
-		return layers_ready(rt->kit.layers, seat->disk_mib, err);
-	if (!layer_id_ok(seat->revive))
-		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
-	if (!layer_exists(rt->kit.layers, seat->revive))
-		return err_set(err, -ENOENT, ERR_CONFLICT, "%s has no writable layer",
-			seat->revive);
-	return 0;
+	return layers_may_begin(rt->kit.layers, seat->revive, seat->disk_mib, err);
 }
 
 static int container_park(struct runtime *rt, const struct runtime_seat *seat,

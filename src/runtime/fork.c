@@ -6,6 +6,37 @@
 #include "runtime/fork.h"
 #include "runtime/sys.h"
 
+pid_t fork_begin(int group, int *pidfd, int *chan, const char *what, struct err *err)
+{
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(err, -errno, "make a channel");
+	pid = sys_clone3(0, SIGCHLD, group, pidfd);
+	if (pid == 0) {
+		*chan = pair[1];
+		return 0;
+	}
+	fd_close(pair[1]);
+	if (pid < 0) {
+		fd_close(pair[0]);
+		return err_sys(err, pid, "fork %s", what);
+	}
+	*chan = pair[0];
+	return pid;
+}
+
+int fork_status(pid_t pid, const char *what, struct err *err)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys(err, -errno, "wait for %s", what);
+	return status;
+}
+
 void fork_signals(void)
 {
 	sigset_t none;

@@ -4,6 +4,7 @@
  * channel how it went. A pidfd comes along with such news.
  */
 #pragma once
+#include <sys/types.h>
 #include "base/err.h"
 
 struct fork_news { /* one message to the host role */
@@ -11,6 +12,11 @@ struct fork_news { /* one message to the host role */
 	struct err err;
 };
 
+/* A child with a channel to it, in control group `group` (v2; or -1). Returns 0 in the child, and what
+ * clone returns in the parent; *chan is the end of whoever it returns in. */
+pid_t fork_begin(int group, int *pidfd, int *chan, const char *what, struct err *err);
+/* How the child ended, as waitpid() says, or a negative errno. what: a name for the error. */
+int fork_status(pid_t pid, const char *what, struct err *err);
 /* In the child: default signals, none blocked. */
 void fork_signals(void);
 /* Keep 0..2 and those in keep (which is sorted by this); all others close. */

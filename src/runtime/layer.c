@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include "base/fd.h"
+#include "runtime/fork.h"
 #include "runtime/janitor.h"
 #include "runtime/sys.h"
 
@@ -42,9 +43,9 @@ int layer_run(const char *const *argv, struct err *err)
 	fd_close(pidfd);
 	if (pid < 0)
 		return err_sys(err, pid, "run %s", argv[0]);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys(err, -errno, "wait for %s", argv[0]);
+	status = fork_status(pid, argv[0], err);
+	if (status < 0)
+		return status;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
@@ -174,6 +175,17 @@ bool layer_id_ok(const char *id)
 int layers_ready(struct layers *ls, uint32_t mib, struct err *err)
 {
 	return ls->ops->ready(ls, mib, err);
+}
+
+int layers_may_begin(struct layers *ls, const char *stored, uint32_t mib, struct err *err)
+{
+	if (!stored)
+		return layers_ready(ls, mib, err);
+	if (!layer_id_ok(stored))
+		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
+	if (!layer_exists(ls, stored))
+		return err_set(err, -ENOENT, ERR_CONFLICT, "%s has no writable layer", stored);
+	return 0;
 }
 
 bool layer_exists(struct layers *ls, const char *name)

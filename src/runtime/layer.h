@@ -29,6 +29,8 @@ size_t layers_fds(const struct layers *ls, int *fds, size_t max); /* needed by l
 bool layer_id_ok(const char *id);
 /* Have what a layer of this size is made from, so that layer_make is a copy. */
 int layers_ready(struct layers *ls, uint32_t mib, struct err *err);
+/* May a sandbox begin on it: on the stored layer of that id, or (NULL) on a new one of this size? */
+int layers_may_begin(struct layers *ls, const char *stored, uint32_t mib, struct err *err);
 bool layer_exists(struct layers *ls, const char *name);
 /* These also run in a starter (layer_grow: of a layer that is not mounted): they allocate nothing. */
 int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *err);

@@ -394,18 +394,15 @@ int starter_fork(const struct starter_kit *kit, const struct starter_seat *seat,
 {
 	struct starter s = { .pidfd = -EBADF, .first = -EBADF, .chan = -EBADF };
 	auto_fd int group = cgroup_v2_open(kit->cgroups, seat->cgroup);
-	int pair[2];
 
 	snprintf(s.cgroup, sizeof(s.cgroup), "%s", seat->cgroup);
 	if (seat->layer)
 		snprintf(s.layer, sizeof(s.layer), "%s", seat->layer);
 	else
 		snprintf(s.layer, sizeof(s.layer), LAYER_SPARE "%.24s", seat->cgroup);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_sys(err, -errno, "make a channel");
-	s.pid = sys_clone3(0, SIGCHLD, group, &s.pidfd);
+	s.pid = fork_begin(group, &s.pidfd, &s.chan, "a starter", err);
 	if (s.pid == 0) {
-		struct work w = { .kit = kit, .seat = seat, .layer_name = s.layer, .chan = pair[1] };
+		struct work w = { .kit = kit, .seat = seat, .layer_name = s.layer, .chan = s.chan };
 		struct fork_news news = { 0 };
 		int r = starter_main(&w, &news.err);
 
@@ -413,12 +410,8 @@ int starter_fork(const struct starter_kit *kit, const struct starter_seat *seat,
 			fork_send(w.chan, &news, sizeof(news), -EBADF);
 		_exit(r < 0);
 	}
-	fd_close(pair[1]);
-	if (s.pid < 0) {
-		fd_close(pair[0]);
-		return err_sys(err, s.pid, "fork a starter");
-	}
-	s.chan = pair[0];
+	if (s.pid < 0)
+		return s.pid;
 	*ret = s;
 	return 0;
 }

@@ -207,25 +207,21 @@ static int hear(int chan, struct news *ret, struct err *err)
 static int run(struct hand *h, struct err *err)
 {
 	struct news news;
-	int pair[2], pidfd = -EBADF, r;
-	pid_t pid;
+	int chan, pidfd = -EBADF, r;
+	pid_t pid = fork_begin(-1, &pidfd, &chan, "a hand", err);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_sys(err, -errno, "make a channel");
-	pid = sys_clone3(0, SIGCHLD, -1, &pidfd);
 	if (pid == 0) {
-		hand_main(h, pair[1], &h->news.err);
-		fork_send(pair[1], &h->news, sizeof(h->news), -EBADF);
+		hand_main(h, chan, &h->news.err);
+		fork_send(chan, &h->news, sizeof(h->news), -EBADF);
 		_exit(0);
 	}
-	fd_close(pair[1]);
-	r = pid < 0 ? err_sys(err, pid, "fork a hand") : hear(pair[0], &news, err);
-	fd_close(pair[0]);
-	if (pid > 0) {
-		pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-		fork_reap(pidfd);
-		fd_close(pidfd);
-	}
+	if (pid < 0)
+		return pid;
+	r = hear(chan, &news, err);
+	fd_close(chan);
+	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+	fork_reap(pidfd);
+	fd_close(pidfd);
 	if (r == 0 && h->w->step == HAND_SAVE) {
 		h->w->head->bytes = news.bytes;
 		h->w->head->qemu = news.qemu;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 #include "base/fd.h"
+#include "runtime/fork.h"
 #include "runtime/vm/helper.h"
 #include "runtime/sys.h"
 
@@ -76,7 +77,7 @@ static struct str last_line(const struct stream *s)
 int helper_run(const char *const *argv, char *ret, size_t size, struct err *err)
 {
 	struct stream said[2] = { { .n = 0 }, { .n = 0 } };
-	int out[2], errs[2], status = 0, pidfd = -EBADF;
+	int out[2], errs[2], status, pidfd = -EBADF;
 	struct str line;
 	pid_t pid;
 
@@ -94,9 +95,9 @@ int helper_run(const char *const *argv, char *ret, size_t size, struct err *err)
 	fd_close(errs[0]);
 	if (pid < 0)
 		return err_sys(err, pid, "run %s", argv[0]);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys(err, -errno, "wait for %s", argv[0]);
+	status = fork_status(pid, argv[0], err);
+	if (status < 0)
+		return status;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return ret ? str_copy(ret, size, first_line(&said[0])) : 0;
 	line = last_line(&said[1]);

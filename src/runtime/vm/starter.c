@@ -234,14 +234,10 @@ int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct
 {
 	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF };
 	auto_fd int group = cgroup_v2_open(kit->cgroups, seat->cgroup);
-	int pair[2];
-	pid_t pid;
+	pid_t pid = fork_begin(group, &s.pidfd, &s.chan, "a starter", err);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_sys(err, -errno, "make a channel");
-	pid = sys_clone3(0, SIGCHLD, group, &s.pidfd);
 	if (pid == 0) {
-		struct work w = { .kit = kit, .seat = seat, .chan = pair[1], .root = -EBADF, .disk = -EBADF };
+		struct work w = { .kit = kit, .seat = seat, .chan = s.chan, .root = -EBADF, .disk = -EBADF };
 		struct news news = { 0 };
 		const char *key;
 
@@ -251,12 +247,8 @@ int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct
 		fork_send(w.chan, &news, sizeof(news), -EBADF);
 		_exit(0);
 	}
-	fd_close(pair[1]);
-	if (pid < 0) {
-		fd_close(pair[0]);
-		return err_sys(err, pid, "fork a starter");
-	}
-	s.chan = pair[0];
+	if (pid < 0)
+		return pid;
 	*ret = s;
 	return 0;
 }

@@ -196,13 +196,7 @@ static int check_seat(const struct runtime *rt, const struct runtime_seat *seat,
 	if (seat->vcpu_milli > VM_VCPUS_MAX * 1000)
 		return err_field(err, -EINVAL, ERR_INVALID, "vcpu", "runtime vm has at most %d processors",
 			VM_VCPUS_MAX);
-	if (!seat->revive)
-		return layers_ready(rt->kit.layers, seat->disk_mib, err);
-	if (!layer_id_ok(seat->revive))
-		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
-	if (!layer_exists(rt->kit.layers, seat->revive))
-		return err_set(err, -ENOENT, ERR_CONFLICT, "%s has no writable layer", seat->revive);
-	return 0;
+	return layers_may_begin(rt->kit.layers, seat->revive, seat->disk_mib, err);
 }
 
 static int fill_seat(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s,
