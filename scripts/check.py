@@ -222,6 +222,7 @@ def stage_netlab(log):
 
 def stage_product(log):
     "the container runtime alone; the API and the command line against the real daemon"
+    run(log, "tests/client/install")  # an image of a registry is asked for by the published client
     return pytest(log, "product", "tests/unit/runtime", "tests/product", before=LAB)
 
 
