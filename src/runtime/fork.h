@@ -1,6 +1,6 @@
 /*
- * What the processes have in common that the host role forks to begin a sandbox: they begin with
- * default signals and the few descriptors they need, allocate nothing, and tell by a SOCK_SEQPACKET
+ * What the processes have in common that the host role forks, to begin a sandbox or for a step of its
+ * life: they begin with default signals and the few descriptors they need, allocate nothing, and tell by a SOCK_SEQPACKET
  * channel how it went. A pidfd comes along with such news.
  */
 #pragma once

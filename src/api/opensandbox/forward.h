@@ -1,7 +1,7 @@
 /*
- * Heads on their way through execd's proxy, and the server's: a request's towards a port of the sandbox, an answer's
- * back. Written anew line by line, as the edge does (edge/ingress/rewrite.h): what belongs to one hop
- * stays behind, with what Connection names; so do the platform's credentials. Pure.
+ * Heads on their way through execd's proxy, and the server's: a request's towards a port of the
+ * sandbox, an answer's back. Written anew line by line, as the edge does (edge/ingress/rewrite.h): what
+ * belongs to one hop stays behind, and so do the platform's credentials (event/headpass.h). Pure.
  */
 #pragma once
 #include "base/buf.h"
