@@ -4,6 +4,7 @@ Its own daemon, since processes are killed and files are spoilt here; one machin
 leave it running.
 """
 
+import hashlib
 import os
 import shutil
 import signal
@@ -102,7 +103,8 @@ def test_it_is_found_again_by_the_next_host_role(daemon, machine):
 
 
 def test_what_was_altered_is_refused(daemon, machine):
-    """Cut short, or with one bit changed in head or memory: an error that says so. As it was: it goes on."""
+    """Cut short, with one bit changed in head, devices or memory, or of another QEMU: an error that says so.
+    As it was: it goes on."""
     n, secret = counted(machine)
     machine.pause()
     path = snapshot(daemon, machine)
@@ -116,9 +118,20 @@ def test_what_was_altered_is_refused(daemon, machine):
             f.seek(at)
             f.write(bytes([byte ^ 1]))
 
+    def other_qemu():
+        with open(path, "r+b") as f:
+            head = f.read(4096)
+            n = next(n for n in range(4064) if hashlib.sha256(head[:n]).digest() == head[n:n + 32])
+            head = head[:12] + b"\x01" + head[13:n]
+            f.seek(0)
+            f.write(head + hashlib.sha256(head).digest())
+
     size = os.path.getsize(path)
+    assert size == (4 << 20) + (machine.view["mem_mib"] << 20)
+    assert os.stat(path).st_blocks * 512 < size  # what was never used is a hole
     for spoil, says in ((lambda: os.truncate(path, size - 1), "cut short"),
-                        (lambda: flip(size // 2), "digest"), (lambda: flip(40), "head"),
+                        (lambda: flip(size // 2), "digest"), (lambda: flip(5000), "digest"),
+                        (other_qemu, "written by QEMU"), (lambda: flip(40), "head"),
                         (lambda: flip(8), "version"), (lambda: flip(0), "is none")):
         shutil.copy(good, path)
         spoil()

@@ -156,7 +156,8 @@ def test_its_process_is_jailed(machine, second, about):
         assert len({os.readlink(f"/proc/{p}/ns/{ns}") for p in (pid, other, "self")}) == 3, ns
     targets = [os.readlink(f) for f in glob.glob(f"/proc/{pid}/fd/*")]
     files = {t for t in targets if t.startswith("/") and not t.startswith("/dev/")}
-    assert all(t.endswith(("rootfs.ext4", "/disk")) for t in files) and len(files) == 2, files
+    assert all(t.endswith(("rootfs.ext4", "/disk", "/memfd:weir-memory (deleted)")) for t in files)
+    assert len(files) == 3, files
 
 
 @pytest.mark.parametrize("fields, says", [

@@ -12,9 +12,9 @@
 #include "runtime/sys.h"
 #include "runtime/vm/hand.h"
 #include "runtime/vm/jail.h"
+#include "runtime/vm/memory.h"
 #include "runtime/vm/qmp.h"
 
-#define CHUNK	    (256 << 10)
 #define PIPE_SIZE   (1 << 20)
 #define QMP(name)   "{\"execute\":\"" name "\"}"
 #define QMP_FD(name) "{\"execute\":\"" name "\",\"arguments\":{\"uri\":\"fd:state\"}}"
@@ -24,6 +24,10 @@
 	"\"events\",\"state\":true}]}}"
 #define QMP_FAST /* not at the 128 MiB/s that are meant for a network */                              \
 	"{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"max-bandwidth\":1099511627776}}"
+
+#define QMP_SHARED(on) /* is memory that the file has left out of the stream? */                      \
+	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"   \
+	"\"x-ignore-shared\",\"state\":" on "}]}}"
 
 struct hand {
 	const struct hand_work *w;
@@ -35,7 +39,7 @@ struct hand {
 		uint8_t body[SNAPSHOT_DIGEST];
 		uint32_t qemu;
 	} news;
-	char chunk[CHUNK];
+	char chunk[MEMORY_CHUNK];
 };
 
 /* --- in the hand --- */
@@ -65,7 +69,7 @@ static int take_stream(struct hand *h, int pipe, struct err *err)
 		if (n < 0)
 			return err_sys(err, -errno, "read from QEMU");
 		if (n == 0)
-			return finish_digest(h, err);
+			return 0;
 		h->news.bytes += (uint64_t)n;
 		if (h->news.bytes > h->w->limit)
 			return err_set(err, -EFBIG, ERR_INTERNAL, "QEMU wrote more than the machine has");
@@ -74,6 +78,11 @@ static int take_stream(struct hand *h, int pipe, struct err *err)
 		if (r < 0)
 			return err_sys(err, r, "write the machine's memory");
 	}
+}
+
+static int leave_memory_out(struct hand *h, bool out, struct err *err)
+{
+	return qmp_do(&h->qmp, out ? QMP_SHARED("true") : QMP_SHARED("false"), -EBADF, err);
 }
 
 /* `cont` first: what an interrupted pause left stopped begins anew. */
@@ -87,6 +96,7 @@ static int save(struct hand *h, struct err *err)
 	fcntl(pipe[1], F_SETPIPE_SZ, PIPE_SIZE); /* a smaller one does too */
 	r = qmp_do(q, QMP_EVENTS, -EBADF, err);
 	r = r < 0 ? r : qmp_do(q, QMP_FAST, -EBADF, err);
+	r = r < 0 ? r : leave_memory_out(h, h->w->memory >= 0, err);
 	r = r < 0 ? r : qmp_do(q, QMP("cont"), -EBADF, err);
 	r = r < 0 ? r : qmp_do(q, QMP("stop"), -EBADF, err);
 	r = r < 0 ? r : qmp_do(q, QMP_GETFD, pipe[1], err);
@@ -96,23 +106,32 @@ static int save(struct hand *h, struct err *err)
 	r = r < 0 ? r : take_stream(h, pipe[0], err);
 	fd_close(pipe[0]);
 	h->news.qemu = q->version;
-	return r < 0 ? r : qmp_migrated(q, err);
+	r = r < 0 ? r : qmp_migrated(q, err);
+	if (r == 0 && h->w->memory >= 0)
+		r = memory_write(h->w->memory, h->w->file, SNAPSHOT_MEMORY, h->md, h->chunk, err);
+	return r < 0 ? r : finish_digest(h, err);
 }
 
 static int check(struct hand *h, struct err *err)
 {
 	const struct snapshot_head *head = h->w->head;
-	ssize_t n;
-	int r;
+	uint64_t left = head->bytes;
+	ssize_t n = 1;
+	int r = 0;
 
-	while ((n = read(h->w->file, h->chunk, sizeof(h->chunk))) > 0) {
-		EVP_DigestUpdate(h->md, h->chunk, (size_t)n);
-		h->news.bytes += (uint64_t)n;
+	while (left && n > 0) {
+		n = read(h->w->file, h->chunk, MIN(left, sizeof(h->chunk)));
+		if (n > 0) {
+			EVP_DigestUpdate(h->md, h->chunk, (size_t)n);
+			left -= (uint64_t)n;
+		}
 	}
 	if (n < 0)
 		return err_sys(err, -errno, "read the snapshot");
-	r = finish_digest(h, err);
-	if (r == 0 && (h->news.bytes != head->bytes || memcmp(h->news.body, head->body, SNAPSHOT_DIGEST) != 0))
+	if (head->memory)
+		r = memory_read(h->w->file, SNAPSHOT_MEMORY, head->memory, h->w->memory, h->md, h->chunk, err);
+	r = r < 0 ? r : finish_digest(h, err);
+	if (r == 0 && (left || memcmp(h->news.body, head->body, SNAPSHOT_DIGEST) != 0))
 		r = err_set(err, -EBADMSG, ERR_CONFLICT,
 			"the snapshot is refused: its memory is not what was written (digest)");
 	return r;
@@ -129,6 +148,7 @@ static int load(struct hand *h, struct err *err)
 			"the snapshot is refused: it was written by QEMU %u.%u.%u, and this is %u.%u.%u",
 			was >> 16, was >> 8 & 0xff, was & 0xff, is >> 16, is >> 8 & 0xff, is & 0xff);
 	r = qmp_do(q, QMP_EVENTS, -EBADF, err);
+	r = r < 0 ? r : leave_memory_out(h, h->w->head->memory != 0, err);
 	r = r < 0 ? r : qmp_do(q, QMP_GETFD, h->w->file, err);
 	q->migration = 0;
 	r = r < 0 ? r : qmp_do(q, QMP_FD("migrate-incoming"), -EBADF, err);
@@ -138,9 +158,11 @@ static int load(struct hand *h, struct err *err)
 /* After this nothing of the host's is in reach. */
 static int become_nobody(struct hand *h, int chan, struct err *err)
 {
-	int keep[3] = { chan, h->w->file, h->qmp.fd };
-	int r;
+	int keep[4] = { chan, h->w->file, h->w->memory, h->qmp.fd };
+	int r = 0;
 
+	if (h->w->group && (r = cgroup_enter(h->w->cgroups, h->w->group, err)) < 0)
+		return r;
 	if (fchdir(h->w->dir) < 0 || chroot("empty") < 0 || chdir("/") < 0)
 		return err_sys(err, -errno, "enter an empty root");
 	r = fork_keep(keep, ARRAY_SIZE(keep));

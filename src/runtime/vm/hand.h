@@ -3,8 +3,10 @@
  * QEMU and read what it says. A user id of the sandbox's own range that QEMU does not have, an empty
  * root, no capabilities; what a hand needs it has as descriptors.
  *
- *	SAVE	stop the machine, and write what it streams into the file, up to a limit
- *	CHECK	is the body of the file what its digest says?
+ *	SAVE	stop the machine, and write what it streams into the file, up to a limit; its memory
+ *		behind it, where that is its own
+ *	CHECK	is what the file holds what its digest says? The memory, where it is apart, is put into
+ *		a memory file meanwhile
  *	LOAD	have a QEMU that waits for it read the body; it stays stopped
  *	GO	let the machine run
  *
@@ -12,6 +14,7 @@
  * was digested.
  */
 #pragma once
+#include "runtime/cgroup.h"
 #include "runtime/vm/snapshot.h"
 
 #define HAND_LIMIT_S 120
@@ -23,8 +26,11 @@ struct hand_work {
 	const char *qmp_dir, *qmp_name;
 	int dir;  /* of the snapshots; its `empty` becomes the root */
 	int file; /* at the body; -EBADF for GO */
+	int memory; /* SAVE: the machine's own; CHECK: to be filled; negative: it is in the stream */
+	struct cgroups *cgroups;
+	const char *group; /* CHECK: whom the memory is counted to; NULL: us */
 	uint32_t uid;
-	uint64_t limit; /* SAVE: of bytes */
+	uint64_t limit; /* SAVE: of bytes in the stream */
 	struct snapshot_head *head; /* SAVE sets bytes, body, qemu; CHECK and LOAD compare with them */
 };
 

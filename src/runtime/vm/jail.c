@@ -11,6 +11,7 @@
 #include "runtime/sys.h"
 
 #define USR	 "/usr"
+#define PROC	 "/proc"
 #define FDS_AWAY 32 /* where descriptors wait while they are put in order */
 
 /* Of a usr-merged system: the loader's names. */
@@ -61,6 +62,8 @@ int jail_make(const char *run_dir, const char *guest_dir, struct err *err)
 		return err_sys(err, -errno, "enter the jail");
 	if ((r = attach(usr, USR, err)) < 0 || (r = attach(guest, MACHINE_GUEST_DIR, err)) < 0)
 		return r;
+	if (mkdir(PROC, 0755) < 0)
+		return err_sys(err, -errno, "make " PROC " in the jail");
 	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
 		char to[32];
 
@@ -100,12 +103,24 @@ static int arrange(const int fds[MACHINE_FDS_END])
 	return close_range(MACHINE_FDS_END, ~0u, 0) < 0 ? -errno : 0;
 }
 
+/* Itself alone: by /proc/self/fd it opens its memory. */
+static int proc_mount(void)
+{
+	const struct mount_opt opts[] = { { "subset", "pid" } };
+	auto_fd int at = open(PROC, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	auto_fd int mnt = mount_new("proc", opts, ARRAY_SIZE(opts),
+		MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+
+	return at < 0 ? -errno : mnt < 0 ? mnt : mount_on(mnt, at);
+}
+
 _noreturn_ static void become(const struct machine_line *line, uint32_t uid,
 	const int fds[MACHINE_FDS_END])
 {
 	static char *const env[] = { (char *)"PATH=/usr/bin", (char *)"LANG=C", NULL };
-	int r = arrange(fds);
+	int r = proc_mount();
 
+	r = r < 0 ? r : arrange(fds);
 	if (r == 0 && setsid() < 0)
 		r = -errno;
 	r = r < 0 ? r : jail_drop(uid);
@@ -130,7 +145,8 @@ int jail_qemu(const struct machine_line *line, uint32_t uid, const int fds[MACHI
 
 int jail_empty(struct err *err)
 {
-	if (umount2(MACHINE_GUEST_DIR, MNT_DETACH) < 0 || umount2(USR, MNT_DETACH) < 0)
+	if (umount2(MACHINE_GUEST_DIR, MNT_DETACH) < 0 || umount2(USR, MNT_DETACH) < 0 ||
+		umount2(PROC, MNT_DETACH) < 0)
 		return err_sys(err, -errno, "empty QEMU's root");
 	return 0;
 }

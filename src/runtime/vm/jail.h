@@ -3,11 +3,12 @@
  *
  *	1 own mount, process, ipc, uts and net namespaces; the net namespace is empty, the link is a
  *	  descriptor
- *	2 its root is a small tmpfs with /usr, read-only, which it is loaded from, and the guest's kernel
+ *	2 its root is a small tmpfs with /usr, read-only, which it is loaded from, the guest's kernel, and
+ *	  a /proc of its own process namespace
  *	3 a user id of the sandbox's own range, no groups, no capabilities, no way to any
  *	4 its own seccomp filter (-sandbox): no fork, no exec, no set*id, no scheduling
- *	5 once the guest runs, /usr and the kernel are taken away: what is mapped stays mapped, and no
- *	  path leads anywhere
+ *	5 once the guest runs, all of that is taken away: what is mapped stays mapped, and no path leads
+ *	  anywhere
  *
  * Files come as descriptors; limits are the control group's.
  */

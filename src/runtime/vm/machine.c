@@ -73,7 +73,10 @@ int machine_line(const struct machine *m, struct machine_line *ret)
 	put(l, "-sandbox");
 	put(l, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	put(l, "-M");
-	put(l, "microvm,pit=off,pic=off,rtc=on,isa-serial=on");
+	put(l, "microvm,pit=off,pic=off,rtc=on,isa-serial=on,memory-backend=ram");
+	put(l, "-object");
+	put(l, "memory-backend-file,id=ram,size=%uM,mem-path=/proc/self/fd/%d,share=%s", m->mem_mib,
+		MACHINE_MEMORY, m->clone ? "off" : "on");
 	put(l, "-accel");
 	put(l, "tcg,thread=multi,tb-size=%d", MACHINE_TB_MIB);
 	put(l, "-cpu");

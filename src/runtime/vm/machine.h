@@ -8,9 +8,11 @@
  *	MACHINE_DISK	virtio-blk, serial "disk": the writable layer
  *	MACHINE_CONSOLE	ttyS0, one way: what goes wrong before the agent listens, then one MACHINE_UP
  *	MACHINE_QMP	QEMU's control channel, listening: nothing of it reaches the guest
+ *	MACHINE_MEMORY	its memory (memory.h)
  *
- * Files are named by descriptor (-add-fd), so QEMU opens nothing but the kernel and the initramfs,
- * which lie in MACHINE_GUEST_DIR of the empty root it starts in (jail.h).
+ * Files are named by descriptor (-add-fd; for memory there is only /proc/self/fd), so QEMU opens
+ * nothing but the kernel and the initramfs, which lie in MACHINE_GUEST_DIR of the empty root it starts
+ * in (jail.h).
  */
 #pragma once
 #include "base/err.h"
@@ -23,7 +25,8 @@
 #define MACHINE_ARGS_MAX  64
 #define MACHINE_TB_MIB	  64 /* translated code: bounded, or it is a quarter of the machine's memory */
 
-enum { MACHINE_TAP = 3, MACHINE_ROOT, MACHINE_DISK, MACHINE_CONSOLE, MACHINE_QMP, MACHINE_FDS_END };
+enum { MACHINE_TAP = 3, MACHINE_ROOT, MACHINE_DISK, MACHINE_CONSOLE, MACHINE_QMP, MACHINE_MEMORY,
+	MACHINE_FDS_END };
 
 struct machine {
 	uint32_t mem_mib, vcpus;
@@ -31,6 +34,7 @@ struct machine {
 	const char *cmdline; /* what this kernel always has to be told */
 	const struct slotnet_plan *net;
 	bool incoming; /* not booted: it waits, stopped, for what another has become */
+	bool clone;    /* its memory is a template's: what it writes is its own */
 };
 
 struct machine_line {

@@ -102,7 +102,10 @@ int snapshot_open(int dir, const char *id, struct snapshot_head *ret, struct err
 		return refuse(err, id, "it is of another version of its format");
 	if (digest_head(ret, own) < 0 || memcmp(own, ret->own, sizeof(own)) != 0 || !texts_end(&ret->made))
 		return refuse(err, id, "its head has changed");
-	if ((uint64_t)st.st_size != SNAPSHOT_BODY + ret->bytes)
+	if (ret->memory && (ret->memory != (uint64_t)ret->made.mem_mib << 20 ||
+				   ret->bytes > SNAPSHOT_MEMORY - SNAPSHOT_BODY))
+		return refuse(err, id, "its head has changed");
+	if ((uint64_t)st.st_size != (ret->memory ? SNAPSHOT_MEMORY + ret->memory : SNAPSHOT_BODY + ret->bytes))
 		return refuse(err, id, "it is cut short, or has grown");
 	if (lseek(fd, SNAPSHOT_BODY, SEEK_SET) < 0)
 		return err_sys(err, -errno, "read the snapshot of %s", id);

@@ -1,8 +1,12 @@
 /*
  * Machines that are paused: one file each, `<state_dir>/vm/paused/<id>`.
  *
- *	0	struct snapshot_head, what it can go on with, and digests of itself and of the body
- *	4096	the body: QEMU's stream of devices and memory, zero pages left out
+ *	0	struct snapshot_head, what it can go on with, and digests of itself and of what follows
+ *	4096	the body: QEMU's stream
+ *	4 MiB	its memory, where the stream leaves it out: as in its memory file (memory.h), holes too
+ *
+ * The memory is apart where it was the machine's own. Of one that maps a template privately nobody
+ * but QEMU knows it, so it is in the stream, and there is nothing behind.
  *
  * It is written as `<id>.part` and renamed when it is whole and on the disk: the file is there, or the
  * machine was never paused. While it is there it *is* the machine, and a process that may still be
@@ -13,8 +17,9 @@
 #include "base/err.h"
 #include "wire/ipc.h"
 
-#define SNAPSHOT_VERSION 1
+#define SNAPSHOT_VERSION 2
 #define SNAPSHOT_BODY	 4096
+#define SNAPSHOT_MEMORY	 (4 << 20)
 #define SNAPSHOT_DIGEST	 32
 #define BUNDLE_KEY_MAX	 96
 
@@ -27,8 +32,9 @@ struct snapshot_head {
 	char magic[8];
 	uint32_t version, qemu; /* of QEMU: three numbers, a byte each */
 	struct vm_made made;
-	uint64_t bytes; /* of the body */
-	uint8_t body[SNAPSHOT_DIGEST];
+	uint64_t bytes;	 /* of the body */
+	uint64_t memory; /* bytes; 0: it is in the body */
+	uint8_t body[SNAPSHOT_DIGEST]; /* of body and memory */
 	uint8_t own[SNAPSHOT_DIGEST]; /* of all above */
 };
 

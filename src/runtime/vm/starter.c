@@ -110,7 +110,8 @@ static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct er
 		.tsc_khz = tsc_khz(w->kit),
 		.cmdline = w->cmdline,
 		.net = w->seat->plan,
-		.incoming = w->seat->bundle[0] };
+		.incoming = w->seat->bundle[0],
+		.clone = w->seat->clone };
 	auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int fds[MACHINE_FDS_END] = { null, null };
 	int r = machine_line(&m, &w->line);
@@ -124,6 +125,7 @@ static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct er
 	fds[MACHINE_ROOT] = w->root;
 	fds[MACHINE_DISK] = w->disk;
 	fds[MACHINE_QMP] = w->qmp;
+	fds[MACHINE_MEMORY] = w->seat->memory;
 	if (null < 0)
 		return err_sys(err, -errno, "open /dev/null");
 	r = jail_make(w->kit->run_dir, w->bundle, err);
@@ -201,6 +203,7 @@ static int begin(struct work *w, struct err *err)
 	prctl(PR_SET_DUMPABLE, 0);
 	keep[n++] = w->chan;
 	keep[n++] = w->seat->tap;
+	keep[n++] = w->seat->memory;
 	n += cgroups_fds(kit->cgroups, keep + n, KEEP_MAX - n);
 	n += layers_fds(kit->layers, keep + n, KEEP_MAX - n);
 	r = fork_keep(keep, n);

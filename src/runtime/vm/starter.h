@@ -39,7 +39,8 @@ struct vm_seat {
 	char image[IPC_NAME_LEN], digest[72];
 	uint32_t vcpus, mem_mib, disk_mib;
 	uint32_t uid; /* QEMU's */
-	int tap;      /* the caller's; needed until the fork only */
+	int tap, memory; /* the caller's; needed until the fork only */
+	bool clone;	 /* the memory is a template's */
 	const struct slotnet_plan *plan;
 	char bundle[BUNDLE_KEY_MAX]; /* "": the current one, and it boots; else it waits for a snapshot */
 };

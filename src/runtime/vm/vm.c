@@ -22,6 +22,7 @@
 #include "runtime/sys.h"
 #include "runtime/vm/machine.h"
 #include "runtime/vm/hand.h"
+#include "runtime/vm/memory.h"
 #include "runtime/vm/qmp.h"
 #include "runtime/vm/starter.h"
 
@@ -58,6 +59,7 @@ struct runtime_box {
 	bool asleep;   /* in a file, with no process */
 	bool promised; /* asleep, but being thawed: its memory is spoken for */
 	bool held;     /* loaded, and not told to run */
+	bool clone;    /* its memory is a template's, and what it wrote over it */
 };
 
 /* --- opening --- */
@@ -230,6 +232,7 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 	struct err *err)
 {
 	auto_free struct runtime_parked *p = calloc(1, sizeof(*p));
+	auto_fd int memory = -EBADF;
 	int r;
 
 	if (!p)
@@ -237,6 +240,7 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 	r = check_seat(rt, seat, err);
 	r = r < 0 ? r : check_memory(rt, seat->mem_mib, err);
 	r = r < 0 ? r : fill_seat(rt, seat, &p->seat, err);
+	r = r < 0 ? r : (p->seat.memory = memory = memory_new(seat->mem_mib, err));
 	r = r < 0 ? r : cgroup_make(rt->kit.cgroups, p->seat.cgroup, err);
 	if (r < 0)
 		return r;
@@ -247,7 +251,7 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 		cgroup_remove(rt->kit.cgroups, p->seat.cgroup, NULL);
 		return r;
 	}
-	p->seat.tap = -EBADF; /* the caller's */
+	p->seat.tap = p->seat.memory = -EBADF; /* the caller's; QEMU's alone */
 	p->seat.plan = NULL;
 	p->rt = rt;
 	p->next = rt->parked;
@@ -345,32 +349,36 @@ static int vm_record(const struct runtime_box *box, struct buf *out)
 	const struct vm_made *m = &box->made;
 	int r = known_write(&box->known, out);
 
-	buf_fmt(out, "image=%s\ndigest=%s\nbundle=%s\nvcpu_milli=%u\nheld=%d\n", m->image, m->digest,
-		m->bundle, m->vcpu_milli, box->held);
+	buf_fmt(out, "image=%s\ndigest=%s\nbundle=%s\nvcpu_milli=%u\nheld=%d\nclone=%d\n", m->image,
+		m->digest, m->bundle, m->vcpu_milli, box->held, box->clone);
 	return r < 0 ? r : buf_failed(out);
 }
 
-static int made_read(struct str text, struct vm_made *ret, bool *ret_held)
+static int box_read(struct str text, struct runtime_box *box)
 {
-	uint64_t vcpu = 0, held = 0;
+	uint64_t vcpu = 0, held = 0, clone = 0;
+	struct vm_made *made = &box->made;
 	int bad = 0;
 
 	while (text.n) {
 		struct str value = str_cut(&text, '\n'), key = str_cut(&value, '=');
 
 		if (str_eq_c(key, "image"))
-			bad |= str_copy(ret->image, sizeof(ret->image), value);
+			bad |= str_copy(made->image, sizeof(made->image), value);
 		else if (str_eq_c(key, "digest"))
-			bad |= str_copy(ret->digest, sizeof(ret->digest), value);
+			bad |= str_copy(made->digest, sizeof(made->digest), value);
 		else if (str_eq_c(key, "bundle"))
-			bad |= str_copy(ret->bundle, sizeof(ret->bundle), value);
+			bad |= str_copy(made->bundle, sizeof(made->bundle), value);
 		else if (str_eq_c(key, "vcpu_milli"))
 			bad |= str_u64(value, UINT32_MAX, &vcpu);
 		else if (str_eq_c(key, "held"))
 			bad |= str_u64(value, 1, &held);
+		else if (str_eq_c(key, "clone"))
+			bad |= str_u64(value, 1, &clone);
 	}
-	ret->vcpu_milli = (uint32_t)vcpu;
-	*ret_held = held;
+	made->vcpu_milli = (uint32_t)vcpu;
+	box->held = held;
+	box->clone = clone;
 	return bad ? -EINVAL : 0;
 }
 
@@ -386,7 +394,7 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 	if (!box)
 		return err_sys(err, -ENOMEM, "adopt %s", id);
 	r = known_read(record, CGROUP_PREFIX, &box->known); /* torn by a crash: swept */
-	r = r < 0 ? r : made_read(record, &box->made, &box->held);
+	r = r < 0 ? r : box_read(record, box);
 	box->made.mem_mib = box->known.mem_mib;
 	box->known.status = -1;
 	box->known.pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
@@ -408,7 +416,7 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 /* --- pausing --- */
 
 static struct hand_work hand_for(const struct runtime_box *box, enum hand_step step, int file,
-	struct snapshot_head *head)
+	int memory, struct snapshot_head *head)
 {
 	const struct runtime *rt = box->rt;
 
@@ -417,25 +425,33 @@ static struct hand_work hand_for(const struct runtime_box *box, enum hand_step s
 		.qmp_name = box->known.cgroup,
 		.dir = rt->snapshots,
 		.file = file,
+		.memory = memory,
+		.cgroups = rt->kit.cgroups,
+		.group = step == HAND_CHECK && memory >= 0 ? box->known.cgroup : NULL,
 		.uid = rt->uid_base + box->known.slot * IDS_PER_SANDBOX + 1,
-		.limit = (uint64_t)(box->known.mem_mib + STREAM_MIB) << 20,
+		.limit = step == HAND_SAVE && memory >= 0
+				 ? SNAPSHOT_MEMORY - SNAPSHOT_BODY
+				 : (uint64_t)(box->known.mem_mib + STREAM_MIB) << 20,
 		.head = head };
 }
 
-static int use_hand(const struct runtime_box *box, enum hand_step step, int file,
+static int use_hand(const struct runtime_box *box, enum hand_step step, int file, int memory,
 	struct snapshot_head *head, struct err *err)
 {
-	const struct hand_work w = hand_for(box, step, file, head);
+	const struct hand_work w = hand_for(box, step, file, memory, head);
 
 	return hand_run(&w, err);
 }
 
 static int write_snapshot(struct runtime_box *box, struct err *err)
 {
-	struct snapshot_head head = { .version = 0 };
-	auto_fd int fd = snapshot_begin(box->rt->snapshots, box->id, err);
-	int r = fd < 0 ? fd : use_hand(box, HAND_SAVE, fd, &head, err);
+	struct snapshot_head head = { .memory = box->clone ? 0 : (uint64_t)box->known.mem_mib << 20 };
+	auto_fd int memory = -EBADF, fd = snapshot_begin(box->rt->snapshots, box->id, err);
+	int r = fd;
 
+	if (r >= 0 && !box->clone)
+		r = memory = memory_of(box->known.pid, box->known.mem_mib, err);
+	r = r < 0 ? r : use_hand(box, HAND_SAVE, fd, memory, &head, err);
 	memcpy(&head.made, &box->made, sizeof(head.made));
 	r = r < 0 ? r : snapshot_commit(box->rt->snapshots, box->id, fd, &head, err);
 	if (r < 0)
@@ -464,7 +480,7 @@ static int vm_freeze(struct runtime_box *box, struct err *err)
 	box->held = false; /* its file is gone: as one that runs */
 	r = write_snapshot(box, err);
 	if (r < 0) {
-		use_hand(box, HAND_GO, -EBADF, NULL, NULL); /* it runs on, or has ended */
+		use_hand(box, HAND_GO, -EBADF, -EBADF, NULL, NULL); /* it runs on, or has ended */
 		return err_wrap(err, r, "pause");
 	}
 	FAULT("host.asleep.written");
@@ -483,27 +499,33 @@ static int vm_may_thaw(struct runtime_box *box, struct err *err)
 
 /* The same machine again, as a process that waits for its content. */
 static int start_again(struct runtime_box *box, const struct vm_made *made,
-	const struct slotnet_plan *plan, int tap, struct vm_starter *ret, struct err *err)
+	const struct slotnet_plan *plan, int tap, int memory, struct vm_starter *ret, struct err *err)
 {
-	struct cgroups *cg = box->rt->kit.cgroups;
-	const struct cgroup_limits limits = { made->mem_mib + OVERHEAD_MIB, QEMU_TASKS, made->vcpu_milli };
 	struct vm_seat seat = { .stored = true,
 		.vcpus = made->vcpu_milli ? (made->vcpu_milli + 999) / 1000 : 1,
 		.mem_mib = made->mem_mib,
 		.uid = box->rt->uid_base + box->known.slot * IDS_PER_SANDBOX,
 		.tap = tap,
+		.memory = memory,
 		.plan = plan };
-	int r;
 
 	memcpy(seat.cgroup, box->known.cgroup, sizeof(seat.cgroup));
 	memcpy(seat.image, made->image, sizeof(seat.image));
 	memcpy(seat.digest, made->digest, sizeof(seat.digest));
 	memcpy(seat.bundle, made->bundle, sizeof(seat.bundle));
 	snprintf(seat.layer, sizeof(seat.layer), "%s", box->id);
-	r = cgroup_remove(cg, seat.cgroup, err); /* with what an interrupted step left in it */
-	r = r < 0 ? r : cgroup_make(cg, seat.cgroup, err);
-	r = r < 0 ? r : cgroup_limit(cg, seat.cgroup, &limits, err);
-	return r < 0 ? r : vm_starter_fork(&box->rt->kit, &seat, ret, err);
+	return vm_starter_fork(&box->rt->kit, &seat, ret, err);
+}
+
+/* A new control group in place of what an interrupted step may have left in the old one. */
+static int group_again(struct runtime_box *box, const struct vm_made *made, struct err *err)
+{
+	struct cgroups *cg = box->rt->kit.cgroups;
+	const struct cgroup_limits limits = { made->mem_mib + OVERHEAD_MIB, QEMU_TASKS, made->vcpu_milli };
+	int r = cgroup_remove(cg, box->known.cgroup, err);
+
+	r = r < 0 ? r : cgroup_make(cg, box->known.cgroup, err);
+	return r < 0 ? r : cgroup_limit(cg, box->known.cgroup, &limits, err);
 }
 
 /* kill() may be asked for meanwhile: the descriptor it uses changes in one step. */
@@ -522,6 +544,7 @@ static int has_process(struct runtime_box *box, struct vm_starter *s, struct err
 	s->qemu = fd_close(s->qemu);
 	vm_starter_done(s);
 	box->held = true;
+	box->clone = false;
 	box->asleep = false;
 	return 0;
 }
@@ -530,7 +553,7 @@ static int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int
 {
 	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF };
 	struct snapshot_head head;
-	auto_fd int fd = -EBADF;
+	auto_fd int fd = -EBADF, memory = -EBADF;
 	int r;
 
 	if (!box->asleep)
@@ -538,12 +561,14 @@ static int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int
 	r = fd = snapshot_open(box->rt->snapshots, box->id, &head, err);
 	if (r >= 0 && head.made.mem_mib != box->known.mem_mib)
 		r = err_set(err, -EBADMSG, ERR_CONFLICT, "the snapshot is refused: it is another machine's");
-	r = r < 0 ? r : use_hand(box, HAND_CHECK, fd, &head, err);
+	r = r < 0 ? r : group_again(box, &head.made, err);
+	r = r < 0 ? r : (memory = memory_new(head.made.mem_mib, err));
+	r = r < 0 ? r : use_hand(box, HAND_CHECK, fd, memory, &head, err);
 	if (r >= 0 && lseek(fd, SNAPSHOT_BODY, SEEK_SET) < 0)
 		r = err_sys(err, -errno, "read the snapshot");
-	r = r < 0 ? r : start_again(box, &head.made, plan, tap, &s, err);
+	r = r < 0 ? r : start_again(box, &head.made, plan, tap, memory, &s, err);
 	r = r < 0 ? r : vm_starter_qemu(&s, err);
-	r = r < 0 ? r : use_hand(box, HAND_LOAD, fd, &head, err);
+	r = r < 0 ? r : use_hand(box, HAND_LOAD, fd, -EBADF, &head, err);
 	r = r < 0 ? r : vm_starter_loaded(&s, err);
 	r = r < 0 ? r : has_process(box, &s, err);
 	box->promised = false;
@@ -562,14 +587,14 @@ static int vm_go_on(struct runtime_box *box, struct err *err)
 	int r;
 
 	if (snapshot_exists(box->rt->snapshots, box->id) &&
-		use_hand(box, HAND_ASK, -EBADF, NULL, err) < 0) {
+		use_hand(box, HAND_ASK, -EBADF, -EBADF, NULL, err) < 0) {
 		box->held = false;
 		end_process(box);
 		return err_set(err, -EIO, ERR_INTERNAL, "resume: QEMU ended; another resume may work");
 	}
 	snapshot_remove(box->rt->snapshots, box->id);
 	FAULT("host.asleep.removed");
-	r = use_hand(box, HAND_GO, -EBADF, NULL, err);
+	r = use_hand(box, HAND_GO, -EBADF, -EBADF, NULL, err);
 	if (r == 0)
 		box->held = false;
 	return r;

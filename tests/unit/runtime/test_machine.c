@@ -34,6 +34,12 @@ static void tells_all(void **state)
 	assert_string_equal(after(&l, "-m"), "256");
 	assert_string_equal(after(&l, "-smp"), "2");
 	assert_string_equal(after(&l, "-netdev"), "tap,id=net,fd=3");
+	assert_string_equal(after(&l, "-object"),
+		"memory-backend-file,id=ram,size=256M,mem-path=/proc/self/fd/8,share=on");
+	m.clone = true;
+	assert_int_equal(machine_line(&m, &l), 0);
+	assert_string_equal(after(&l, "-object"),
+		"memory-backend-file,id=ram,size=256M,mem-path=/proc/self/fd/8,share=off");
 	assert_string_equal(after(&l, "-sandbox"),
 		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	assert_string_equal(after(&l, "-append"),
