@@ -3,7 +3,7 @@
  *
  *	httpd -> dispatch.c -> handlers (createos/, native/) -> box.c, flow_*.c -> peers.c -> host, edge
  *	                                      |                    |
- *	                                      +--> agent.c         +--> store.c
+ *	                                      +--> agent.c         +--> store/
  *
  * Handlers translate requests and answers; they hold no state. A `struct box` (box.h) is one
  * sandbox in memory; the flows change it step by step, each step an answer of a peer. Everything

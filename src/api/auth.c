@@ -4,6 +4,7 @@
 #include "api/auth.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/hex.h"
 #include "base/table.h"
 
 struct key {
@@ -177,8 +178,7 @@ int keyring_add(struct keyring *k, struct str name, const char *user, bool admin
 			sizeof(row.name) - 1);
 	random_bytes(raw, sizeof(raw));
 	memcpy(text, "weir_", 5);
-	for (int i = 0; i < 32; i++)
-		snprintf(text + 5 + 2 * i, 3, "%02x", raw[i]);
+	hex_spell(text + 5, raw, sizeof(raw));
 	explicit_bzero(raw, sizeof(raw));
 	r = sha256(str_n(text, KEY_TEXT_LEN), row.hash);
 	if (r < 0)

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/hex.h"
 #include "base/log.h"
 
 void ingress_init(struct box *b)
@@ -460,8 +461,7 @@ int ingress_token_add(struct box *b, struct str name, uint32_t port, uint64_t ex
 			sizeof(t.name) - 1);
 	random_bytes(raw, sizeof(raw));
 	memcpy(text, "wit_", 4);
-	for (int i = 0; i < 32; i++)
-		snprintf(text + 4 + 2 * i, 3, "%02x", raw[i]);
+	hex_spell(text + 4, raw, sizeof(raw));
 	explicit_bzero(raw, sizeof(raw));
 	if (EVP_Digest(text, INGRESS_TOKEN_LEN, t.digest, &n, EVP_sha256(), NULL) != 1 ||
 		n != sizeof(t.digest))

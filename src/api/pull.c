@@ -8,6 +8,7 @@
 #include "api/pull.h"
 #include "api/secret.h"
 #include "base/clock.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "wire/json.h"
 
@@ -119,9 +120,8 @@ static int name_of(const struct api *a, const struct pull_ask *ask, const char *
 	char ret[static IPC_NAME_LEN])
 {
 	uint8_t sum[EVP_MAX_MD_SIZE] = { 0 };
-	char hex[65], token[SECRET_TOKEN_LEN + 1];
+	char hex[65], name[33], token[SECRET_TOKEN_LEN + 1];
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	int n;
 
 	if (!md || !EVP_DigestInit_ex(md, EVP_sha256(), NULL)) {
 		EVP_MD_CTX_free(md);
@@ -133,15 +133,12 @@ static int name_of(const struct api *a, const struct pull_ask *ask, const char *
 	hash_part(md, str_c(from));
 	EVP_DigestFinal_ex(md, sum, NULL);
 	EVP_MD_CTX_free(md);
-	for (int i = 0; i < 32; i++)
-		snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+	hex_spell(hex, sum, 32);
 	if (secret_token(a->secret, "image", hex, token) < 0)
 		return -ENOMEM;
 	EVP_Digest(token, strlen(token), sum, NULL, EVP_sha256(), NULL);
-	n = snprintf(ret, IPC_NAME_LEN, PULLED_PREFIX "%s.", a->config.daemon_name);
-	for (int i = 0; i < 16; i++)
-		n += snprintf(ret + n, IPC_NAME_LEN - (size_t)n, "%02x", sum[i]);
-	snprintf(ret + n, IPC_NAME_LEN - (size_t)n, ":1");
+	hex_spell(name, sum, 16);
+	snprintf(ret, IPC_NAME_LEN, PULLED_PREFIX "%s.%s:1", a->config.daemon_name, name);
 	return 0;
 }
 

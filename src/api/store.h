@@ -1,7 +1,8 @@
 /*
  * What survives a restart: users, keys, sandboxes, networks, versions of policies, a history. SQLite
  * behind a small interface; the only module that knows SQL, and its statements keep to what
- * PostgreSQL also understands ($1 parameters, BIGINT and TEXT, partial unique indexes).
+ * PostgreSQL also understands ($1 parameters, BIGINT and TEXT, partial unique indexes). Below store/
+ * there is a file per subject, schema.c with the migrations, and db.h on which they stand.
  *
  * Synchronous, on the loop's thread: a commit in WAL mode costs some tens of microseconds. With
  * sync_full each commit is also on the disk before it is answered; without, the last moments may
@@ -12,8 +13,15 @@
  * next start finishes or undoes them (adopt.c). A policy version that was stored but never reached
  * the kernel shows as a policy id that differs from the kernel's.
  *
- * Times are wall-clock milliseconds, 0 for never. All calls return 0 (or a count) or a negative
- * errno with a sentence; -EEXIST where a unique name or key is taken.
+ * Times (…_ms) are wall-clock milliseconds since 1970, 0 for never; sizes are in the unit of their
+ * name. All calls return 0 (or a count) or a negative errno with a sentence: -EEXIST where a unique
+ * name or key is taken or what is referred to is not there, -ENOENT where the header says so, -ENOSPC,
+ * -ENOMEM and -EIO where the disk or memory refuses, -EBADMSG for a row that we did not write.
+ *
+ * Arguments are copied and stay the caller's. Rows are shown to a callback, for its duration, newest
+ * first unless said; a negative return ends the list and is its result. The callback may change the
+ * store, but not list the same kind of rows. limit and offset count rows, ret_total all that fit the
+ * question; NULL: not asked for. Keys and tokens are here as digests only, and no call logs a value.
  */
 #pragma once
 #include "api/life.h"
@@ -88,26 +96,28 @@ int store_user_add(struct store *s, const char *id, const char *name, struct err
 int store_user_exists(struct store *s, const char *id, struct err *err); /* 1, 0 */
 int store_key_add(struct store *s, const struct key_row *k, struct err *err);
 int store_key_delete(struct store *s, const char *id, struct err *err); /* -ENOENT */
-typedef int (*store_key_fn)(const struct key_row *k, void *arg); /* negative: stop */
+typedef int (*store_key_fn)(const struct key_row *k, void *arg);
 int store_keys(struct store *s, uint32_t limit, uint32_t offset, store_key_fn fn, void *arg,
 	uint64_t *ret_total, struct err *err);
 
 /* --- sandboxes --- */
 int store_sandbox_add(struct store *s, const struct sandbox_row *row, struct err *err);
-int store_sandbox_save(struct store *s, const struct sandbox_row *row, struct err *err);
-int store_sandbox_drop(struct store *s, const char *id, struct err *err);
+int store_sandbox_save(struct store *s, const struct sandbox_row *row, struct err *err); /* -ENOENT */
+int store_sandbox_drop(struct store *s, const char *id, struct err *err); /* with all of its own */
+/* -ENOENT; what it gives is ended by sandbox_row_done(). */
 int store_sandbox_get(struct store *s, const char *id, struct sandbox_row *ret, struct err *err);
-typedef int (*store_row_fn)(struct sandbox_row *row, void *arg); /* may take texts; negative: stop */
-/* user NULL: everybody's. states: bit mask 1 << enum life_state. Newest first. */
+typedef int (*store_row_fn)(struct sandbox_row *row, void *arg); /* may take its texts */
+/* user NULL: everybody's. states: bit mask 1 << enum life_state. */
 int store_sandboxes(struct store *s, const char *user, uint32_t states, uint32_t limit,
 	uint32_t offset, store_row_fn fn, void *arg, uint64_t *ret_total, struct err *err);
 int store_sandbox_counts(struct store *s, const char *user, uint64_t counts[static LIFE_STATES],
 	struct err *err);
-/* Drop rows destroyed or failed before this time, with their versions and history. Count. */
+/* Drop rows destroyed or failed before this time, with their versions and history: how many. In a
+ * transaction of its own. */
 int store_sweep(struct store *s, uint64_t before_ms, struct err *err);
 
 /* --- policies --- */
-/* Reserve n policy ids, never handed out before: the first of them. */
+/* Reserve n policy ids, never handed out before: the first of them. -EOVERFLOW after 2^31. */
 int store_policy_ids(struct store *s, uint32_t n, uint32_t *ret_first, struct err *err);
 /* Raise the sequence so that ids up to `seen` are not handed out. */
 int store_policy_seen(struct store *s, uint32_t seen, struct err *err);
@@ -117,6 +127,8 @@ struct version_row {
 	struct str json; /* borrowed */
 	uint64_t at_ms;
 };
+#define STORE_VERSIONS_KEPT 100u /* per sandbox: to look back, bounded for a client that PUTs in a loop */
+/* Older ones than the STORE_VERSIONS_KEPT last go. */
 int store_version_add(struct store *s, const struct version_row *v, struct err *err);
 int store_version_drop(struct store *s, const char *sandbox, uint32_t version, struct err *err);
 typedef int (*store_version_fn)(const struct version_row *v, void *arg);
@@ -138,7 +150,7 @@ struct token_row {
 int store_token_add(struct store *s, const struct token_row *t, struct err *err);
 int store_token_drop(struct store *s, const char *id, struct err *err);
 int store_token_clear(struct store *s, const char *sandbox, struct err *err);
-typedef int (*store_token_fn)(const struct token_row *t, void *arg); /* negative: stop */
+typedef int (*store_token_fn)(const struct token_row *t, void *arg);
 int store_tokens(struct store *s, store_token_fn fn, void *arg, struct err *err); /* oldest first */
 
 /* --- private networks --- */
@@ -146,15 +158,15 @@ struct network_row {
 	char id[IPC_ID_LEN], user[IPC_ID_LEN], name[IPC_NAME_LEN];
 	uint32_t number; /* what the kernel knows it by */
 	uint64_t created_ms;
-	const char *policy; /* JSON; "": none. Only as long as store_networks() shows it */
+	const char *policy; /* JSON; "": none. Borrowed; what store_network_add() is given is not read */
 };
-/* A number no network has had. Within the transaction that adds it. */
+/* A number no network has had; -EOVERFLOW after 2^32. Within the transaction that adds it. */
 int store_network_number(struct store *s, uint32_t *ret, struct err *err);
 int store_network_add(struct store *s, const struct network_row *n, struct err *err);
 int store_network_policy(struct store *s, const char *id, const char *json, struct err *err);
 int store_network_drop(struct store *s, const char *id, struct err *err); /* without members */
-typedef int (*store_network_fn)(const struct network_row *n, void *arg); /* negative: stop */
-/* user NULL: everybody's, all of them, in no order; else newest first. */
+typedef int (*store_network_fn)(const struct network_row *n, void *arg);
+/* user NULL: everybody's, all of them, in no order. */
 int store_networks(struct store *s, const char *user, uint32_t limit, uint32_t offset,
 	store_network_fn fn, void *arg, uint64_t *ret_total, struct err *err);
 int store_member_add(struct store *s, const char *network, const char *sandbox, struct err *err);

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include "base/fd.h"
+#include "base/hex.h"
 #include "cmd/build/build.h"
 
 #define TREE_DEPTH_MAX 128u /* deeper than any distribution; keeps the walk's stack small */
@@ -181,8 +182,7 @@ int tree_digest(const char *root, uint32_t uid_base, char hex[65], uint64_t *ret
 		return err_set(err, -EPERM, ERR_INVALID, "%s is a device: no image may hold one", d.path);
 	if (r < 0)
 		return err_sys(err, r, "read the new tree at %s", d.path);
-	for (int i = 0; i < 32; i++)
-		snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+	hex_spell(hex, sum, 32);
 	*ret_bytes = d.bytes;
 	return 0;
 }

@@ -207,7 +207,7 @@ static void versions_and_sweeping(void **state)
 		assert_int_equal(store_version_add(s, &v, &err), 0);
 	}
 	assert_int_equal(store_versions(s, "sb-1", 500, 0, count_version, &n, &total, &err), 0);
-	assert_true(n == total && n == 100); /* bounded */
+	assert_true(n == total && n == STORE_VERSIONS_KEPT); /* bounded */
 	v.version = 200;
 	v.policy = 150;
 	assert_int_equal(store_version_add(s, &v, &err), -EEXIST); /* a policy id, again */
@@ -219,6 +219,129 @@ static void versions_and_sweeping(void **state)
 	assert_int_equal(store_sweep(s, 99, &err), 0);
 	assert_int_equal(store_sweep(s, 100, &err), 1);
 	assert_int_equal(store_sandbox_get(s, "sb-1", &got, &err), -ENOENT);
+	store_close(s);
+}
+
+static int same_key(const struct key_row *k, void *arg)
+{
+	const struct key_row *want = arg;
+
+	assert_string_equal(k->id, want->id);
+	assert_string_equal(k->user, want->user);
+	assert_string_equal(k->name, want->name);
+	assert_string_equal(k->hint, want->hint);
+	assert_memory_equal(k->hash, want->hash, sizeof(k->hash));
+	assert_true(k->admin == want->admin && k->created_ms == want->created_ms);
+	return 0;
+}
+
+static int same_token(const struct token_row *t, void *arg)
+{
+	const struct token_row *want = arg;
+
+	assert_string_equal(t->id, want->id);
+	assert_string_equal(t->sandbox, want->sandbox);
+	assert_string_equal(t->name, want->name);
+	assert_string_equal(t->hint, want->hint);
+	assert_memory_equal(t->digest, want->digest, sizeof(t->digest));
+	assert_true(t->port == want->port && t->created_ms == want->created_ms &&
+		t->expires_ms == want->expires_ms);
+	return -ECANCELED; /* seen */
+}
+
+static void keys_and_tokens_come_back_whole(void **state)
+{
+	struct key_row key = { .id = "key-1", .user = "u1", .name = "mine", .hint = "weir_12…",
+		.hash = { 0, 0x9a, 0xff }, .admin = true, .created_ms = 1ull << 41 };
+	struct token_row token = { .id = "tok-1", .sandbox = "sb-1", .name = "visitor", .hint = "wit_",
+		.port = 65535, .digest = { 0xf0, 1 }, .created_ms = 5, .expires_ms = 1ull << 42 };
+	struct store *s = open_it();
+	struct err err;
+	uint64_t total;
+
+	store_user_add(s, "u1", "one", &err);
+	add(s, "sb-1", "u1", "a", LIFE_RUNNING, 1);
+	assert_int_equal(store_key_add(s, &key, &err), 0);
+	assert_int_equal(store_token_add(s, &token, &err), 0);
+	store_close(s);
+	s = open_it();
+	assert_int_equal(store_keys(s, 9, 0, same_key, &key, &total, &err), 0);
+	assert_int_equal(total, 1);
+	assert_int_equal(store_tokens(s, same_token, &token, &err), -ECANCELED);
+
+	snprintf(key.id, sizeof(key.id), "key-2"); /* the same digest: the same key */
+	assert_int_equal(store_key_add(s, &key, &err), -EEXIST);
+	assert_int_equal(store_key_delete(s, "key-2", &err), -ENOENT);
+	assert_int_equal(store_key_delete(s, "key-1", &err), 0);
+	assert_int_equal(store_keys(s, 9, 0, same_key, NULL, &total, &err), 0);
+	assert_int_equal(total, 0);
+	assert_int_equal(store_user_exists(s, "u1", &err), 1);
+	assert_int_equal(store_user_exists(s, "u2", &err), 0);
+	store_close(s);
+}
+
+static int stop_at_second(const struct network_row *n, void *arg)
+{
+	return ++*(int *)arg == 2 ? -ECANCELED : 0;
+}
+
+static int member(const char *network, const char *sandbox, void *arg)
+{
+	assert_string_equal(network, "net-1");
+	++*(int *)arg;
+	return 0;
+}
+
+static void networks_and_members(void **state)
+{
+	struct network_row n = { .user = "u1", .created_ms = 1 };
+	uint32_t first, second;
+	struct store *s = open_it();
+	struct err err;
+	uint64_t total;
+	int seen = 0;
+
+	store_user_add(s, "u1", "one", &err);
+	add(s, "sb-1", "u1", "a", LIFE_RUNNING, 1);
+	assert_int_equal(store_network_number(s, &first, &err), 0);
+	assert_int_equal(store_network_number(s, &second, &err), 0);
+	assert_int_equal(second, first + 1);
+	for (char i = '1'; i <= '3'; i++) {
+		n.number = (uint32_t)i;
+		snprintf(n.id, sizeof(n.id), "net-%c", i);
+		snprintf(n.name, sizeof(n.name), "n%c", i);
+		assert_int_equal(store_network_add(s, &n, &err), 0);
+	}
+	assert_int_equal(store_network_add(s, &n, &err), -EEXIST);
+	assert_int_equal(store_networks(s, "u1", 9, 0, stop_at_second, &seen, &total, &err),
+		-ECANCELED);
+	assert_int_equal(seen, 2);
+	seen = 2;
+	assert_int_equal(store_networks(s, "u1", 1, 1, stop_at_second, &seen, &total, &err), 0);
+	assert_true(seen == 3 && total == 3);
+
+	assert_int_equal(store_member_add(s, "net-1", "sb-1", &err), 0);
+	assert_int_equal(store_member_add(s, "net-1", "sb-9", &err), -EEXIST); /* nobody */
+	assert_int_equal(store_network_drop(s, "net-1", &err), -EEXIST); /* somebody is in it */
+	seen = 0;
+	assert_int_equal(store_members(s, member, &seen, &err), 0);
+	assert_int_equal(seen, 1);
+	assert_int_equal(store_member_clear(s, "sb-1", &err), 0);
+	assert_int_equal(store_network_drop(s, "net-1", &err), 0);
+	store_close(s);
+}
+
+/* A failed sweep's transaction is its own: one that was open before stays open. */
+static void a_sweep_inside_a_transaction_is_refused(void **state)
+{
+	struct store *s = open_it();
+	struct err err;
+
+	assert_int_equal(store_begin(s, &err), 0);
+	assert_int_equal(store_user_add(s, "u1", "one", &err), 0);
+	assert_true(store_sweep(s, 100, &err) < 0);
+	assert_int_equal(store_commit(s, &err), 0);
+	assert_int_equal(store_user_exists(s, "u1", &err), 1);
 	store_close(s);
 }
 
@@ -251,7 +374,10 @@ int main(void)
 		cmocka_unit_test_setup(a_killed_writer_loses_only_what_it_did_not_commit, fresh),
 		cmocka_unit_test_setup(lists, fresh),
 		cmocka_unit_test_setup(policy_ids_are_never_used_twice, fresh),
-		cmocka_unit_test_setup(versions_and_sweeping, fresh) };
+		cmocka_unit_test_setup(versions_and_sweeping, fresh),
+		cmocka_unit_test_setup(keys_and_tokens_come_back_whole, fresh),
+		cmocka_unit_test_setup(networks_and_members, fresh),
+		cmocka_unit_test_setup(a_sweep_inside_a_transaction_is_refused, fresh) };
 
 	return cmocka_run_group_tests_name("api/store", tests, start, end);
 }
