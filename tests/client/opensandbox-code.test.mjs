@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { withSandbox } from "./opensandbox-kit.mjs";
+import { until } from "./until.mjs";
 
 test("OpenSandbox code contexts", { concurrency: 4 }, (t) => withSandbox({ skipHealthCheck: false }, async (sbx) => {
   const at = await sbx.getEndpointUrl(44772);
@@ -96,8 +97,10 @@ test("OpenSandbox code contexts", { concurrency: 4 }, (t) => withSandbox({ skipH
           if (piece.includes("mine")) break; // the control: it prints, and to its own client
         }
         gone.abort();
-        let seen;
-        do seen = await run(c, next[language]); while (Array.isArray(seen)); // until the other is known to be gone
+        const seen = await until("the other to be known as gone", async () => {
+          const ran = await run(c, next[language]);
+          return !Array.isArray(ran) && ran;
+        });
         assert.deepEqual([seen.out, seen.complete], ["new\n", true]);
         assert.equal(seen.count, 2); // the first was not cut short
       }));

@@ -221,7 +221,7 @@ void execd_pty_get(struct req *q)
 		look(p, show);
 }
 
-static void on_deleted(const struct proc_info *i, const struct err *err, void *arg)
+static void on_changed(const struct proc_info *i, const struct err *err, void *arg)
 {
 	struct pty *p = arg;
 
@@ -231,18 +231,28 @@ static void on_deleted(const struct proc_info *i, const struct err *err, void *a
 	if (err)
 		pty_fail(p, err);
 	else
-		execd_empty(pty_over(p));
+		p->then(p);
+}
+
+static void change(struct pty *p, const struct proc_change *how, void (*then)(struct pty *p))
+{
+	struct req *q = p->q;
+	struct err err;
+
+	p->then = then;
+	if (proc_change(q->api->loop, &q->box->link, how, on_changed, p, &p->ask, &err) < 0)
+		pty_fail(p, &err);
+}
+
+static void deleted(struct pty *p)
+{
+	execd_empty(pty_over(p));
 }
 
 static void destroy(struct pty *p)
 {
-	struct proc_change how = { .id = str_c(p->id), .signal = SIGHUP, .grace_ms = 1000,
-		.forget = true };
-	struct req *q = p->q;
-	struct err err;
-
-	if (proc_change(q->api->loop, &q->box->link, &how, on_deleted, p, &p->ask, &err) < 0)
-		pty_fail(p, &err);
+	change(p, &(struct proc_change){ .id = str_c(p->id), .signal = SIGHUP, .grace_ms = 1000,
+		.forget = true }, deleted);
 }
 
 void execd_pty_delete(struct req *q)
@@ -437,29 +447,11 @@ static void start(struct pty *p)
 		pty_fail(p, &err);
 }
 
-static void on_forgotten(const struct proc_info *i, const struct err *err, void *arg)
-{
-	struct pty *p = arg;
-
-	if (i)
-		return;
-	p->ask = NULL;
-	if (err)
-		pty_fail(p, err);
-	else
-		start(p);
-}
-
 /* Nobody was at it yet: what stands for it makes room. */
 static void begin(struct pty *p)
 {
-	struct proc_change how = { .id = str_c(p->id), .forget = true };
-	struct req *q = p->q;
-	struct err err;
-
 	p->is_pty = p->mode != MODE_PIPES;
-	if (proc_change(q->api->loop, &q->box->link, &how, on_forgotten, p, &p->ask, &err) < 0)
-		pty_fail(p, &err);
+	change(p, &(struct proc_change){ .id = str_c(p->id), .forget = true }, start);
 }
 
 /* Who is at it already? */
