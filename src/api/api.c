@@ -89,6 +89,8 @@ static void on_info(struct chan_msg *m, const struct err *err, void *arg)
 		memcpy(&a->info, m->payload.p, sizeof(a->info));
 		if (ipc_text_ok(a->info.hostname, sizeof(a->info.hostname)) &&
 			ipc_text_ok(a->info.runtimes, sizeof(a->info.runtimes)) &&
+			ipc_text_ok(a->info.preferred, sizeof(a->info.preferred)) &&
+			ipc_text_ok(a->info.vm, sizeof(a->info.vm)) &&
 			build_floor(a, &floor) == 0)
 			return;
 	}

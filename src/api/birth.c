@@ -38,14 +38,13 @@ int birth_runtime(const struct api *a, struct str want, char ret[static 16], str
 	if (!want.n || str_eq_c(want, "auto"))
 		want = str_c(a->config.runtime_default);
 	if (!want.n || str_eq_c(want, "auto"))
-		want = STR("container");
+		want = a->info.preferred[0] ? str_c(a->info.preferred) : STR("container");
 	if (!str_eq_c(want, "container") && !str_eq_c(want, "vm"))
 		return err_field(err, -EINVAL, ERR_INVALID, "runtime",
 			"unknown runtime. Allowed: [auto, container, vm]");
 	if (!has_word(a->info.runtimes[0] ? a->info.runtimes : "container", want))
 		return err_field(err, -ENOSYS, ERR_UNSUPPORTED, "runtime",
-			"runtime " STR_FMT " is not available here; there is: %s", STR_ARG(want),
-			a->info.runtimes);
+			"runtime " STR_FMT " is not available here: %s", STR_ARG(want), a->info.vm);
 	return str_copy(ret, 16, want);
 }
 

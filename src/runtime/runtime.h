@@ -38,6 +38,7 @@ struct runtime_env {
 	const char *guest_path, *rootfs_path; /* weir-guest, weir-rootfs: what machines are made from */
 	const char *cgroup_root;
 	const char *disk_backend; /* "auto", "quota", "loop" */
+	const char *accel;	  /* "auto", "tcg" */
 	uint32_t uid_base;	/* slot s owns [uid_base + s*65536, +65535] */
 };
 
@@ -70,6 +71,8 @@ struct runtime_ops {
 	/* May sandboxes begin in it? err names what is missing. NULL: always. Those that run are
 	 * looked after either way. */
 	int (*able)(struct runtime *rt, struct err *err);
+	/* NULL, or, where it is able: a line for the operator. Should `auto` take it? */
+	bool (*about)(const struct runtime *rt, char *ret, size_t size);
 	/* Begin one; the seat is not needed afterwards. The runtime lists it until it is spawned or
 	 * discarded, and discards what is left in close(). */
 	int (*park)(struct runtime *rt, const struct runtime_seat *seat, struct runtime_parked **ret,

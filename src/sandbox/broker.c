@@ -120,7 +120,7 @@ static int do_info(const struct ask *a, struct err *err)
 		info.mem_free = (uint64_t)(s.freeram + s.bufferram) * s.mem_unit;
 	}
 	gethostname(info.hostname, sizeof(info.hostname) - 1);
-	runners_names(a->d, info.runtimes, sizeof(info.runtimes));
+	runners_tell(a->d, &info);
 	info.n_host = net_host_addresses(a->d, info.host, IPC_HOST_ADDRS);
 	return answer(a, &info, sizeof(info), NULL, 0);
 }

@@ -51,6 +51,7 @@ static int probe_runtime(const struct probe_env *env, struct err *err)
 	if (!mkdtemp(dir))
 		return err_sys(err, -errno, "make a directory in /tmp");
 	config_defaults(&c);
+	snprintf(c.vm_accel, sizeof(c.vm_accel), "tcg"); /* booting guests is the daemon's */
 	snprintf(group, sizeof(group), "probe-%d", (int)getpid());
 	snprintf(c.run_dir, sizeof(c.run_dir), "%s/run", dir);
 	snprintf(c.state_dir, sizeof(c.state_dir), "%s/state", dir);

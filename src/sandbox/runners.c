@@ -19,6 +19,7 @@ int runners_open(struct daemon *d, struct err *err)
 		.rootfs_path = rootfs,
 		.cgroup_root = c->cgroup_root[0] ? c->cgroup_root : c->daemon_name,
 		.disk_backend = c->disk_backend,
+		.accel = c->vm_accel,
 		.uid_base = c->uid_base };
 
 	daemon_program("weir-agent", agent, sizeof(agent)); /* absent: the runtime says so */
@@ -75,7 +76,8 @@ const struct runner *runner_find(const struct daemon *d, const char *name, struc
 	return NULL;
 }
 
-void runners_names(const struct daemon *d, char *ret, size_t size)
+/* The names of the able, with spaces between. */
+static void names(const struct daemon *d, char *ret, size_t size)
 {
 	size_t n = 0;
 
@@ -84,6 +86,19 @@ void runners_names(const struct daemon *d, char *ret, size_t size)
 		if (d->runners[i].able)
 			n += (size_t)snprintf(
 				ret + n, size - n, "%s%s", n ? " " : "", d->runners[i].ops->name);
+}
+
+void runners_tell(const struct daemon *d, struct ipc_host_info *ret)
+{
+	const struct runner *vm = &d->runners[RUNNER_VM];
+	const struct runtime_ops *preferred = d->runners[RUNNER_POOLED].ops;
+
+	names(d, ret->runtimes, sizeof(ret->runtimes));
+	if (!vm->able)
+		snprintf(ret->vm, sizeof(ret->vm), "%s", vm->why.text);
+	else if (vm->ops->about(vm->rt, ret->vm, sizeof(ret->vm)))
+		preferred = vm->ops;
+	snprintf(ret->preferred, sizeof(ret->preferred), "%s", preferred->name);
 }
 
 int runners_drop_layer(struct daemon *d, const char *id, struct err *err)

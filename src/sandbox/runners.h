@@ -23,8 +23,8 @@ void runners_close(struct daemon *d);
  * NULL, with the reason: there is none. */
 const struct runner *runner_known(const struct daemon *d, const char *name);
 const struct runner *runner_find(const struct daemon *d, const char *name, struct err *err);
-/* The names of the able, with spaces between. */
-void runners_names(const struct daemon *d, char *ret, size_t size);
+/* For the api role: which there are, which `auto` means, and why. */
+void runners_tell(const struct daemon *d, struct ipc_host_info *ret);
 /* A sandbox without a process: whichever has its layer drops it. */
 int runners_drop_layer(struct daemon *d, const char *id, struct err *err);
 /* After all adoptions. */

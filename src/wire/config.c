@@ -124,6 +124,11 @@ static bool is_runtime(struct str s)
 	return str_eq_c(s, "auto") || str_eq_c(s, "container") || str_eq_c(s, "vm");
 }
 
+static bool is_accel(struct str s)
+{
+	return str_eq_c(s, "auto") || str_eq_c(s, "tcg");
+}
+
 static bool is_word(struct str s)
 {
 	return text_is(s, LOWER UPPER DIGIT, LOWER UPPER DIGIT "._/:@-");
@@ -371,7 +376,12 @@ static const struct key keys[] = {
 		.help = "The image of a create that names none." },
 	{ "runtime.default", TEXT, AT(runtime_default), "auto", .ok = is_runtime,
 		.allowed = "auto, container or vm",
-		.help = "The runtime of a create that names none." },
+		.help = "The runtime of a create that names none. auto: vm where KVM was seen to boot a "
+			"guest, else container." },
+	{ "vm.accel", TEXT, AT(vm_accel), "auto", .ok = is_accel, .allowed = "auto or tcg",
+		.help = "What virtual machines run by. auto: KVM if a guest boots with it, which is tried "
+			"for seconds once per kernel, QEMU and guest bundle; else QEMU's emulation. tcg: "
+			"emulation." },
 	{ "cgroup.root", TEXT, AT(cgroup_root), "", .ok = is_cgroup,
 		.allowed = "empty, or one name of a-z, 0-9 and _-.",
 		.help = "The top-level cgroup that sandboxes live in. Empty: daemon.name." },

@@ -103,6 +103,7 @@ struct config {
 	uint32_t images_layers_mib;	/* as sent; default 8192 */
 	char rootfs_default[64];	/* devbox:1 */
 	char runtime_default[16];	/* auto | container */
+	char vm_accel[8];		/* auto | tcg */
 	char cgroup_root[64];		/* name of the top-level cgroup; default: daemon.name */
 	bool store_sync_full;		/* fsync each commit; default false: safe against kill -9, not
 					 * against power loss of the last moments */

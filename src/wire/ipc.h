@@ -224,6 +224,8 @@ struct ipc_host_info {
 	uint32_t slots_max, slots_used, has_ipv6, version;
 	char hostname[IPC_NAME_LEN];
 	char runtimes[IPC_NAME_LEN]; /* "container" or "container vm" */
+	char preferred[16];	     /* what "auto" means: "vm" where KVM was seen to work */
+	char vm[460];		     /* what machines run by, and why; or why there are none */
 	uint32_t n_host;
 	struct ip host[IPC_HOST_ADDRS]; /* its own addresses: rules inside them are refused */
 };

@@ -1,4 +1,5 @@
 /* Keys, version, the API's own description, and what is not built. */
+#include "api/birth.h"
 #include "api/box.h"
 #include "api/native/native.h"
 #include "base/clock.h"
@@ -118,7 +119,9 @@ void native_key_revoke(struct req *q)
 void native_version(struct req *q)
 {
 	struct str rest = str_c(q->api->info.runtimes);
+	char runtime[16];
 	struct answer a;
+	struct err err;
 
 	answer_begin(&a, 4096);
 	jw_obj(&a.w, "data");
@@ -127,6 +130,9 @@ void native_version(struct req *q)
 	while (rest.n)
 		jw_str(&a.w, NULL, str_cut(&rest, ' '));
 	jw_arr_end(&a.w);
+	if (birth_runtime(q->api, STR_NONE, runtime, &err) == 0)
+		jw_c(&a.w, "runtime_default", runtime);
+	jw_c(&a.w, "vm", q->api->info.vm);
 	jw_end(&a.w);
 	reply_send(q, 200, &a);
 }

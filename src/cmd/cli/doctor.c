@@ -154,6 +154,21 @@ static void identity(struct findings *f)
 			"the daemon does not know the key from %s", f->c->conf.key_from);
 }
 
+/* Which runtimes there are, which one is taken unasked, and what machines run by. */
+static void runtimes(struct findings *f, const json_t *version)
+{
+	bool vm = false;
+	json_t *name;
+	size_t i;
+
+	json_array_foreach(json_object_get(version, "runtimes"), i, name)
+		vm |= json_string_value(name) && !strcmp(json_string_value(name), "vm");
+	found(f, FOUND_OK, "runtime", "", "%s, where a create names none",
+		jtext(version, "runtime_default"));
+	found(f, vm ? FOUND_OK : FOUND_WARN, "vm", vm ? "" : "then restart weird", "%s%s",
+		vm ? "machines run by " : "there are no machines: ", jtext(version, "vm"));
+}
+
 static void versions(struct findings *f)
 {
 	struct api_req q = { .method = "GET", .path = "/v1/version" };
@@ -171,6 +186,8 @@ static void versions(struct findings *f)
 			"the daemon is %s, this command %s", version, WEIR_VERSION);
 	if (!json_array_size(json_object_get(a.data, "runtimes")))
 		found(f, FOUND_BAD, "runtimes", "the daemon's log says why", "none works");
+	else if (json_object_get(a.data, "vm"))
+		runtimes(f, a.data);
 }
 
 static void images(struct findings *f)

@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include "base/fd.h"
 #include "runtime/vm/jail.h"
@@ -12,6 +13,7 @@
 
 #define USR	 "/usr"
 #define PROC	 "/proc"
+#define DEV	 "/dev"
 #define FDS_AWAY 32 /* where descriptors wait while they are put in order */
 
 /* Of a usr-merged system: the loader's names. */
@@ -39,12 +41,28 @@ static int take(const char *path, struct err *err)
 	return r < 0 ? err_sys(err, r, "take %s", path) : take_fd(mnt);
 }
 
-int jail_make(const char *run_dir, const char *guest_dir, struct err *err)
+/* One device, of one user's. */
+static int attach_kvm(dev_t kvm, uint32_t uid, struct err *err)
+{
+	const struct mount_opt opts[] = { { "mode", "755" }, { "size", "64k" } };
+	auto_fd int dev = mount_new("tmpfs", opts, ARRAY_SIZE(opts), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+
+	if (dev < 0)
+		return err_sys(err, dev, "make /dev of the jail");
+	if (mknodat(dev, "kvm", S_IFCHR | 0600, kvm) < 0 || fchownat(dev, "kvm", uid, uid, 0) < 0)
+		return err_sys(err, -errno, "make /dev/kvm in the jail");
+	return attach(dev, DEV, err);
+}
+
+int jail_make(const char *run_dir, const char *guest_dir, uint32_t kvm_uid, struct err *err)
 {
 	const struct mount_opt opts[] = { { "mode", "755" }, { "size", "64k" } };
 	auto_fd int usr = -EBADF, guest = -EBADF, tmp = -EBADF, at = -EBADF;
+	struct stat kvm;
 	int r;
 
+	if (kvm_uid && stat("/dev/kvm", &kvm) < 0)
+		return err_sys(err, -errno, "look at /dev/kvm");
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys(err, -errno, "make a mount namespace");
 	if ((r = usr = take(USR, err)) < 0 || (r = guest = take(guest_dir, err)) < 0)
@@ -60,7 +78,8 @@ int jail_make(const char *run_dir, const char *guest_dir, struct err *err)
 	if (fchdir(tmp) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
 		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return err_sys(err, -errno, "enter the jail");
-	if ((r = attach(usr, USR, err)) < 0 || (r = attach(guest, MACHINE_GUEST_DIR, err)) < 0)
+	if ((r = attach(usr, USR, err)) < 0 || (r = attach(guest, MACHINE_GUEST_DIR, err)) < 0 ||
+		(kvm_uid && (r = attach_kvm(kvm.st_rdev, kvm_uid, err)) < 0))
 		return r;
 	if (mkdir(PROC, 0755) < 0)
 		return err_sys(err, -errno, "make " PROC " in the jail");
@@ -146,7 +165,8 @@ int jail_qemu(const struct machine_line *line, uint32_t uid, const int fds[MACHI
 int jail_empty(struct err *err)
 {
 	if (umount2(MACHINE_GUEST_DIR, MNT_DETACH) < 0 || umount2(USR, MNT_DETACH) < 0 ||
-		umount2(PROC, MNT_DETACH) < 0)
+		umount2(PROC, MNT_DETACH) < 0 ||
+		(umount2(DEV, MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)) /* no KVM */
 		return err_sys(err, -errno, "empty QEMU's root");
 	return 0;
 }

@@ -15,8 +15,9 @@
 #pragma once
 #include "runtime/vm/machine.h"
 
-/* 1 and 2 in the calling process, a starter. run_dir: where the tmpfs is attached on its way. */
-int jail_make(const char *run_dir, const char *guest_dir, struct err *err);
+/* 1 and 2 in the calling process, a starter. run_dir: where the tmpfs is attached on its way. kvm_uid:
+ * who may open /dev/kvm in there, which QEMU cannot be handed; 0: it is not there. */
+int jail_make(const char *run_dir, const char *guest_dir, uint32_t kvm_uid, struct err *err);
 /* 3, in a process of its own: its pid; it becomes QEMU on these descriptors. */
 int jail_qemu(const struct machine_line *line, uint32_t uid, const int fds[MACHINE_FDS_END],
 	int *ret_pidfd, struct err *err);

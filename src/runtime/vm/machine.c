@@ -1,6 +1,7 @@
 /* QEMU's command line: see the header. Pure: tests read what it makes. */
 #include <stdarg.h>
 #include "bpf/maps.h"
+#include "runtime/vm/accel.h"
 #include "runtime/vm/machine.h"
 
 /* One argument. */
@@ -54,12 +55,56 @@ static int net_words(const struct slotnet_plan *p, char *text, size_t size)
 	return n < 0 || (size_t)n >= size ? -E2BIG : 0;
 }
 
-int machine_line(const struct machine *m, struct machine_line *ret)
+static void put_accel(struct machine_line *l, const struct machine *m)
+{
+	bool kvm = accel_is_kvm(m->accel);
+
+	put(l, "-accel");
+	if (kvm)
+		put(l, "kvm");
+	else
+		put(l, "tcg,thread=multi,tb-size=%d", MACHINE_TB_MIB);
+	put(l, "-cpu");
+	put(l, "%s", kvm ? m->accel + strlen(ACCEL_KVM) : "max");
+}
+
+static void put_memory(struct machine_line *l, const struct machine *m)
+{
+	put(l, "-object");
+	put(l, "memory-backend-file,id=ram,size=%uM,mem-path=/proc/self/fd/%d,share=%s", m->mem_mib,
+		MACHINE_MEMORY, m->clone ? "off" : "on");
+}
+
+static void put_console(struct machine_line *l)
+{
+	put(l, "-add-fd");
+	put(l, "fd=%d,set=%d", MACHINE_CONSOLE, MACHINE_CONSOLE);
+	put(l, "-chardev");
+	put(l, "file,id=console,path=/dev/fdset/%d,append=on", MACHINE_CONSOLE);
+	put(l, "-serial");
+	put(l, "chardev:console");
+}
+
+static void put_link_and_control(struct machine_line *l)
 {
 	static const uint8_t mac[6] = WEIR_MAC_SANDBOX;
+
+	put(l, "-netdev");
+	put(l, "tap,id=net,fd=%d", MACHINE_TAP);
+	put(l, "-device");
+	put(l, "virtio-net-device,netdev=net,mac=%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
+		mac[2], mac[3], mac[4], mac[5]);
+	put(l, "-chardev");
+	put(l, "socket,id=qmp,fd=%d,server=on,wait=off", MACHINE_QMP);
+	put(l, "-mon");
+	put(l, "chardev=qmp,mode=control");
+}
+
+int machine_line(const struct machine *m, struct machine_line *ret)
+{
 	struct machine_line *l = ret;
-	char net[400];
-	int r = net_words(m->net, net, sizeof(net));
+	char net[400] = "", tsc[40] = "";
+	int r = m->net ? net_words(m->net, net, sizeof(net)) : 0;
 
 	if (r < 0)
 		return r;
@@ -73,14 +118,10 @@ int machine_line(const struct machine *m, struct machine_line *ret)
 	put(l, "-sandbox");
 	put(l, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	put(l, "-M");
-	put(l, "microvm,pit=off,pic=off,rtc=on,isa-serial=on,memory-backend=ram");
-	put(l, "-object");
-	put(l, "memory-backend-file,id=ram,size=%uM,mem-path=/proc/self/fd/%d,share=%s", m->mem_mib,
-		MACHINE_MEMORY, m->clone ? "off" : "on");
-	put(l, "-accel");
-	put(l, "tcg,thread=multi,tb-size=%d", MACHINE_TB_MIB);
-	put(l, "-cpu");
-	put(l, "max");
+	put(l, "microvm,pit=off,pic=off,rtc=on,isa-serial=on%s", m->net ? ",memory-backend=ram" : "");
+	if (m->net)
+		put_memory(l, m);
+	put_accel(l, m);
 	put(l, "-smp");
 	put(l, "%u", m->vcpus);
 	put(l, "-m");
@@ -90,24 +131,15 @@ int machine_line(const struct machine *m, struct machine_line *ret)
 	put(l, "-initrd");
 	put(l, MACHINE_GUEST_DIR "/initrd");
 	put(l, "-append");
-	put(l, "%s console=ttyS0 loglevel=1 tsc_early_khz=%u %s", m->cmdline, m->tsc_khz, net);
-	put(l, "-add-fd");
-	put(l, "fd=%d,set=%d", MACHINE_CONSOLE, MACHINE_CONSOLE);
-	put(l, "-chardev");
-	put(l, "file,id=console,path=/dev/fdset/%d,append=on", MACHINE_CONSOLE);
-	put(l, "-serial");
-	put(l, "chardev:console");
-	put_disk(l, "root", MACHINE_ROOT, false);
-	put_disk(l, "disk", MACHINE_DISK, true);
-	put(l, "-netdev");
-	put(l, "tap,id=net,fd=%d", MACHINE_TAP);
-	put(l, "-device");
-	put(l, "virtio-net-device,netdev=net,mac=%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
-		mac[2], mac[3], mac[4], mac[5]);
-	put(l, "-chardev");
-	put(l, "socket,id=qmp,fd=%d,server=on,wait=off", MACHINE_QMP);
-	put(l, "-mon");
-	put(l, "chardev=qmp,mode=control");
+	if (!accel_is_kvm(m->accel)) /* which tells its guests the rate itself */
+		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%u", m->tsc_khz);
+	put(l, "%s console=ttyS0 loglevel=1%s%s%s", m->cmdline, tsc, *net ? " " : "", net);
+	put_console(l);
+	if (m->net) {
+		put_disk(l, "root", MACHINE_ROOT, false);
+		put_disk(l, "disk", MACHINE_DISK, true);
+		put_link_and_control(l);
+	}
 	if (m->incoming) {
 		put(l, "-S");
 		put(l, "-incoming");

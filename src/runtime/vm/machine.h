@@ -30,9 +30,10 @@ enum { MACHINE_TAP = 3, MACHINE_ROOT, MACHINE_DISK, MACHINE_CONSOLE, MACHINE_QMP
 
 struct machine {
 	uint32_t mem_mib, vcpus;
-	uint32_t tsc_khz; /* the host's, as software emulation shows it: no timer is there to measure by */
+	uint32_t tsc_khz; /* the host's, as emulation shows it: no timer is there to measure by */
 	const char *cmdline; /* what this kernel always has to be told */
-	const struct slotnet_plan *net;
+	const char *accel;   /* accel.h */
+	const struct slotnet_plan *net; /* NULL: neither link nor disks nor control; only a kernel to boot */
 	bool incoming; /* not booted: it waits, stopped, for what another has become */
 	bool clone;    /* its memory is a template's: what it writes is its own */
 };

@@ -83,7 +83,8 @@ static int refuse(struct err *err, const char *id, const char *why)
 static bool texts_end(const struct vm_made *m)
 {
 	return ipc_text_ok(m->image, sizeof(m->image)) && ipc_text_ok(m->digest, sizeof(m->digest)) &&
-	       ipc_text_ok(m->bundle, sizeof(m->bundle));
+	       ipc_text_ok(m->bundle, sizeof(m->bundle)) &&
+	       ipc_text_ok(m->accel, sizeof(m->accel));
 }
 
 int snapshot_open(int dir, const char *id, struct snapshot_head *ret, struct err *err)

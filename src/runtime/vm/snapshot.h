@@ -15,6 +15,7 @@
  */
 #pragma once
 #include "base/err.h"
+#include "runtime/vm/accel.h"
 #include "wire/ipc.h"
 
 #define SNAPSHOT_VERSION 2
@@ -25,6 +26,7 @@
 
 struct vm_made { /* what a machine was built from, and needs again */
 	char image[IPC_NAME_LEN], digest[72], bundle[BUNDLE_KEY_MAX];
+	char accel[ACCEL_NAME_MAX];
 	uint32_t mem_mib, vcpu_milli;
 };
 

@@ -109,6 +109,7 @@ static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct er
 		.vcpus = w->seat->vcpus,
 		.tsc_khz = tsc_khz(w->kit),
 		.cmdline = w->cmdline,
+		.accel = w->seat->accel,
 		.net = w->seat->plan,
 		.incoming = w->seat->bundle[0],
 		.clone = w->seat->clone };
@@ -128,7 +129,7 @@ static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct er
 	fds[MACHINE_MEMORY] = w->seat->memory;
 	if (null < 0)
 		return err_sys(err, -errno, "open /dev/null");
-	r = jail_make(w->kit->run_dir, w->bundle, err);
+	r = jail_make(w->kit->run_dir, w->bundle, accel_is_kvm(m.accel) ? w->seat->uid : 0, err);
 	r = r < 0 ? r : jail_qemu(&w->line, w->seat->uid, fds, ret_pidfd, err);
 	w->console[1] = fd_close(w->console[1]);
 	if (r < 0)

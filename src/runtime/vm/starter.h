@@ -20,6 +20,7 @@
 #include "runtime/cgroup.h"
 #include "runtime/layer.h"
 #include "runtime/runtime.h"
+#include "runtime/vm/accel.h"
 #include "runtime/vm/snapshot.h"
 
 #define VM_VCPUS_MAX	16
@@ -31,6 +32,7 @@ struct vm_kit { /* what all starters of a daemon share; outlives them */
 	char run_dir[200], image_dir[256], guest_dir[300];
 	char agent[600], guest[600], rootfs[600]; /* programs of ours */
 	uint64_t tsc, mono_ns; /* read together, when the daemon began */
+	struct accel accel;    /* of machines that boot */
 };
 
 struct vm_seat {
@@ -42,6 +44,7 @@ struct vm_seat {
 	int tap, memory; /* the caller's; needed until the fork only */
 	bool clone;	 /* the memory is a template's */
 	const struct slotnet_plan *plan;
+	char accel[ACCEL_NAME_MAX];
 	char bundle[BUNDLE_KEY_MAX]; /* "": the current one, and it boots; else it waits for a snapshot */
 };
 

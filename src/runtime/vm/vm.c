@@ -35,6 +35,7 @@
 
 struct runtime {
 	struct vm_kit kit;
+	char accel[8]; /* as configured */
 	uint32_t uid_base;
 	int snapshots;
 	struct runtime_parked *parked;
@@ -89,6 +90,7 @@ static int vm_open(const struct runtime_env *env, struct runtime **ret, struct e
 	if (!rt)
 		return err_sys(err, -ENOMEM, "vm runtime");
 	rt->uid_base = env->uid_base;
+	snprintf(rt->accel, sizeof(rt->accel), "%s", env->accel);
 	rt->snapshots = -EBADF;
 	rt->kit.tsc = __rdtsc();
 	rt->kit.mono_ns = clock_mono_ns();
@@ -116,7 +118,14 @@ static int vm_able(struct runtime *rt, struct err *err)
 		return err_set(err, -errno, ERR_UNSUPPORTED, "there is no /dev/net/tun: modprobe tun");
 	if (access(rt->kit.guest, X_OK) < 0)
 		return err_set(err, -ENOENT, ERR_UNSUPPORTED, "%s is not installed", rt->kit.guest);
+	accel_choose(&rt->kit, rt->accel, rt->uid_base, &rt->kit.accel);
 	return 0;
+}
+
+static bool vm_about(const struct runtime *rt, char *ret, size_t size)
+{
+	snprintf(ret, size, "%s (%s)", rt->kit.accel.name, rt->kit.accel.why);
+	return accel_is_kvm(rt->kit.accel.name);
 }
 
 static void parked_free(struct runtime_parked *p)
@@ -225,6 +234,7 @@ static int fill_seat(const struct runtime *rt, const struct runtime_seat *from, 
 	s->uid = rt->uid_base + from->slot * IDS_PER_SANDBOX;
 	s->tap = from->net->tap;
 	s->plan = from->plan;
+	memcpy(s->accel, rt->kit.accel.name, sizeof(s->accel));
 	return 0;
 }
 
@@ -305,6 +315,7 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct r
 	memcpy(box->made.image, p->seat.image, sizeof(box->made.image));
 	memcpy(box->made.digest, p->seat.digest, sizeof(box->made.digest));
 	memcpy(box->made.bundle, p->starter.bundle, sizeof(box->made.bundle));
+	memcpy(box->made.accel, p->seat.accel, sizeof(box->made.accel));
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
 	box->known.pidfd = take_fd(p->starter.qemu);
@@ -349,8 +360,8 @@ static int vm_record(const struct runtime_box *box, struct buf *out)
 	const struct vm_made *m = &box->made;
 	int r = known_write(&box->known, out);
 
-	buf_fmt(out, "image=%s\ndigest=%s\nbundle=%s\nvcpu_milli=%u\nheld=%d\nclone=%d\n", m->image,
-		m->digest, m->bundle, m->vcpu_milli, box->held, box->clone);
+	buf_fmt(out, "image=%s\ndigest=%s\nbundle=%s\naccel=%s\nvcpu_milli=%u\nheld=%d\nclone=%d\n",
+		m->image, m->digest, m->bundle, m->accel, m->vcpu_milli, box->held, box->clone);
 	return r < 0 ? r : buf_failed(out);
 }
 
@@ -369,6 +380,8 @@ static int box_read(struct str text, struct runtime_box *box)
 			bad |= str_copy(made->digest, sizeof(made->digest), value);
 		else if (str_eq_c(key, "bundle"))
 			bad |= str_copy(made->bundle, sizeof(made->bundle), value);
+		else if (str_eq_c(key, "accel"))
+			bad |= str_copy(made->accel, sizeof(made->accel), value);
 		else if (str_eq_c(key, "vcpu_milli"))
 			bad |= str_u64(value, UINT32_MAX, &vcpu);
 		else if (str_eq_c(key, "held"))
@@ -513,6 +526,7 @@ static int start_again(struct runtime_box *box, const struct vm_made *made,
 	memcpy(seat.image, made->image, sizeof(seat.image));
 	memcpy(seat.digest, made->digest, sizeof(seat.digest));
 	memcpy(seat.bundle, made->bundle, sizeof(seat.bundle));
+	memcpy(seat.accel, made->accel, sizeof(seat.accel));
 	snprintf(seat.layer, sizeof(seat.layer), "%s", box->id);
 	return vm_starter_fork(&box->rt->kit, &seat, ret, err);
 }
@@ -561,6 +575,10 @@ static int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int
 	r = fd = snapshot_open(box->rt->snapshots, box->id, &head, err);
 	if (r >= 0 && head.made.mem_mib != box->known.mem_mib)
 		r = err_set(err, -EBADMSG, ERR_CONFLICT, "the snapshot is refused: it is another machine's");
+	if (r >= 0 && !accel_fits(head.made.accel, box->rt->kit.accel.name))
+		r = err_set(err, -EBADMSG, ERR_CONFLICT,
+			"the snapshot is refused: it was made with %s, and this host has %s",
+			head.made.accel, box->rt->kit.accel.name);
 	r = r < 0 ? r : group_again(box, &head.made, err);
 	r = r < 0 ? r : (memory = memory_new(head.made.mem_mib, err));
 	r = r < 0 ? r : use_hand(box, HAND_CHECK, fd, memory, &head, err);
@@ -716,6 +734,7 @@ const struct runtime_ops runtime_vm = {
 	.open = vm_open,
 	.close = vm_close,
 	.able = vm_able,
+	.about = vm_about,
 	.park = vm_park,
 	.parked_fd = vm_parked_fd,
 	.parked_look = vm_parked_look,

@@ -151,9 +151,9 @@ void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)
 	done(result < 0 ? &err : NULL, arg);
 }
 
-void runners_names(const struct daemon *d, char *ret, size_t size)
+void runners_tell(const struct daemon *d, struct ipc_host_info *ret)
 {
-	snprintf(ret, size, "container");
+	snprintf(ret->runtimes, sizeof(ret->runtimes), "container");
 }
 
 int runners_drop_layer(struct daemon *d, const char *id, struct err *err)

@@ -16,6 +16,8 @@
  *	forget		the machine restarted: no sandbox is left
  *	nets ID [N…]	the kernel has it in these networks
  *	denied SLOT NAME  the edge refused a name
+ *	runtimes R P TEXT  from its next start on the role hears of these ("container,vm"), the preferred
+ *			one, and what there is to say of machines
  *	taken N		the next N pairs of host ports are somebody else's
  *	seen ID OPEN REQUESTS  the edge reports use of a sandbox's ingress
  *	wake ID		the edge asks for a sandbox; the answer is journalled: "WOKEN ID STATUS"
@@ -52,6 +54,9 @@ static char *program, *state_dir;
 static uint16_t fail_type, hold_type;
 static int fail_kind;
 static unsigned int taken;
+static struct ipc_host_info info = { .mem_free = UINT64_C(8) << 30, .slots_max = BOXES,
+	.hostname = "played", .runtimes = "container", .preferred = "container",
+	.vm = "there is no QEMU: install the package qemu-system-x86" };
 static struct {
 	uint32_t serial;
 	uint16_t type;
@@ -184,9 +189,6 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 
 		chan_reply(c, serial, 0, im, sizeof(im), NULL, 0);
 	} else if (type == IPC_HOST_INFO) {
-		struct ipc_host_info info = { .mem_free = UINT64_C(8) << 30, .slots_max = BOXES,
-			.hostname = "played", .runtimes = "container" };
-
 		chan_reply(c, serial, 0, &info, sizeof(info), NULL, 0);
 	} else if (type == IPC_HOST_BUILD) {
 		struct ipc_sandbox place = { .slot = BOXES, .ifindex = 99 };
@@ -437,6 +439,14 @@ static void command(char *line)
 			memset(boxes, 0, sizeof(boxes));
 		} else if (!strcmp(line, "denied") && args) {
 			edge_denied(args);
+		} else if (!strcmp(line, "runtimes") && args) {
+			char *list = strsep(&args, " "), *comma = strchr(list, ',');
+
+			if (comma)
+				*comma = ' ';
+			snprintf(info.runtimes, sizeof(info.runtimes), "%s", list);
+			snprintf(info.preferred, sizeof(info.preferred), "%s", strsep(&args, " "));
+			snprintf(info.vm, sizeof(info.vm), "%s", args);
 		} else if (!strcmp(line, "taken") && args) {
 			taken = (unsigned int)strtoul(args, NULL, 10);
 		} else if (!strcmp(line, "seen") && args) {

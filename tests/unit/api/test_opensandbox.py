@@ -208,7 +208,7 @@ INVALID = "SANDBOX::INVALID_PARAMETER"
     ({"extensions": {"access.renew.extend.seconds": "10"}}, 400, INVALID, "300"),
     ({"extensions": {"access.renew.extend.seconds": "600"}}, 501, "SANDBOX::API_NOT_SUPPORTED",
      "access"),
-    ({"extensions": {"runtime": "vm"}}, 501, "SANDBOX::API_NOT_SUPPORTED", "container"),
+    ({"extensions": {"runtime": "vm"}}, 501, "SANDBOX::API_NOT_SUPPORTED", "qemu-system-x86"),
     ({"extensions": {"runtime": "tank"}}, 400, INVALID, "runtime"),
 ])
 def test_what_create_refuses(os_, change, status, code, word):

@@ -1,4 +1,5 @@
 /* runtime/vm/machine: what QEMU is told, and that a line which does not fit is refused whole. */
+#include "runtime/vm/accel.h"
 #include "runtime/vm/machine.h"
 #include "../unit.h"
 
@@ -11,7 +12,7 @@ static struct machine some(const char *cmdline, struct slotnet_plan *plan)
 	plan->overlay = ip_v4(0x0a2a0007);
 	plan->overlays = prefix_of(ip_v4(0x0a2a0000), 16);
 	return (struct machine){ .mem_mib = 256, .vcpus = 2, .tsc_khz = 2596126, .cmdline = cmdline,
-		.net = plan };
+		.accel = ACCEL_TCG, .net = plan };
 }
 
 /* The argument after this option; NULL: it is not there. */
@@ -58,6 +59,39 @@ static void tells_of_ipv6_where_there_is_some(void **state)
 	assert_non_null(strstr(after(&l, "-append"), " weir.ip6=fd77::7 weir.overlay="));
 }
 
+static void is_told_what_to_run_by(void **state)
+{
+	struct slotnet_plan plan;
+	struct machine m = some("quiet", &plan);
+	struct machine_line l;
+
+	assert_int_equal(machine_line(&m, &l), 0);
+	assert_string_equal(after(&l, "-accel"), "tcg,thread=multi,tb-size=64");
+	assert_string_equal(after(&l, "-cpu"), "max");
+	m.accel = "kvm:host,-arch-capabilities";
+	assert_int_equal(machine_line(&m, &l), 0);
+	assert_string_equal(after(&l, "-accel"), "kvm");
+	assert_string_equal(after(&l, "-cpu"), "host,-arch-capabilities");
+	assert_null(strstr(after(&l, "-append"), "tsc_early_khz"));
+	assert_true(accel_fits("tcg", "kvm:host") && accel_fits("kvm:host", "kvm:host"));
+	assert_false(accel_fits("kvm:host", "tcg") || accel_fits("kvm:host", "kvm:Nehalem"));
+}
+
+/* What is booted to see whether it boots has nothing of anybody's. */
+static void may_be_a_kernel_alone(void **state)
+{
+	const struct machine m = { .mem_mib = 128, .vcpus = 1, .cmdline = "quiet", .accel = "kvm:host" };
+	struct machine_line l;
+
+	assert_int_equal(machine_line(&m, &l), 0);
+	assert_string_equal(after(&l, "-append"), "quiet console=ttyS0 loglevel=1");
+	assert_string_equal(after(&l, "-serial"), "chardev:console");
+	assert_null(after(&l, "-netdev"));
+	assert_null(after(&l, "-blockdev"));
+	assert_null(after(&l, "-mon"));
+	assert_null(after(&l, "-device"));
+}
+
 static void refuses_what_does_not_fit(void **state)
 {
 	struct slotnet_plan plan;
@@ -76,6 +110,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(tells_all),
 		cmocka_unit_test(tells_of_ipv6_where_there_is_some),
+		cmocka_unit_test(is_told_what_to_run_by), cmocka_unit_test(may_be_a_kernel_alone),
 		cmocka_unit_test(refuses_what_does_not_fit) };
 
 	return cmocka_run_group_tests_name("runtime/machine", tests, NULL, NULL);
