@@ -24,7 +24,8 @@
 #include "runtime/sys.h"
 
 #define HIERARCHIES_MAX	 8
-#define FREEZE_LIMIT_MS	 1000 /* a task in an uninterruptible sleep cannot freeze */
+#define FREEZE_LIMIT_S	 10 /* a task in an uninterruptible sleep cannot freeze */
+#define FREEZE_LOOK_MS	 20 /* waited for at once: nearly all freeze within one */
 #define REMOVE_LIMIT_MS	 2000 /* SIGKILL to gone; a disk that hangs is not waited for */
 #define SETTLE_S	 60 /* for what SIGKILL does not end: it waits for a disk that hangs */
 #define CPU_PERIOD_US	 100000
@@ -417,17 +418,32 @@ static int set_frozen(struct cgroups *cg, const char *name, bool on)
 		     : put(h, name, "freezer.state", on ? STR("FROZEN") : STR("THAWED"));
 }
 
-int cgroup_freeze(struct cgroups *cg, const char *name, bool on, struct err *err)
+int cgroup_freeze(struct cgroups *cg, const char *name, uint64_t *since, struct err *err)
 {
-	int r = set_frozen(cg, name, on);
+	uint64_t now = clock_mono_ns();
+	int r = set_frozen(cg, name, true);
 
+	if (!*since)
+		*since = now;
 	if (r < 0)
-		return err_sys(err, r, "%s the control group %s", on ? "freeze" : "thaw", name);
-	if (!on || await(cg, name, cgroup_frozen, FREEZE_LIMIT_MS))
-		return 0;
+		r = err_sys(err, r, "freeze the control group %s", name);
+	else if (!await(cg, name, cgroup_frozen, FREEZE_LOOK_MS))
+		r = now - *since < FREEZE_LIMIT_S * NS_PER_SEC ? -EAGAIN : -ETIMEDOUT;
+	if (r == -EAGAIN)
+		return r;
+	*since = 0;
+	if (r != -ETIMEDOUT)
+		return r;
 	set_frozen(cg, name, false);
-	return err_set(err, -ETIMEDOUT, ERR_INTERNAL,
-		"a process of the sandbox did not freeze within %u ms", FREEZE_LIMIT_MS);
+	return err_set(err, r, ERR_INTERNAL, "a process of the sandbox did not freeze within %d s",
+		FREEZE_LIMIT_S);
+}
+
+int cgroup_thaw(struct cgroups *cg, const char *name, struct err *err)
+{
+	int r = set_frozen(cg, name, false);
+
+	return r < 0 ? err_sys(err, r, "thaw the control group %s", name) : 0;
 }
 
 /* v1: stop them so that none can fork away, signal each, let them run into it. */

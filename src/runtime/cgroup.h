@@ -33,7 +33,10 @@ int cgroup_limit(struct cgroups *cg, const char *name, const struct cgroup_limit
 int cgroup_v2_open(struct cgroups *cg, const char *name);
 /* Move the calling process in. In v1 this waits for an RCU grace period: 1 to 20 ms. */
 int cgroup_enter(struct cgroups *cg, const char *name, struct err *err);
-int cgroup_freeze(struct cgroups *cg, const char *name, bool on, struct err *err);
+/* -EAGAIN: not all of it has frozen, within some milliseconds: ask again. Given up, and thawed, after
+ * some seconds, counted from *since (0 at first). */
+int cgroup_freeze(struct cgroups *cg, const char *name, uint64_t *since, struct err *err);
+int cgroup_thaw(struct cgroups *cg, const char *name, struct err *err);
 bool cgroup_frozen(struct cgroups *cg, const char *name);
 /* SIGKILL to everything in it, frozen or not. Returns at once. */
 int cgroup_kill(struct cgroups *cg, const char *name);

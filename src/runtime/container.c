@@ -54,6 +54,7 @@ struct runtime_box {
 	struct runtime_box *next;
 	char id[IPC_ID_LEN];
 	struct known known;
+	uint64_t freezing; /* since when; 0: it is not */
 };
 
 #ifdef WEIR_LIFT
@@ -421,13 +422,13 @@ static int container_adopt(struct runtime *rt, const char *id, struct str record
 
 static int container_freeze(struct runtime_box *box, struct err *err)
 {
-	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, true, err);
+	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, &box->freezing, err);
 }
 
 static int container_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap,
 	struct err *err)
 {
-	return cgroup_freeze(box->rt->kit.cgroups, box->known.cgroup, false, err);
+	return cgroup_thaw(box->rt->kit.cgroups, box->known.cgroup, err);
 }
 
 static bool container_frozen(const struct runtime_box *box)

@@ -64,7 +64,7 @@ struct runtime_ops {
 	const char *name;
 	enum slotnet_kind link;
 	bool pooled; /* park() ahead of requests */
-	bool slow;   /* freeze() and thaw() may wait: in another thread, while of the rest only kill() is asked */
+	bool slow;   /* freeze() and thaw() take seconds, thaw() then in a thread, too */
 	/* Check the kernel features; start-up refuses with the sentence in err. */
 	int (*open)(const struct runtime_env *env, struct runtime **ret, struct err *err);
 	void (*close)(struct runtime *rt);
@@ -96,7 +96,8 @@ struct runtime_ops {
 	/* -ESRCH: its processes are gone (the box is still returned, for cleanup). */
 	int (*adopt)(struct runtime *rt, const char *id, struct str record,
 		struct runtime_box **ret, struct err *err);
-	/* Afterwards it may have no process, pidfd() is negative, and its link nobody at its other end. */
+	/* In another thread, while of the rest only kill() is asked. -EAGAIN: not yet. Afterwards it may
+	 * have no process, pidfd() is negative, and its link nobody at its other end. */
 	int (*freeze)(struct runtime_box *box, struct err *err);
 	/* NULL: always. On the loop, before thaw(): is there room? thaw() is called then. */
 	int (*may_thaw)(struct runtime_box *box, struct err *err);

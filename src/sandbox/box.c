@@ -44,7 +44,7 @@ struct box {
 	struct waiter grown;	    /* fn NULL: it does not grow */
 	uint32_t grow_mib;
 	bool ended;		    /* while it grew, or took a nap */
-	struct aside_job nap;	    /* its freeze or thaw, where it is slow */
+	struct aside_job nap;	    /* its freeze, or a thaw that is slow */
 	struct waiter nappers[WAITERS_MAX];
 	unsigned int n_nappers; /* 0: none is under way */
 	bool napping;		/* it is frozen; else thawed */
@@ -558,11 +558,10 @@ int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_
 
 static int freeze(struct box *x, struct err *err)
 {
-	int r;
+	int r = x->runner->ops->freeze(x->rt, err);
 
-	FAULT("host.freeze.asked");
-	r = x->runner->ops->freeze(x->rt, err);
-	FAULT("host.freeze.done");
+	if (r != -EAGAIN)
+		FAULT("host.freeze.done");
 	return r;
 }
 
@@ -683,20 +682,22 @@ static int take_nap(struct box *x, bool napping, box_done_fn done, void *arg, st
 	}
 	if (!x->n_nappers && !napping && (r = ready_to_thaw(x, err)) < 0)
 		return r;
-	if (ops->slow) {
-		x->nappers[x->n_nappers++] = (struct waiter){ done, arg };
-		if (x->n_nappers > 1)
-			return 0;
-		x->napping = napping;
-		x->nap = (struct aside_job){ .work = nap, .done = napped };
-		aside_do(&x->in->d->naps, &x->nap);
+	if (!napping && !ops->slow) {
+		r = thaw(x, err);
+		if (r < 0)
+			return r;
+		x->state = BOX_RUNNING;
+		done(NULL, arg);
 		return 0;
 	}
-	r = napping ? freeze(x, err) : thaw(x, err);
-	if (r < 0)
-		return r;
-	x->state = napping ? BOX_FROZEN : BOX_RUNNING;
-	done(NULL, arg);
+	x->nappers[x->n_nappers++] = (struct waiter){ done, arg };
+	if (x->n_nappers > 1)
+		return 0;
+	if (napping)
+		FAULT("host.freeze.asked");
+	x->napping = napping;
+	x->nap = (struct aside_job){ .work = nap, .done = napped };
+	aside_do(ops->slow ? &x->in->d->naps : &x->in->d->freezes, &x->nap);
 	return 0;
 }
 

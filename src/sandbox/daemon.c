@@ -163,6 +163,7 @@ int daemon_open(struct daemon *d, const struct config *c, struct err *err)
 		(r = aside_open(&d->ends, &d->loop, err)) < 0 ||
 		(r = aside_open(&d->growth, &d->loop, err)) < 0 ||
 		(r = aside_open(&d->naps, &d->loop, err)) < 0 ||
+		(r = aside_open(&d->freezes, &d->loop, err)) < 0 ||
 		(r = slots_new(d, &d->slots, err)) < 0 || (r = boxes_new(d, &d->boxes, err)) < 0 ||
 		(r = burst_new(d, &d->burst, err)) < 0 ||
 		(r = builds_new(d, &d->builds, err)) < 0 || (r = adopt_all(d, err)) < 0)
@@ -252,7 +253,8 @@ static void close_all_handles(struct daemon *d)
 void daemon_close(struct daemon *d)
 {
 	builds_close(d->builds);
-	aside_close(&d->naps); /* a sandbox that ended meanwhile is next in the third */
+	aside_close(&d->naps); /* a sandbox that ended meanwhile is next in the last */
+	aside_close(&d->freezes);
 	aside_close(&d->growth);
 	slots_close(d->slots);
 	aside_close(&d->ends);

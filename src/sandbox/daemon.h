@@ -60,6 +60,7 @@ struct daemon {
 	struct reaper *reaper;
 	struct aside ends, growth; /* what a sandbox's end waits for; disks that grow */
 	struct aside naps; /* machines that are paused or resumed, one after the other */
+	struct aside freezes; /* containers that are paused, in turns */
 	struct slots *slots;
 	struct boxes *boxes;
 	struct burst *burst;

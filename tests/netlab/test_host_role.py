@@ -302,6 +302,69 @@ def test_an_end_that_takes_its_time(host):
     assert id_ not in host.api.list()
 
 
+class Frost:
+    """A file system of its own, on which writes stop until it is told to let them."""
+
+    def __init__(self, directory):
+        self.at, disk = directory + "/frost", directory + "/frost.img"
+        os.mkdir(self.at)
+        sh("mkfs.ext4", "-q", disk, "16M")
+        sh("mount", "-o", "loop", disk, self.at)
+        # Frozen for as long as the shell lives: whatever becomes of this process.
+        self.shell = subprocess.Popen(
+            ["sh", "-c", 'fsfreeze -f "$0" && echo frozen && read x; fsfreeze -u "$0"', self.at],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.shell.stdout.readline() == b"frozen\n"
+        self.writers = []
+
+    def writer(self, groups):
+        """A process in these control groups that waits for the disk, and for no signal."""
+        child = subprocess.Popen(["sh", "-c", 'for g; do echo $$ >"$g/cgroup.procs"; done; : >"$0/x"',
+                                  self.at, *groups])
+        self.writers.append(child)
+
+        def waits():
+            with open(f"/proc/{child.pid}/stat") as f:
+                return f.read().rpartition(")")[2].split()[0] == "D"
+        wait_for(waits)
+
+    def melt(self):
+        self.shell.communicate()
+
+    def close(self):
+        self.melt()
+        for child in self.writers:
+            child.wait(20)
+        sh("umount", self.at)
+
+
+def test_a_sandbox_that_resists_freezing(host):
+    """A process that waits for a disk cannot be frozen: that FREEZE waits, nothing else does."""
+    id_, other = new_id(), new_id()
+    host.api.ok("spawn", id_, IMAGE)
+    host.api.ok("spawn", other, IMAGE)
+    with open(f"{host.dir}/run/sandboxes/{id_}") as f:
+        pid = next(line.split("=")[1].strip() for line in f if line.startswith("rt.pid="))
+    waiting = Line(host, host.api.address, host.api.port)
+    frost = Frost(host.dir)
+    try:
+        frost.writer(groups(pid))
+        waiting.raw(f"freeze {id_}")
+        for _ in range(3):
+            host.api.ok("freeze", other)
+            host.api.ok("thaw", other)
+        host.api.ok("spawn", new_id(), IMAGE)
+        assert host.api.err("thaw", id_) == ("conflict", f"{id_} is being paused")
+        assert unanswered(waiting) and host.api.list()[id_]["state"] == 0
+        frost.melt()
+        assert waiting.read()[0] == "ok"
+        assert host.api.list()[id_]["state"] == 1
+    finally:
+        frost.melt()
+        host.api.ok("thaw", id_)
+        frost.close()
+
+
 def test_a_growth_that_takes_its_time():
     """The disk does not answer: GROW waits, nothing else does, and a DESTROY waits for it."""
     host = Host(disk__backend="loop", pool__slots=0)

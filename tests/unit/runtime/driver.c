@@ -235,8 +235,11 @@ static int do_box(char **w, int n, char *reply, size_t size, struct err *err)
 	if (!at)
 		return err_set(err, -ENOENT, ERR_NOT_FOUND, "no such box or word");
 	box = *at;
-	if (!strcmp(w[0], "freeze"))
-		return ops->freeze(box, err);
+	if (!strcmp(w[0], "freeze")) {
+		while ((r = ops->freeze(box, err)) == -EAGAIN)
+			;
+		return r;
+	}
 	if (!strcmp(w[0], "thaw"))
 		return ops->thaw(box, NULL, -EBADF, err);
 	if (!strcmp(w[0], "frozen")) {
