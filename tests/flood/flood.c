@@ -7,7 +7,8 @@
  *	flood tcp-flows ADDR COUNT		COUNT connects, each a flow of its own, given up at once
  *	flood tcp-hold ADDR PORT COUNT SECONDS	COUNT connections, made and kept (or refused)
  *	flood dns ADDR RATE SECONDS NAME	RATE queries a second; a '*' in NAME is a random label
- *	flood echo PORT				a server for the meters, UDP and TCP, until killed
+ *	flood echo PORT HELD			a server for the meters, UDP and TCP, until killed; every
+ *						HELD-th datagram is answered late (0: none)
  *	meter dns ADDR NAME N GAP_MS		N queries, one at a time
  *	meter udp ADDR PORT N GAP_MS		N echoes over one flow
  *	meter tcp ADDR PORT N GAP_MS		N new connections, a byte there and back on each
@@ -167,8 +168,9 @@ static int hold_tcp(struct sockaddr_in to, unsigned int count, unsigned int seco
 }
 
 /* Back from the address that was asked: in the lab there are many. */
-static void echo_datagram(int fd)
+static void echo_datagram(int fd, unsigned int held)
 {
+	static unsigned int answers;
 	struct sockaddr_in from;
 	union {
 		struct cmsghdr h;
@@ -186,11 +188,13 @@ static void echo_datagram(int fd)
 	to->ipi_spec_dst = to->ipi_addr;
 	to->ipi_ifindex = 0;
 	v.iov_len = (size_t)n;
+	if (held && ++answers % held == 0)
+		until(now_us() + TIMEOUT_MS * 1000 / 2);
 	sendmsg(fd, &h, 0);
 }
 
 /* Of its own, because the lab's is a busy program while a flood arrives. */
-static int echo(unsigned int port)
+static int echo(unsigned int port, unsigned int held)
 {
 	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
 	struct pollfd p[2] = { { .fd = udp_socket(), .events = POLLIN },
@@ -207,7 +211,7 @@ static int echo(unsigned int port)
 	fflush(stdout);
 	while (poll(p, 2, -1) > 0) {
 		if (p[0].revents)
-			echo_datagram(p[0].fd);
+			echo_datagram(p[0].fd, held);
 		if (p[1].revents) { /* one byte each, by clients that send it at once */
 			int fd = accept(p[1].fd, NULL, NULL);
 
@@ -382,8 +386,8 @@ int main(int argc, char **argv)
 	srandom((unsigned int)now_us());
 	if (argc == 7 && !strcmp(argv[1], "meter"))
 		return meter(argv[2], argv + 3);
-	if (argc == 4 && !strcmp(argv[1], "flood") && !strcmp(argv[2], "echo"))
-		return echo((unsigned int)atoi(argv[3]));
+	if (argc == 5 && !strcmp(argv[1], "flood") && !strcmp(argv[2], "echo"))
+		return echo((unsigned int)atoi(argv[3]), (unsigned int)atoi(argv[4]));
 	if (argc < 5 || strcmp(argv[1], "flood"))
 		return 2;
 	if (!strcmp(argv[2], "udp-flows"))

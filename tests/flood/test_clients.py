@@ -3,15 +3,17 @@ what the others get is what they always got."""
 
 import http.client
 import json
+import os
 import re
 import resource
+import signal
 import socket
+import threading
 import time
 
 import pytest
-from conftest import Roles, steady
+from conftest import Roles, beside_programs, steady
 
-FLOOR_MS = 20
 SLOW_S = 75  # the longest of the named limits (60 s and a sweep) and some
 
 
@@ -48,6 +50,11 @@ def p99(api, n=200):
     return sorted(times)[n - 1 - n // 100]
 
 
+def before(api):
+    """Its p99 without a flood: alone, and beside busy programs."""
+    return p99(api), beside_programs(lambda: p99(api))
+
+
 def head(api, method, path, *lines):
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", f"X-Api-Key: {api.key}", *lines, "",
                         ""]).encode()
@@ -75,7 +82,7 @@ def test_I4_ten_thousand_connections(other_daemon, long, figures):
     daemon = other_daemon({"api.connections_max": str(most),
                            "api.connections_per_address": str(mine)})
     api, roles = daemon.api, Roles(daemon.process.pid)
-    quiet, memory = p99(api), roles.memory("weir-api")
+    (quiet, busy), memory = before(api), roles.memory("weir-api")
     idle = [connect(daemon.address) for _ in range(mine)]
     for s in idle:  # each is served, so it counts as one that may ask again
         s.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -85,7 +92,7 @@ def test_I4_ten_thousand_connections(other_daemon, long, figures):
         assert status(data) == 503 and b"per address" in data, data
     # Another address still gets what is left of all, and no more.
     others = [connect(daemon.address, "127.0.0.3") for _ in range(most - mine - 10)]
-    loud = steady(lambda: (quiet, p99(api)), FLOOR_MS)[1]
+    quiet, busy, loud = steady(lambda: (quiet, p99(api)), lambda: busy)
     others += [connect(daemon.address, "127.0.0.3") for _ in range(10)]
     flood = [connect(daemon.address, "127.0.0.4") for _ in range(2000 if long else 200)]
     told = [answer(s) for s in flood[:20]]  # later ones are closed without a word
@@ -101,8 +108,8 @@ def test_I4_ten_thousand_connections(other_daemon, long, figures):
     text = api.request("GET", "/metrics").body.decode()
     assert int(re.search(r'limit="connections_per_address"} (\d+)', text)[1]) >= 20
     assert int(re.search(r'limit="connections_max"} (\d+)', text)[1]) >= 20, text
-    figures(connections=most, quiet_p99_ms=round(quiet, 2), loud_p99_ms=round(loud, 2),
-            memory_mib=round(grown, 1))
+    figures(connections=most, quiet_p99_ms=round(quiet, 2), busy_p99_ms=round(busy, 2),
+            loud_p99_ms=round(loud, 2), memory_mib=round(grown, 1))
 
 
 def one(address, source="127.0.0.2"):
@@ -157,7 +164,7 @@ def test_I4_too_large(api, roles):
 
 
 def test_I4_pipelining_without_reading(api, roles, figures):
-    quiet, memory = p99(api), roles.memory("weir-api")
+    (quiet, busy), memory = before(api), roles.memory("weir-api")
     many, kept = head(api, "GET", "/v1/sandboxes?limit=1") * 50, []
     for _ in range(20):
         s = connect(api.host, receive=4096)
@@ -169,20 +176,36 @@ def test_I4_pipelining_without_reading(api, roles, figures):
         except BlockingIOError:
             pass
         kept.append(s)
-    loud = steady(lambda: (quiet, p99(api)), FLOOR_MS)[1]
+    quiet, busy, loud = steady(lambda: (quiet, p99(api)), lambda: busy)
     assert roles.memory("weir-api") - memory < 24
     s = connect(api.host)  # the control: who reads gets every answer, in order
     s.sendall(head(api, "GET", "/healthz") * 500 + head(api, "GET", "/healthz", "Connection: close"))
     assert len(re.findall(rb"HTTP/1.1 200", answer(s))) == 501
     for s in kept:
         s.close()
-    figures(quiet_p99_ms=round(quiet, 2), loud_p99_ms=round(loud, 2))
+    figures(quiet_p99_ms=round(quiet, 2), busy_p99_ms=round(busy, 2), loud_p99_ms=round(loud, 2))
+
+
+def test_I4_control_a_client_who_is_hurt_is_seen(api, roles):
+    """steady() says so where a flood takes more than time slices: here the role stands for a second."""
+    pid, quiet = roles.pids["weir-api"], p99(api, 50)
+
+    def hurt():
+        os.kill(pid, signal.SIGSTOP)
+        going_on = threading.Timer(1, os.kill, (pid, signal.SIGCONT))
+        going_on.start()
+        try:
+            return p99(api, 50)
+        finally:
+            going_on.join()
+    with pytest.raises(AssertionError, match="beside the flood"):
+        steady(lambda: (quiet, hurt()), lambda: beside_programs(lambda: p99(api, 50)), times=1)
 
 
 def test_I4_slow_readers(make_box, api, roles, long, figures):
     box = make_box(egress=[])
     assert box.sh("head -c 64000000 /dev/zero >/root/big").code == 0
-    quiet, memory = p99(api), roles.memory("weir-api")
+    (quiet, busy), memory = before(api), roles.memory("weir-api")
     kept, n = [], 200 if long else 30
     for i in range(n):
         s = connect(api.host, receive=4096)
@@ -193,7 +216,7 @@ def test_I4_slow_readers(make_box, api, roles, long, figures):
         kept.append(s)
     for s in kept:
         assert s.recv(8, socket.MSG_PEEK).startswith(b"HTTP")
-    loud = steady(lambda: (quiet, p99(api)), FLOOR_MS)[1]
+    quiet, busy, loud = steady(lambda: (quiet, p99(api)), lambda: busy)
     grown = roles.memory("weir-api") - memory
     assert grown < 8 + n * 1.5, grown  # what HTTPD_WRITE_HIGH says, and a frame on its way
     if long:  # they are cut, and with them their commands end
@@ -204,7 +227,7 @@ def test_I4_slow_readers(make_box, api, roles, long, figures):
     for s in kept:
         s.close()
     figures(readers=n, memory_mib=round(grown, 1), quiet_p99_ms=round(quiet, 2),
-            loud_p99_ms=round(loud, 2))
+            busy_p99_ms=round(busy, 2), loud_p99_ms=round(loud, 2))
 
 
 def test_I4_slow_writers(api, roles, long):
