@@ -191,12 +191,8 @@ int api_start(uv_loop_t *loop, struct api_spec *spec, struct api **ret, struct e
 		r = events_open(a, take_fd(spec->events), &a->events, err);
 	if (r == 0)
 		r = open_listeners(a, spec, err);
-	if (r < 0) {
-		api_free(a);
-		return r;
-	}
-	*ret = a;
-	return 0;
+	*ret = a; /* half of it, on failure: the process ends */
+	return r;
 }
 
 void api_begin(struct api *a)
@@ -228,42 +224,4 @@ void api_shutdown(struct api *a)
 	a->stop_timer = tick_new(a->loop, STOP_MS, 0, on_drained, a);
 	websockets_stop(a);
 	httpd_shutdown(a->httpd, on_drained, a);
-}
-
-void api_free(struct api *a)
-{
-	struct box *b, *tmp;
-
-	if (!a)
-		return;
-	httpd_free(a->httpd);
-	websockets_free(a);
-	HASH_ITER (hh, a->boxes, b, tmp)
-		box_bounce(b, "the daemon stops");
-	events_free(a->events);
-	peers_close(a);
-	HASH_ITER (hh, a->boxes, b, tmp) {
-		struct op *op;
-
-		while ((op = STAILQ_FIRST(&b->queue))) {
-			STAILQ_REMOVE_HEAD(&b->queue, next);
-			b->op = op;
-			op_forget(op);
-			op_finish(op, NULL);
-		}
-		box_forget(b);
-	}
-	builds_free(a);
-	pulls_free(a);
-	nets_free(a);
-	tick_free(a->hold_timer);
-	tick_free(a->sweep_timer);
-	tick_free(a->stop_timer);
-	always_free(a->always);
-	secret_free(a->secret);
-	keyring_free(a->keys);
-	store_close(a->store);
-	counters_free(a->counters);
-	free(a->by_slot);
-	free(a);
 }

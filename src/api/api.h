@@ -92,12 +92,12 @@ struct api_spec {
 	int counters, dns_counters, events; /* maps, or -EBADF */
 };
 /* Opens the store and the listeners. Set on_stop, then api_begin(): adoption, and when that is done
- * the role is ready and answers more than healthz. */
+ * the role is ready and answers more than healthz. There is no way back: a role ends with its process,
+ * however that ends, and what it leaves is what kill -9 leaves. */
 int api_start(uv_loop_t *loop, struct api_spec *spec, struct api **ret, struct err *err);
 void api_begin(struct api *a);
 /* Finish what is answered soon, then on_stop. */
 void api_shutdown(struct api *a);
-void api_free(struct api *a); /* after the loop has ended */
 
 /* dispatch.c */
 void api_on_request(struct http *h, void *arg);

@@ -418,12 +418,3 @@ struct build *build_start(struct api *a, const struct build_spec *spec)
 	b->gone = NULL;
 	return b;
 }
-
-void builds_free(struct api *a)
-{
-	struct build *b;
-
-	while (a->builds && (b = LIST_FIRST(&a->builds->list)))
-		build_free(b);
-	free(take_ptr(a->builds));
-}

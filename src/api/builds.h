@@ -36,7 +36,5 @@ int builds_check(const struct api *a, struct err *err);
 void builds_done(struct api *a, const struct ipc_build_done *d);
 /* A worker that has just come is told of every build's slot. */
 void builds_tell(struct edge *e);
-/* After peers_close(), which ends every call to the host role; nobody is told any more. */
-void builds_free(struct api *a);
 /* Something was refused in a slot that is no sandbox's. */
 void builds_denied(struct api *a, uint32_t slot, const char *name, struct ip addr, uint16_t port);

@@ -67,15 +67,6 @@ int counters_open(int map_fd, int dns_fd, struct counters **ret, struct err *err
 	return 0;
 }
 
-void counters_free(struct counters *c)
-{
-	if (c) {
-		fd_close(c->fd);
-		fd_close(c->dns_fd);
-	}
-	free(c);
-}
-
 int counters_read(const struct counters *c, uint32_t slot, struct weir_counters *ret)
 {
 	int r = c ? map_get(c->fd, &slot, (void *)c->per_cpu) : -ENODATA;
@@ -150,11 +141,6 @@ static void unmap(struct events *e)
 	free(e);
 }
 
-static void closed(uv_handle_t *handle)
-{
-	unmap(container_of((uv_poll_t *)handle, struct events, poll));
-}
-
 static int map_ring(struct events *e)
 {
 	void *p = mmap(NULL, e->page, PROT_READ | PROT_WRITE, MAP_SHARED, e->fd, 0);
@@ -197,10 +183,4 @@ int events_open(struct api *a, int ring_fd, struct events **ret, struct err *err
 	uv_poll_start(&e->poll, UV_READABLE, on_readable);
 	*ret = e;
 	return 0;
-}
-
-void events_free(struct events *e)
-{
-	if (e)
-		uv_close((uv_handle_t *)&e->poll, closed);
 }

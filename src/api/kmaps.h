@@ -10,8 +10,6 @@ struct counters;
 struct events;
 /* Descriptors are taken; -EBADF: there is none, and that is fine. */
 int counters_open(int map_fd, int dns_fd, struct counters **ret, struct err *err);
-void counters_free(struct counters *c);
 /* Summed over CPUs, with what the edge role refused. -ENODATA without the map. */
 int counters_read(const struct counters *c, uint32_t slot, struct weir_counters *ret);
 int events_open(struct api *a, int ring_fd, struct events **ret, struct err *err);
-void events_free(struct events *e);

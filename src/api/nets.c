@@ -81,14 +81,6 @@ int nets_load(struct api *a, struct err *err)
 	return r < 0 ? r : store_members(a->store, load_member, a, err);
 }
 
-void nets_free(struct api *a)
-{
-	struct network *n, *tmp;
-
-	HASH_ITER (hh, a->nets, n, tmp)
-		forget(a, n);
-}
-
 struct network *nets_by_number(struct api *a, uint32_t number)
 {
 	struct network *n, *tmp;

@@ -23,7 +23,6 @@ struct network {
 
 /* From the store; boxes are there already. */
 int nets_load(struct api *a, struct err *err);
-void nets_free(struct api *a);
 /* By the kernel's number; NULL. */
 struct network *nets_by_number(struct api *a, uint32_t number);
 /* By id, in either spelling, or by name. NULL: this user has none such. */

@@ -403,11 +403,3 @@ void edges_sync(struct api *a)
 		if (a->edges[i].chan)
 			edge_tell_all(&a->edges[i]);
 }
-
-void peers_close(struct api *a)
-{
-	a->pair_timer = tick_free(a->pair_timer);
-	for (unsigned int i = 0; i < EDGES_MAX; i++)
-		chan_free(take_ptr(a->edges[i].chan));
-	chan_free(take_ptr(a->host));
-}

@@ -29,4 +29,3 @@ int peers_open(struct api *a, int host_fd, struct err *err);
 int edge_up(struct api *a, uint32_t worker, int fd);
 /* Tell every worker everything, then SYNCED: after adoption. */
 void edges_sync(struct api *a);
-void peers_close(struct api *a);

@@ -438,21 +438,6 @@ void pull_forget(struct pull_wait *w)
 	free(w);
 }
 
-void pulls_free(struct api *a)
-{
-	struct pull_wait *w;
-	struct job *j;
-
-	while (a->pulls && (j = TAILQ_FIRST(&a->pulls->jobs))) {
-		TAILQ_REMOVE(&a->pulls->jobs, j, next);
-		while ((w = LIST_FIRST(&j->waits)))
-			pull_forget(w);
-		erase(&j->auth);
-		free(j);
-	}
-	free(take_ptr(a->pulls));
-}
-
 void pulls_each(const struct api *a, const char *user,
 	void (*fn)(const struct pull_view *v, void *arg), void *arg)
 {

@@ -33,8 +33,6 @@ bool pull_here(struct api *a, const struct pull_ask *ask, char ret[static IPC_NA
 typedef void (*pull_fn)(const char *name, const struct err *err, void *arg);
 struct pull_wait *pull(struct api *a, const struct pull_ask *ask, pull_fn fn, void *arg);
 void pull_forget(struct pull_wait *w); /* fn will not be called; the build goes on */
-/* After builds_free(). */
-void pulls_free(struct api *a);
 /* Those under way that a create of this user waits for; user NULL: all. */
 struct pull_view {
 	const char *from; /* as weir-build is told */

@@ -46,18 +46,12 @@ int secret_open(int dir, struct secret **ret, struct err *err)
 	if (r == -ENOENT)
 		r = key_make(dir, s);
 	if (r < 0) {
-		secret_free(s);
+		explicit_bzero(s, sizeof(*s));
+		free(s);
 		return err_sys(err, r, "%s in the state directory", KEY_FILE);
 	}
 	*ret = s;
 	return 0;
-}
-
-void secret_free(struct secret *s)
-{
-	if (s)
-		explicit_bzero(s, sizeof(*s));
-	free(s);
 }
 
 int secret_token(const struct secret *s, const char *purpose, const char *id,

@@ -12,7 +12,6 @@
 
 struct secret;
 int secret_open(int dir, struct secret **ret, struct err *err);
-void secret_free(struct secret *s); /* the key is erased; NULL is fine */
 /* purpose: "egress", "proxy/{port}"; "execd", of a text that is to be recognised and not kept. */
 int secret_token(const struct secret *s, const char *purpose, const char *id,
 	char ret[static SECRET_TOKEN_LEN + 1]);

@@ -237,12 +237,6 @@ void websockets_stop(struct api *a)
 	}
 }
 
-void websockets_free(struct api *a)
-{
-	while (LIST_FIRST(&a->websockets))
-		lose(LIST_FIRST(&a->websockets));
-}
-
 static void on_control(struct websocket *w, const struct ws_frame *f)
 {
 	struct buf out = BUF_MAX(WS_CONTROL_MAX + 16);

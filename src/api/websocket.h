@@ -33,6 +33,5 @@ int websocket_send_binary(struct websocket *w, struct str bytes);
 /* Say goodbye: what is queued still leaves. */
 void websocket_close(struct websocket *w, uint16_t code, const char *reason);
 void websocket_free(struct websocket *w); /* at once */
-/* All of them: the daemon stops, and says so (1001); or is gone. Their owners are told by on_gone. */
+/* All of them: the daemon stops, and says so (1001). Their owners are told by on_gone. */
 void websockets_stop(struct api *a);
-void websockets_free(struct api *a);

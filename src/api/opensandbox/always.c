@@ -169,16 +169,6 @@ int always_open(struct api *a, struct err *err)
 	return r;
 }
 
-void always_free(struct always *w)
-{
-	if (!w)
-		return;
-	tick_free(w->tick);
-	list_done(&w->deny);
-	list_done(&w->allow);
-	free(w);
-}
-
 const struct opensandbox_always *always_lists(const struct api *a)
 {
 	return &a->always->lists;

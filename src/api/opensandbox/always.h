@@ -13,7 +13,6 @@
 struct always;
 
 int always_open(struct api *a, struct err *err);
-void always_free(struct always *w);
 const struct opensandbox_always *always_lists(const struct api *a);
 /* Look now: what the timer does. */
 void always_look(struct api *a);
