@@ -11,6 +11,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include "base/fault.h"
 #include "base/fd.h"
 #include "runtime/layer_ops.h"
@@ -23,6 +24,9 @@
 #define UNUSED_MAX    (UINT64_C(8) << 20)
 /* Half the descriptors to copy; 16 TiB are enough. */
 #define FEATURES "extent,^64bit"
+/* Of the host's disk, for a growth of a mounted one: a file system that grows writes its own tables, and
+ * one that cannot write them goes read-only under the sandbox. Some 1/4096 of what is added. */
+#define GROW_SPARE_MIB 32
 #define DIRS	 ".new-dirs" /* what a new layer has in it; there while a template is made */
 
 struct name {
@@ -292,6 +296,20 @@ static int grow_offline(struct layers *ls, int disk, uint64_t length, const char
 	return grow_unmounted(ls, name, sb.bytes < want ? mib : 0, err);
 }
 
+static int room_to_grow(int disk, uint64_t bytes, const char *name, struct err *err)
+{
+	uint64_t need = (bytes >> 12) + (GROW_SPARE_MIB << 20);
+	struct statvfs v;
+
+	if (fstatvfs(disk, &v) < 0)
+		return err_sys(err, -errno, "ask for the host's free space");
+	if ((uint64_t)v.f_bavail * v.f_frsize >= need)
+		return 0;
+	return err_set(err, -ENOSPC, ERR_CAPACITY,
+		"grow the disk of %s: the host's own disk has less than %" PRIu64 " MiB left", name,
+		need >> 20);
+}
+
 static int grow_online(int disk, const char *name, uint32_t mib, struct err *err)
 {
 	uint64_t want = (uint64_t)mib << 20;
@@ -307,9 +325,15 @@ static int grow_online(int disk, const char *name, uint32_t mib, struct err *err
 	if (sb.bytes > want)
 		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib",
 			"a disk cannot shrink: it has %" PRIu64 " MiB", sb.bytes >> 20);
+	r = room_to_grow(disk, want - sb.bytes, name, err);
+	if (r < 0)
+		return r;
 	if (ftruncate(disk, (off_t)want) < 0)
 		return err_sys(err, -errno, "extend the image of %s", name);
 	FAULT("host.grow.extended");
+	r = FAULT_ERROR("host.grow.resized");
+	if (r < 0)
+		return err_sys(err, r, "grow the file system of %s", name);
 	return grow_mounted(loop, dev, name, mib, err);
 }
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 from kit import fault
+from kit.api import Refused
 from kit.daemon import build_dir, prepare
 from kit.lab import Lab
 from operations import BY_NAME
@@ -105,6 +106,20 @@ def test_a_failed_step_is_undone_and_said(world, point, op):
         assert subject.refresh()["egress"] == op.egress
         assert subject.udp("203.0.113.30") == ("allow" if "203.0.113.30" in op.egress else "deny")
     op.clean(world, op.subject_after(world, subject, None))
+    world.rest()
+
+
+def test_a_growth_that_fails_in_the_middle(world):
+    """The disk of a running sandbox is longer already when the host role is told ENOSPC."""
+    op = BY_NAME["resize"]
+    box = op.prepare(world)
+    world.table("host").arm("host.grow.resized", fault.FAIL, error=28)
+    with pytest.raises(Refused) as said:
+        world.api.ok("POST", f"{box.path}/resize", {"disk_mib": op.before + 1024})
+    assert said.value.response.status in (500, 503) and "No space" in said.value.response.says
+    assert box.refresh()["disk_mib"] == op.before
+    assert box.sh("echo kept > /root/kept && sync && cat /root/kept").stdout == "kept\n"
+    op.clean(world, box)
     world.rest()
 
 

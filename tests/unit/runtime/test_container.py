@@ -251,6 +251,32 @@ def test_grow(driver):
         driver("grow", "sb-1", 32)
 
 
+def test_growth_of_a_running_disk_without_space():
+    """The host's disk is full: refused, and the sandbox goes on as it was."""
+    with small_disk(160) as state, Driver(backend="loop", state=state) as driver:
+        driver.image("bb:1")
+        driver.spawn(disk=64)
+        driver.run("sb-1", "echo kept > /root/file; sync")
+        layer, = glob.glob(f"{driver.state}/layers/*/disk")
+        before = os.path.getsize(layer)
+        with open(f"{state}/full", "wb") as full, pytest.raises(OSError, match="No space"):
+            while True:
+                full.write(b"x" * (1 << 20))
+                full.flush()
+        with pytest.raises(Refused, match="own disk has less than"):
+            driver("grow", "sb-1", 128)
+        assert os.path.getsize(layer) == before
+        os.unlink(f"{state}/full")
+        again = driver.run("sb-1", "cat /root/file && touch /root/more && sync && echo writes")
+        assert again[0] == "kept\nwrites\n"
+        try:  # the control: there is space now
+            driver("grow", "sb-1", 128)
+        except Refused as e:
+            assert "CAP_SYS_RESOURCE" in e.text
+        else:
+            assert driver.run("sb-1", "dd if=/dev/zero of=/x bs=1M count=66")[1] == 0
+
+
 @pytest.mark.parametrize("mounted", [True, False])
 def test_a_growth_that_fails_leaves_the_disk_as_it_was(mounted):
     """Were the image left longer, the sandbox could not come back with the size it has."""
