@@ -184,8 +184,8 @@ bool pull_here(struct api *a, const struct pull_ask *ask, char ret[static IPC_NA
 	struct str host;
 	struct err err;
 
-	if (!p || locate(a, ask->uri, from, &host, &err) < 0 || name_of(a, ask, from, ret) < 0 ||
-		!listed(a, ret))
+	if (!p || ask->login.n || locate(a, ask->uri, from, &host, &err) < 0 ||
+		name_of(a, ask, from, ret) < 0 || !listed(a, ret))
 		return false;
 	used_of(p, ret)->at = clock_mono_ns();
 	return true;

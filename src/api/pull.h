@@ -6,8 +6,10 @@
  *
  * What came without credentials is everybody's. What came with them is its user's alone, and
  * of these credentials: the name in the store is a keyed digest of user, registry user, password and
- * reference, so that others, right or wrong, ask the registry. A reference that was pulled is not asked
- * for again with the same until its image went: who wants another content names a tag or a digest.
+ * reference, so that others, right or wrong, ask the registry. The same are asked about at each create,
+ * for they may have been revoked: weir-build, which finds the image there, then fetches nothing. A
+ * reference that was pulled is not fetched again until its image went: who wants another content names
+ * a tag or a digest.
  *
  * Those who want the same wait for one build. build.at_once run at the same time, PULLS_MAX may wait.
  * Beyond images.pulled_mib or PULLED_MAX images, the ones that no sandbox has and that were used
@@ -26,7 +28,8 @@ struct pull_ask {
 	struct str uri;
 	struct str login, password; /* of the registry; login empty: none */
 };
-/* The name in the store of what was pulled before; false: it is not there. */
+/* The name in the store of what was pulled before; false: it is not there, or the registry is to be
+ * asked first. */
 bool pull_here(struct api *a, const struct pull_ask *ask, char ret[static IPC_NAME_LEN]);
 /* fn comes once, maybe at once, and NULL is returned then. err ERR_UPSTREAM: it cannot be had, and why;
  * ERR_CAPACITY: too many wait. */

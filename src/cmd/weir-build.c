@@ -20,8 +20,10 @@
  *	images/<hex>/meta	name=, digest=, bytes=, uid_base=, created=
  *	names/<name>		-> ../images/<hex>, replaced by rename
  *
- * Built already: says so and ends in milliseconds. --force builds anew. --uid-base 0 is the
- * fallback for a kernel without user namespaces: the recipe then runs as the real root.
+ * Built already: says so and ends in milliseconds; what is fetched with credentials only after the
+ * registry was asked whether they still open it, so that one who lost them loses the image too.
+ * --force builds anew. --uid-base 0 is the fallback for a kernel without user namespaces: the recipe
+ * then runs as the real root.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -64,8 +66,11 @@ static int make(struct job *job, struct err *err)
 		r = recipe_stage(job, err);
 	if (r < 0)
 		return r;
-	say(job->from ? "fetching %s" : "building %s", job->from ? job->from : job->name);
+	say(job->check ? "asking for %s" : job->from ? "fetching %s" : "building %s",
+		job->from ? job->from : job->name);
 	r = recipe_run(job, err);
+	if (job->check)
+		return r;
 	if (r == 0) {
 		say("digesting");
 		r = tree_digest(job->rootfs, job->uid_base, hex, &bytes, err);
@@ -83,8 +88,11 @@ static int build(struct job *job, struct err *err)
 
 	if (r < 0)
 		return r;
-	if (!job->force && store_has(job))
-		return 0;
+	if (!job->force && store_has(job)) {
+		job->check = job->from && job->auth.n;
+		if (!job->check)
+			return 0;
+	}
 	r = find_script(job, err);
 	if (r == 0)
 		r = path_fmt(job->staging, sizeof(job->staging), err, "%s/tmp/%d", job->store,

@@ -21,7 +21,8 @@
 #include "sandbox/slots.h"
 #include "sandbox/spawn.h"
 
-#define STATUS_LATE 124 /* as timeout(1) has it */
+#define STATUS_LATE   124 /* as timeout(1) has it */
+#define STATUS_ORPHAN 143
 
 enum state { FREE, PLACING, PLACED, RUNNING };
 
@@ -33,7 +34,7 @@ struct build {
 	struct slot slot;
 	int auth, log; /* log: its writing end, until weir-build has it */
 	struct child *child;
-	bool grouped, late;
+	bool grouped, late, orphan;
 	uv_timer_t limit;
 };
 
@@ -115,8 +116,15 @@ static void on_exit_of(struct child *c, int status, void *arg)
 	struct build *x = arg;
 
 	x->child = NULL;
-	end(x, x->late ? STATUS_LATE : WIFEXITED(status) ? WEXITSTATUS(status) :
-						      128 + WTERMSIG(status));
+	end(x, x->late ? STATUS_LATE : x->orphan ? STATUS_ORPHAN :
+		       WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+static void kill_all(struct build *x)
+{
+	if (x->grouped)
+		cgroup_kill(x->in->cg, x->ask.id);
+	child_kill(x->child, SIGKILL);
 }
 
 static void on_limit(uv_timer_t *t)
@@ -134,9 +142,7 @@ static void on_limit(uv_timer_t *t)
 		x->in->d->cfg.build_time_s);
 	if (x->log >= 0 && write(x->log, line, (size_t)n) < 0)
 		log_event(LOG_DEBUG, "build.log", "nobody reads it");
-	if (x->grouped)
-		cgroup_kill(x->in->cg, x->ask.id);
-	child_kill(x->child, SIGKILL);
+	kill_all(x);
 }
 
 /* --- placing --- */
@@ -199,12 +205,15 @@ int builds_ask(struct builds *b, const struct ipc_build *q, int auth, uint32_t l
 	if (!name_ok(q->id) || builds_has(b, q->id))
 		return err_set(err, -EPROTO, ERR_INTERNAL, "not an id for a build");
 	for (unsigned int i = 0; i < BUILDS_MAX; i++) {
-		n += b->build[i].state != FREE;
-		if (b->build[i].state != FREE && strcmp(b->build[i].ask.name, q->name) == 0)
+		struct build *other = &b->build[i];
+		bool counts = other->state != FREE && other->life == life; /* else it is just ending */
+
+		n += counts;
+		if (counts && strcmp(other->ask.name, q->name) == 0)
 			return err_set(
 				err, -EBUSY, ERR_CONFLICT, "%s is being built already", q->name);
-		if (b->build[i].state == FREE)
-			x = &b->build[i];
+		if (other->state == FREE)
+			x = other;
 	}
 	if (!x || n >= b->d->cfg.build_at_once)
 		return err_set(err, -EBUSY, ERR_CAPACITY,
@@ -214,7 +223,7 @@ int builds_ask(struct builds *b, const struct ipc_build *q, int auth, uint32_t l
 	x->life = life;
 	x->serial = serial;
 	x->auth = take_fd(fd);
-	x->late = false;
+	x->late = x->orphan = false;
 	slots_order(b->d->slots, &want, on_slot, x);
 	return 0;
 }
@@ -364,6 +373,23 @@ int builds_drop(struct builds *b, const char *name, uint32_t life, uint32_t seri
 }
 
 /* --- stopping --- */
+
+/* One that is being placed finds nobody to answer: on_slot(). */
+void builds_orphaned(struct builds *b, uint32_t life)
+{
+	for (unsigned int i = 0; i < BUILDS_MAX; i++) {
+		struct build *x = &b->build[i];
+
+		if (x->life != life || x->state < PLACED)
+			continue;
+		log_event(LOG_WARN, "build.orphan", "image=%s", x->ask.name);
+		x->orphan = true;
+		if (x->state == PLACED)
+			end(x, STATUS_ORPHAN);
+		else
+			kill_all(x);
+	}
+}
 
 void builds_stop(struct builds *b)
 {

@@ -9,6 +9,10 @@
  *	IPC_EVENT_BUILD	it has ended, or was ended: the slot goes back
  *
  * Its output goes into a pipe whose reading end the asker gets; the host role never reads it.
+ * What a life of the api role asked for ends with it: nobody would hear of the end, and the resolver
+ * knows no longer what the slot may ask. Who wants the image asks again, and is not told that it is
+ * being built.
+ *
  * Bounds: build.at_once, build.time_s, build.memory_mib (with BUILDS_PIDS), build.disk_mib. A slot for
  * which no COMMIT comes in BUILDS_COMMIT_S is let go.
  */
@@ -36,6 +40,7 @@ int builds_commit(struct builds *b, const struct ipc_commit *q, const struct pol
 bool builds_has(const struct builds *b, const char *id);
 /* IMAGE_DROP: what waits in the pool with it goes, then its name and its files. One at a time. */
 int builds_drop(struct builds *b, const char *name, uint32_t life, uint32_t serial, struct err *err);
+void builds_orphaned(struct builds *b, uint32_t life); /* this life of the api role has ended */
 void builds_stop(struct builds *b); /* kill them */
 bool builds_ended(const struct builds *b);
 void builds_close(struct builds *b); /* before the slots close; NULL is fine */

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "sandbox/boot.h"
 #include "sandbox/broker.h"
+#include "sandbox/builds.h"
 #include "sandbox/child.h"
 #include "sandbox/daemon.h"
 #include "sandbox/notify.h"
@@ -193,6 +194,8 @@ static void on_exit_of(struct child *c, int status, void *arg)
 		log_event(x->in->stopping ? LOG_INFO : LOG_ERROR, "role.end",
 			"role=%s worker=%u status=%d", role_name(x), x->peer.worker,
 			WEXITSTATUS(status));
+	if (x->peer.kind == ROLE_API && !x->in->stopping)
+		builds_orphaned(d->builds, x->peer.life);
 	pause_then_start(x);
 	daemon_check_stopped(d);
 }

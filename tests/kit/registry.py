@@ -33,6 +33,13 @@ def free_port(prefix):
     return int(done.stdout)
 
 
+def set_password(at, password):
+    """Of the registry that has one; it looks at the file's time."""
+    with open(f"{at}/htpasswd.new", "w") as f:
+        f.write(f"{USER}:" + crypt.crypt(password, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)) + "\n")
+    os.replace(f"{at}/htpasswd.new", f"{at}/htpasswd")
+
+
 @contextlib.contextmanager
 def serve(at, password=None, lab=None, name="127.0.0.1"):
     """"host:port" of a registry whose files lie in `at`."""
@@ -40,8 +47,7 @@ def serve(at, password=None, lab=None, name="127.0.0.1"):
     port, auth = free_port(prefix), ""
     tag = "private" if password else "open"
     if password:
-        with open(f"{at}/htpasswd", "w") as f:
-            f.write(f"{USER}:" + crypt.crypt(password, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)) + "\n")
+        set_password(at, password)
         auth = f"auth: {{htpasswd: {{realm: r, path: {at}/htpasswd}}}}\n"
     with open(f"{at}/{tag}.yml", "w") as f:
         f.write(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {at}/{tag}}}}}\n"

@@ -2,6 +2,7 @@
 The registries stand on the lab's Internet; one daemon serves all tests."""
 
 import concurrent.futures
+import contextlib
 import glob
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from kit import registry
 from kit.api import Api
-from kit.daemon import Daemon, ROOT
+from kit.daemon import Daemon, ROOT, comm
 
 pytestmark = pytest.mark.skipif(bool(registry.MISSING), reason=f"not installed: {registry.MISSING}")
 SECRET = "pass-7f3a-word"
@@ -26,17 +27,18 @@ def world(lab):
         os.chmod(at, 0o755)
         with registry.serve(at, lab=lab, name="allowed.test") as public, \
                 registry.serve(at, SECRET, lab=lab, name="sub.allowed.test") as private, \
-                registry.silent(lab, "allowed.test") as (silent, hang_up):
+                registry.silent(lab, "allowed.test") as (silent, hang_up), \
+                registry.silent(lab, "allowed.test") as (mute, mute_hang_up):
             kept = registry.tar([registry.member("etc/kept", data=b"public\n")])
             registry.push(at, public, "team/shell:1", [registry.shell(), kept])
             registry.push(at, public, "team/shell:2", [registry.shell(), kept])
             secret = registry.tar([registry.member("etc/kept", data=b"private\n")])
             registry.push(at, private, "team/mine:1", [registry.shell(), secret], SECRET)
             with Daemon({"daemon.image_dir": f"{at}/store", "dns.upstream": lab.resolver4,
-                         "images.registries": f"http://{public}, http://{private}, http://{silent}",
+                         "images.registries": f"http://{public}, http://{private}, http://{silent}, http://{mute}",
                          "pool.slots": 1}) as d:
                 d.at, d.public, d.private = at, public, private
-                d.silent, d.hang_up = silent, hang_up
+                d.silent, d.hang_up, d.mute, d.mute_hang_up = silent, hang_up, mute, mute_hang_up
                 d.api = Api(d.url, d.key)
                 yield d
 
@@ -65,6 +67,22 @@ def refused(response, why):
 def pulled(world):
     names = f"{world.at}/store/names"
     return sorted(n for n in os.listdir(names) if n.startswith("pulled.")) if os.path.exists(names) else []
+
+
+def until(check):
+    end = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError):
+            if check():
+                return
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def fetching(world):
+    """Builds that this daemon runs."""
+    with open(f"/proc/{world.process.pid}/task/{world.process.pid}/children") as f:
+        return sum(comm(int(pid)) == "weir-build" for pid in f.read().split())
 
 
 def test_an_image_is_fetched_once_for_all(world):
@@ -134,24 +152,53 @@ def test_a_private_image_is_its_users(world):
     assert kept(world, create(world, f"{world.private}/team/mine:1", SECRET, key=other["key"]), other["key"]) == "private\n"
 
 
-def test_another_password_is_tried_at_the_registry(world):
-    """Also by a user whose image is kept; the right one is not asked about twice."""
+def test_credentials_are_tried_at_every_create(world):
+    """Also by a user whose image is kept, with the right ones too: they are asked about, and nothing is
+    fetched again. Revoked, they open nothing; given back, they do."""
     mine = f"{world.private}/team/mine:1"
     key = world.api.ok("POST", "/v1/keys", {"name": "forgets"})["key"]
 
-    def asked():
-        return sum(p.endswith("/manifests/1") for p in registry.requests(world.at, "private"))
+    def asked(what):
+        return sum(what in p for p in registry.requests(world.at, "private"))
 
     assert kept(world, create(world, mine, SECRET, key=key), key) == "private\n"
-    before = asked()
+    names, manifests, blobs = pulled(world), asked("/manifests/1"), asked("/blobs/")
+    assert blobs  # the control
     assert kept(world, create(world, mine, SECRET, key=key), key) == "private\n"
-    assert asked() == before
+    assert asked("/manifests/1") > manifests and asked("/blobs/") == blobs and pulled(world) == names
     refused(create(world, mine, SECRET + "x", key=key), "other credentials")
     refused(create(world, mine, SECRET[:-1], key=key), "other credentials")
     refused(create(world, mine, key=key), "other credentials")
-    before = asked()
+    try:
+        registry.set_password(world.at, "another")
+        refused(create(world, mine, SECRET, key=key), "other credentials")
+        assert pulled(world) == names  # and it is still there
+    finally:
+        registry.set_password(world.at, SECRET)
     assert kept(world, create(world, mine, SECRET, key=key), key) == "private\n"
-    assert asked() == before
+    assert asked("/blobs/") == blobs
+
+
+def test_a_fetch_ends_with_the_role_that_asked(world):
+    """The api role dies during one: its client sees the connection end, nothing of the fetch is left, and
+    who asks again is neither told that it is under way nor that there is no room."""
+    before = world.log_tail(10000).count("build.orphan")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(create, world, f"{world.mute}/b:1")
+        until(lambda: [p for p in world.api.ok("GET", "/v1/rootfs/pulls")["data"] if p["status"] == "fetching"])
+        until(lambda: fetching(world) == 1)
+        world.kill9(world.role("api"))
+        with pytest.raises(OSError):
+            lost.result()
+        until(lambda: world.api.request("GET", "/readyz", key=False).status == 200)
+        until(lambda: fetching(world) == 0)
+        assert world.log_tail(10000).count("build.orphan") == before + 1
+        assert world.api.ok("GET", "/v1/rootfs/pulls")["data"] == []
+        again = pool.submit(create, world, f"{world.mute}/b:1")
+        until(lambda: fetching(world) == 1)
+        world.mute_hang_up()
+        refused(again.result(), "cannot fetch")
+    assert kept(world, create(world, f"{world.public}/team/shell:1")) == "public\n"
 
 
 def test_credentials_are_nowhere_to_be_read(world):

@@ -25,6 +25,7 @@ struct job {
 	enum build_net net;
 	uint32_t uid_base, disk_mib, layers_mib;
 	bool force;
+	bool check; /* it is there: only ask the registry whether `auth` still opens it */
 	struct buf auth, ca;	 /* read before anything foreign runs; empty: none */
 	char staging[1000];	 /* <store>/tmp/<pid>: where the disk is mounted */
 	char rootfs[1024];	 /* <staging>/rootfs: what the recipe makes */

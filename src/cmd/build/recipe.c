@@ -96,6 +96,8 @@ static void environment(const struct job *job)
 		setenv("WEIR_IMAGE_MAX_MIB", mib, 1);
 		if (job->auth.n)
 			setenv("WEIR_IMAGE_AUTH", VIEW_AUTH, 1);
+		if (job->check)
+			setenv("WEIR_IMAGE_CHECK", "1", 1);
 	}
 	if (job->proxy) {
 		setenv("http_proxy", job->proxy, 1);
