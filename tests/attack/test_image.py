@@ -130,13 +130,36 @@ def test_whiteouts_take_nothing_of_the_machine(place):
 
 @pytest.mark.parametrize("kind,major,minor", [(tarfile.CHRTYPE, 1, 1), (tarfile.BLKTYPE, 8, 0),
                                               (tarfile.CHRTYPE, 0, 0)])
-def test_devices_are_refused(place, kind, major, minor):
-    root, said = place.layers([member("etc/own", data=b"x"), member("dev/it", kind, devmajor=major, devminor=minor)])
-    assert root is None or not any(
-        stat.S_ISCHR(m) or stat.S_ISBLK(m) for m in (os.lstat(os.path.join(d, f)).st_mode
-                                                   for d, _, fs in os.walk(root) for f in fs)), said
-    root, said = place.layers([member("etc/own", data=b"x"), member("dev/it", tarfile.FIFOTYPE)])
-    assert root and stat.S_ISFIFO(os.lstat(f"{root}/dev/it").st_mode), said  # the control
+def test_devices_become_empty_files(place, kind, major, minor):
+    """Of root of a user namespace, who unpacks and may make no device; all else is what it was."""
+    root, said = place.layers([member("etc/own", data=b"x"), member("dev/fifo", tarfile.FIFOTYPE),
+                               member("dev/it", kind, devmajor=major, devminor=minor)])
+    assert root and inside(root, "/etc/own"), said
+    assert stat.S_ISFIFO(os.lstat(f"{root}/dev/fifo").st_mode), said  # the control
+    it = os.lstat(f"{root}/dev/it")
+    assert stat.S_ISREG(it.st_mode) and it.st_size == 0, said
+
+
+@pytest.mark.parametrize("node,more", [("c 0 0", []), ("c 1 1", ["--uid-base", "0"]),
+                                       ("b 8 0", ["--uid-base", "0"])])
+def test_devices_are_refused(place, node, more):
+    """And where one was made all the same - the one that a user namespace may make, or by the real root -
+    the store does not take the tree. The control: the same recipe makes a fifo."""
+    def build(name, what):
+        with tempfile.TemporaryDirectory(dir=place.at) as recipes:
+            os.chmod(recipes, 0o755)
+            with open(f"{recipes}/{name}_1", "w") as f:
+                f.write(f'#!/bin/sh\nset -e\nmkdir "$1/dev"\nmknod "$1/dev/it" {what}\necho made\n')
+            os.chmod(f"{recipes}/{name}_1", 0o755)
+            return subprocess.run([kit.program("weir-build"), f"{name}:1", "--store", place.store, "--disk-mib",
+                                   "64", *more], env=dict(os.environ, WEIR_RECIPES=recipes), timeout=90,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    name = node.replace(" ", "-") + ("-root" if more else "")
+    done = build(f"fifo-{name}", "p")
+    assert done.returncode == 0, done.stdout
+    done = build(f"node-{name}", node)
+    assert "made\n" in done.stdout and "dev/it is a device: no image may hold one" in done.stdout, done.stdout
+    assert done.returncode == 1 and not os.path.lexists(f"{place.store}/names/node-{name}:1")
 
 
 def test_set_uid_files_are_nobodys_root(place):
