@@ -104,7 +104,7 @@ int box_hold(struct client *c, struct err *err)
 	in->counters.held++;
 	TAILQ_INSERT_TAIL(&b->held, c, wait);
 	c->state = C_HELD;
-	c->deadline = now_ms(in) + in->conf.hold_ms;
+	client_wait(c, in->conf.hold_ms);
 	return 0;
 }
 

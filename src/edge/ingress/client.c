@@ -460,6 +460,10 @@ void client_pump(struct client *c, struct str fresh)
 	c->pumping = false;
 	if (c->state == C_CLOSED)
 		return;
+	if (c->state == C_BUSY && c->end.eof && !c->body.done && !c->view.n) {
+		client_close(c, true); /* the rest of the request will not come */
+		return;
+	}
 	if (joined)
 		buf_consume(&c->got, c->got.n - c->view.n);
 	else if (c->view.n && buf_add_str(&c->got, c->view) < 0)
@@ -518,6 +522,7 @@ static void hello(struct client *c)
 static void client_eof(struct client *c)
 {
 	switch (c->state) {
+	case C_HELD:
 	case C_DIAL:
 	case C_BUSY:
 	case C_TUNNEL:
@@ -526,7 +531,6 @@ static void client_eof(struct client *c)
 	case C_HELLO:
 	case C_TLS:
 	case C_HEAD:
-	case C_HELD:
 	case C_LINGER:
 	case C_CLOSED:
 		break;
@@ -584,11 +588,12 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 	client_watch(c);
 }
 
-/* An exchange goes on without the client's side. True: it may, for now. */
+/* A request goes on without the client's side. True: it may, for now. */
 static bool look_after(struct client *c)
 {
 	uint64_t now = now_ms(c->in);
-	bool under_way = c->state == C_DIAL || c->state == C_BUSY || c->state == C_TUNNEL;
+	bool under_way = c->state == C_HELD || c->state == C_DIAL || c->state == C_BUSY ||
+		c->state == C_TUNNEL;
 
 	if (!c->end.eof || !under_way || now >= c->until)
 		return false;

@@ -251,8 +251,8 @@ void exchange_client_eof(struct client *c)
 			client_close(c, true);
 		else
 			up_watch(c->up);
-	} else if (!c->body.done) { /* the rest of the request will not come */
-		client_close(c, true);
+	} else if (c->state == C_BUSY) {
+		client_pump(c, STR_NONE); /* which ends a request that is not whole */
 	}
 }
 

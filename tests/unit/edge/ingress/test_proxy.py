@@ -1198,11 +1198,47 @@ def test_a_held_body_arrives_whole(proxy, service):
     proxy.events.clear()
 
 
+@pytest.mark.parametrize("body", ["whole", "half"])
+def test_who_waits_may_close_his_side(service, body):
+    p = Proxy("half_ms=20")
+    try:
+        p.set(flags=ON | HOLD, state=PAUSED)
+        c = p.client().send(get(service.port, "/", "Content-Length: 5", method="PUT", body=body)).shut()
+        left = p.client().send(get(service.port)).shut()
+        p.until("both wait", lambda: p.count("held") == 2)
+        left.close(reset=True)
+        p.until("who left does not", lambda: p.count("held") == 1)
+        p.set(flags=ON | HOLD)
+        p.command("woken 5")
+        s = service.accept()
+        s.head()
+        if body == "half":  # the rest cannot come any more
+            assert s.exactly(4) == b"half" and s.ended() and c.ended()
+        else:
+            assert s.exactly(5) == b"whole"
+            s.send(ok())
+            assert c.answer().status == 200 and c.ended()
+        p.until("none is left", lambda: p.count("clients") == 0)
+    finally:
+        p.close()
+
+
+def test_a_body_and_its_end_may_come_before_the_sandbox_is_reached(proxy, service):
+    for _ in range(20):
+        c = proxy.client().send(get(service.port, "/", "Content-Length: 5", "Connection: close", method="PUT",
+                                    body="whole")).shut()
+        s = service.accept()
+        s.head()
+        assert s.exactly(5) == b"whole"
+        s.send(ok("fine", "Connection: close"))
+        assert c.answer().status == 200 and c.ended()
+
+
 def test_who_waits_may_leave_and_the_sandbox_may_go(proxy, service):
     proxy.set(flags=ON | HOLD, state=PAUSED)
     a, b = (proxy.client().send(get(service.port)) for _ in range(2))
     proxy.until("both wait", lambda: proxy.count("held") == 2)
-    a.close()
+    a.close(reset=True)
     proxy.until("one waits", lambda: proxy.count("held") == 1)
     proxy.command("sync begin")  # whoever was asked is gone
     assert b.answer().status == 503
