@@ -61,6 +61,12 @@ def make_box(api):
     yield from boxes(api)
 
 
+@pytest.fixture(scope="module")
+def make_lasting_box(api):
+    """One for all tests of a file."""
+    yield from boxes(api)
+
+
 @pytest.fixture
 def other_daemon():
     """A second daemon with settings of its own: other_daemon({"egress.refuse": "drop"})."""

@@ -185,3 +185,20 @@ class Door:
             return w.send(self.ask(box, port, path, *lines)).answer()
         finally:
             w.close()
+
+
+class Way:
+    """How a client says whom it means: what stands before the path, and its lines."""
+
+    def __init__(self, door, box, port, by):
+        self.door = door
+        self.before = f"/{box.id}/{port}" if by == "path" else ""
+        self.host = Door.host(box, port) if by == "host" else "h"
+        self.lines = [f"OpenSandbox-Ingress-To: {box.id}-{port}"] if by == "header" else []
+
+    def ask(self, path="/", *lines, method="GET"):
+        return self.door.connect().send("\r\n".join([
+            f"{method} {self.before}{path} HTTP/1.1", f"Host: {self.host}", *self.lines, *lines, "", ""]))
+
+    def websocket(self):
+        return websocket.WebSocket(self.door.connect(), self.before + "/ws", self.host, *self.lines)

@@ -5,32 +5,14 @@ WEIR_FLOOD=long (`make floods`) moves a gigabyte where `make check` moves 64 MiB
 
 import hashlib
 import os
-import shutil
-import subprocess
 
 import pytest
 
-from kit.ingress import Door, serve
-from kit.websocket import PING, PONG, TEXT, WebSocket
+from kit.browser import Browser
+from kit.ingress import Door, Way, serve
+from kit.websocket import PING, PONG, TEXT
 
 MIB = 1024 if os.environ.get("WEIR_FLOOD") == "long" else 64
-
-
-class Way:
-    """How a client says whom it means: what stands before the path, and its lines."""
-
-    def __init__(self, door, box, port, by):
-        self.door = door
-        self.before = f"/{box.id}/{port}" if by == "path" else ""
-        self.host = Door.host(box, port) if by == "host" else "h"
-        self.lines = [f"OpenSandbox-Ingress-To: {box.id}-{port}"] if by == "header" else []
-
-    def ask(self, path="/", *lines, method="GET"):
-        return self.door.connect().send("\r\n".join([
-            f"{method} {self.before}{path} HTTP/1.1", f"Host: {self.host}", *self.lines, *lines, "", ""]))
-
-    def websocket(self):
-        return WebSocket(self.door.connect(), self.before + "/ws", self.host, *self.lines)
 
 
 @pytest.fixture(params=["host", "header", "path"])
@@ -111,24 +93,10 @@ FILES = {
 
 def test_a_browser(make_box, about, tmp_path):
     """A page, what it loads, and its WebSocket, by host name: Chromium resolves *.localhost by itself."""
-    browser = shutil.which("chromium")
-    if not browser:
-        pytest.skip("no chromium")
     box = make_box(ingress_enabled=True)
     for name, text in FILES.items():
         box.put(f"/root/page/{name}", text.encode())
     serve(box, 8000, files="/root/page")
-    door = Door(about)
-    with open(tmp_path / "log", "w+") as log, subprocess.Popen([
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--remote-debugging-port=0", f"--user-data-dir={tmp_path}/profile",
-            f"http://{Door.host(box, 8000)}:{door.at[1]}/page.html"], stdout=log, stderr=log,
-            env={**os.environ, "HOME": str(tmp_path)}) as running:
-        try:
-            seen = box.sh("timeout 50 sh -c 'until [ -s /root/posted ]; do sleep 0.1; done'; cat /root/posted")
-        finally:
-            running.terminate()
-            running.wait(30)
-        log.seek(0)
-        assert seen.stdout == "over the socket, 42, 7px", (seen, log.read()[-2000:])
+    with Browser(f"http://{Door.host(box, 8000)}:{Door(about).at[1]}/page.html", tmp_path) as browser:
+        seen = box.sh("timeout 50 sh -c 'until [ -s /root/posted ]; do sleep 0.1; done'; cat /root/posted")
+        assert seen.stdout == "over the socket, 42, 7px", (seen, browser.said())
