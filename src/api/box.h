@@ -184,10 +184,11 @@ void flow_leave(struct box *b, const struct network *n, op_done_fn done, void *a
 	struct op **slot);
 /* How it may be reached from outside; negative: as it was. Done when it is so. */
 struct ingress_want {
-	int on, access /* enum ipc_ingress_access */, hold, ports;
+	int on, access /* enum ipc_ingress_access */, hold;
+	int ports[IPC_INGRESS_PORTS]; /* those of the host, each by itself */
 	struct str services; /* services.h; STR_NONE: as they were */
 };
-#define INGRESS_AS_IT_WAS { -1, -1, -1, -1, STR_NONE }
+#define INGRESS_AS_IT_WAS { -1, -1, -1, { -1, -1 }, STR_NONE }
 /* The row alone, and of it only the numbers. */
 void ingress_want_set(struct sandbox_row *row, const struct ingress_want *w);
 void flow_ingress(struct box *b, const struct ingress_want *want, op_done_fn done, void *arg,

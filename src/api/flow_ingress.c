@@ -42,12 +42,25 @@ static void on_edges(const struct err *err, void *arg)
 	applied(arg, err);
 }
 
+/* One for each port that was asked for, in their order. */
 static void take_listeners(struct box *b, struct chan_msg *m)
 {
+	uint32_t open = ingress_ports_open(b->api, &b->row);
+	unsigned int at = 0;
+
 	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++) {
 		fd_close(b->ingress.port_fd[i]);
-		b->ingress.port_fd[i] = chan_take_fd(m, i);
+		b->ingress.port_fd[i] = open & 1u << i ? chan_take_fd(m, at++) : -EBADF;
 	}
+}
+
+/* What is open stays where it is, whatever else cannot be opened. */
+static bool may_move(const struct box *b)
+{
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
+		if (b->ingress.port_fd[i] >= 0)
+			return false;
+	return true;
 }
 
 static void on_host(struct chan_msg *m, const struct err *err, void *arg)
@@ -58,13 +71,14 @@ static void on_host(struct chan_msg *m, const struct err *err, void *arg)
 
 	FAULT("api.ingress.host");
 	if (err && err->code == -EADDRINUSE) {
-		if (p->tries++ < PORT_TRIES) {
+		if (may_move(b) && p->tries++ < PORT_TRIES) {
 			b->row.port_proxy = b->row.port_direct = 0;
 			ask_host(p);
 			return;
 		}
-		err_field(&why, -ENOSPC, ERR_CAPACITY, "host_ports",
-			"no two ports of the host are free (ingress.ports)");
+		err_field(&why, -ENOSPC, ERR_CAPACITY, "host_ports", may_move(b) ?
+			"no two ports of the host are free (ingress.ports)" :
+			"this sandbox's other port of the host is somebody else's now");
 		err = &why;
 	}
 	if (!err && p->tries && box_save(b, &why) < 0)
@@ -82,8 +96,9 @@ static void ask_host(struct apply *p)
 	struct box *b = p->box;
 	struct ipc_ingress q = { .slot = b->row.slot, .on = ingress_any(&b->row) };
 	struct err err;
+	uint32_t open;
 
-	if (b->row.ingress_ports && !b->row.port_proxy) {
+	if (b->row.ingress_ports & ingress_ports_given(b->api) && !b->row.port_proxy) {
 		if (ingress_pick_ports(b, &err) < 0) {
 			applied(p, &err);
 			return;
@@ -91,10 +106,11 @@ static void ask_host(struct apply *p)
 		p->tries += !p->tries; /* so that they are stored */
 	}
 	snprintf(q.id, sizeof(q.id), "%s", b->row.id);
-	if (b->row.ingress_ports) {
+	open = ingress_ports_open(b->api, &b->row);
+	if (open & INGRESS_PORTS_PROXY)
 		q.port[0] = (uint16_t)b->row.port_proxy;
+	if (open & INGRESS_PORTS_DIRECT)
 		q.port[1] = (uint16_t)b->row.port_direct;
-	}
 	host_call(b->api, IPC_HOST_INGRESS, &q, sizeof(q), -1, on_host, p);
 }
 
@@ -126,7 +142,9 @@ struct ingress_op {
 static struct ingress_want want_of(const struct sandbox_row *row)
 {
 	return (struct ingress_want){ .on = (int)row->ingress, .access = (int)row->ingress_access,
-		.hold = (int)row->ingress_hold, .ports = (int)row->ingress_ports };
+		.hold = (int)row->ingress_hold,
+		.ports = { !!(row->ingress_ports & INGRESS_PORTS_PROXY),
+			!!(row->ingress_ports & INGRESS_PORTS_DIRECT) } };
 }
 
 void ingress_want_set(struct sandbox_row *row, const struct ingress_want *w)
@@ -134,7 +152,9 @@ void ingress_want_set(struct sandbox_row *row, const struct ingress_want *w)
 	row->ingress = w->on < 0 ? row->ingress : (uint32_t)w->on;
 	row->ingress_access = w->access < 0 ? row->ingress_access : (uint32_t)w->access;
 	row->ingress_hold = w->hold < 0 ? row->ingress_hold : (uint32_t)w->hold;
-	row->ingress_ports = w->ports < 0 ? row->ingress_ports : (uint32_t)w->ports;
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
+		if (w->ports[i] >= 0)
+			row->ingress_ports = (row->ingress_ports & ~(1u << i)) | (uint32_t)w->ports[i] << i;
 }
 
 static bool is_so(const struct sandbox_row *row, const struct ingress_want *w)
@@ -235,7 +255,7 @@ static int change(struct ingress_op *o, struct err *err)
 	swap_services(o);
 	/* What somebody has seen stays seen, whatever comes of this. */
 	row->id_told |= row->ingress || !str_eq_c(STR(SERVICES_NONE), row->services);
-	r = row->ingress_ports && !row->port_proxy ? ingress_pick_ports(b, err) : 0;
+	r = row->ingress_ports & ingress_ports_given(b->api) && !row->port_proxy ? ingress_pick_ports(b, err) : 0;
 	if (r == 0)
 		r = box_save(b, err);
 	if (r < 0) {

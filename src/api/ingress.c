@@ -82,6 +82,21 @@ void ingress_template(const struct api *a, const char *id, struct buf *out)
 	put_port(a, out);
 }
 
+uint32_t ingress_ports_given(const struct api *a)
+{
+	const char *which = a->config.ingress_ports_open;
+
+	if (!a->config.ingress_ports.first)
+		return 0;
+	return str_eq_c(str_c(which), "proxy") ? INGRESS_PORTS_PROXY :
+		str_eq_c(str_c(which), "direct") ? INGRESS_PORTS_DIRECT : INGRESS_PORTS_BOTH;
+}
+
+uint32_t ingress_ports_open(const struct api *a, const struct sandbox_row *row)
+{
+	return row->port_proxy ? row->ingress_ports & ingress_ports_given(a) : 0;
+}
+
 /* The next free pair behind the last one given: a port that was somebody's rests as long as it can. */
 int ingress_pick_ports(struct box *b, struct err *err)
 {
@@ -157,6 +172,7 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 	static const uint32_t has[] = { IPC_INGRESS_PROXY, IPC_INGRESS_DIRECT };
 	static const uint32_t comes[] = { IPC_INGRESS_PROXY_FD, IPC_INGRESS_DIRECT_FD };
 	const struct ingress *in = &b->ingress;
+	uint32_t open = ingress_ports_open(b->api, &b->row);
 	struct ipc_ingress_route routes[IPC_INGRESS_ROUTES_MAX];
 	uint64_t now = api_now_ms();
 	size_t n;
@@ -170,8 +186,8 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 		.state = state,
 		.access = b->row.ingress_access };
 	snprintf(ret->id, sizeof(ret->id), "%s", b->row.id);
-	for (unsigned int i = 0; i < IPC_INGRESS_PORTS && b->row.ingress_ports; i++)
-		if (in->port_fd[i] >= 0)
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
+		if (open & 1u << i && in->port_fd[i] >= 0)
 			ret->flags |= has[i] | comes[i];
 	for (uint32_t i = 0; i < in->n_tokens; i++) {
 		const struct token_row *t = &in->tokens[i];
@@ -192,10 +208,11 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 
 static unsigned int listeners_of(const struct box *b, int fds[IPC_INGRESS_PORTS])
 {
+	uint32_t open = ingress_ports_open(b->api, &b->row);
 	unsigned int n = 0;
 
-	for (unsigned int i = 0; i < IPC_INGRESS_PORTS && b->row.ingress_ports; i++)
-		if (b->ingress.port_fd[i] >= 0)
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
+		if (open & 1u << i && b->ingress.port_fd[i] >= 0)
 			fds[n++] = b->ingress.port_fd[i];
 	return n;
 }

@@ -17,6 +17,13 @@
 
 #define INGRESS_TOKEN_LEN (4 + 64) /* "wit_" and 256 bits */
 
+/* A sandbox's ports of the host. Both have their numbers from the first time that one is opened. */
+enum ingress_ports {
+	INGRESS_PORTS_PROXY = 1u << 0,	/* /proxy/{port}/… */
+	INGRESS_PORTS_DIRECT = 1u << 1, /* straight to 8080 */
+	INGRESS_PORTS_BOTH = INGRESS_PORTS_PROXY | INGRESS_PORTS_DIRECT,
+};
+
 struct box;
 struct ingress { /* in struct box */
 	struct token_row *tokens;
@@ -43,6 +50,10 @@ static inline bool ingress_any(const struct sandbox_row *row)
 void ingress_template(const struct api *a, const char *id, struct buf *out);
 /* "127.0.0.1:30000", where a host port is reached. */
 void ingress_address(const struct api *a, uint32_t port, struct buf *out);
+/* Those that this daemon gives out; 0: none. */
+uint32_t ingress_ports_given(const struct api *a);
+/* Those of the row that are open: as it says, as far as they are given out. */
+uint32_t ingress_ports_open(const struct api *a, const struct sandbox_row *row);
 /* A pair of ports that no sandbox has. -ENOSPC, -ENOTSUP. */
 int ingress_pick_ports(struct box *b, struct err *err);
 

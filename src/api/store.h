@@ -51,7 +51,7 @@ struct sandbox_row {
 	char *services;		 /* JSON array: ports published one by one (services.h) */
 	uint32_t auto_pause_s;	 /* 0: off */
 	/* Ingress (ingress.h): reachable by name; enum ipc_ingress_access; does a request resume it;
-	 * is it to have ports of the host, and which; 0: none yet. */
+	 * which ports of the host are open (enum ingress_ports), and what they are; 0: none yet. */
 	uint32_t ingress, ingress_access, ingress_hold, ingress_ports;
 	uint32_t port_proxy, port_direct;
 	uint32_t id_told;	 /* visitors have or had an address with its id in it */

@@ -114,6 +114,11 @@ static bool is_template(struct str s)
 	return str_eq_c(s, "auto") || str_eq_c(s, "host") || str_eq_c(s, "path");
 }
 
+static bool is_ports_open(struct str s)
+{
+	return str_eq_c(s, "both") || str_eq_c(s, "proxy") || str_eq_c(s, "direct");
+}
+
 static bool is_backend(struct str s)
 {
 	return str_eq_c(s, "auto") || str_eq_c(s, "quota") || str_eq_c(s, "loop");
@@ -235,6 +240,10 @@ static const struct key keys[] = {
 		.allowed = "first-last, from 1 to 65535, or nothing",
 		.help = "Ports of the first listener's address that sandboxes may be given, two each, for "
 			"clients that cannot choose a name. Empty: none are given." },
+	{ "ingress.ports_open", TEXT, AT(ingress_ports_open), "both", .ok = is_ports_open,
+		.allowed = "both, proxy or direct",
+		.help = "Which of the two may be opened: proxy, for /proxy/<port>/ of any port; direct, "
+			"straight to port 8080." },
 	{ "ingress.connections_max", U32, AT(ingress_connections_max), "12288", 16, 65536,
 		.help = "Client connections at the same time, in each edge process." },
 	{ "ingress.connections_per_address", U32, AT(ingress_connections_per_address), "4096", 0,

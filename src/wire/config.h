@@ -60,6 +60,7 @@ struct config {
 	char ingress_template[8];	/* auto | host | path; the host role settles auto */
 	char ingress_cert[200], ingress_key[200]; /* PEM files; empty: self-made */
 	struct config_ports ingress_ports; /* 30000-32767 */
+	char ingress_ports_open[8];	   /* both | proxy | direct */
 	uint32_t ingress_connections_max;	  /* default 12288 */
 	uint32_t ingress_connections_per_address; /* default 4096 */
 	uint32_t ingress_connections_per_sandbox; /* default 1024 */

@@ -601,6 +601,39 @@ def test_a_closed_pipe_is_no_drama(weir, box):
     assert done.stdout == "1\n" and "Traceback" not in done.stderr
 
 
+# --- visitors -------------------------------------------------------------------------------------
+
+def test_visitors(weir, box):
+    def visit(*args):
+        return subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *args], text=True,
+                              stdout=subprocess.PIPE).stdout
+
+    assert "cannot be reached" in weir("url", box, "8000", code=1).stderr
+    weir("ingress", "on", "--ports", "--no-ports=proxy", box, code=2)
+    weir("ingress", "on", "--ports=both", box, code=2)
+    template = weir("ingress", "on", "--access", "token", "--ports=direct", box).stdout.strip()
+    assert template.count("<port>") == 1
+    url = weir("url", box, "8000").stdout.strip()
+    assert url == template.replace("<port>", "8000")
+    weir("exec", box, "--", "bash", "-c", "for p in 8000 8080; do setsid python3 -m http.server $p >/dev/null 2>&1 "
+         "</dev/null & timeout 20 bash -c \"until : </dev/tcp/127.0.0.1/$p; do sleep 0.05; done\" 2>/dev/null; done")
+    assert visit(url) == "401"
+    token = weir("ingress", "token", "create", "--name", "guest", box, "8000").stdout.strip()
+    assert visit("-H", f"X-Weir-Ingress-Token: {token}", url) == visit(f"{url}/?weir_token={token}") == "200"
+    row, = table(weir("ingress", "token", "ls", box).stdout)
+    assert row["NAME"] == "guest" and row["PORT"] == "8000" and row["EXPIRES"] == "never"
+    weir("ingress", "token", "revoke", box, row["ID"])
+    assert visit("-H", f"X-Weir-Ingress-Token: {token}", url) == "401"
+    direct, = weir.json("ingress", "on", "--access", "open", box)["host_ports"].items()
+    assert direct[0] == "direct" and visit(url) == visit(f"http://{direct[1]}") == "200"
+    assert set(weir.json("ingress", "on", "--ports", box)["host_ports"]) == {"proxy", "direct"}
+    assert set(weir.json("ingress", "on", "--no-ports=direct", box)["host_ports"]) == {"proxy"}
+    assert visit(f"http://{direct[1]}") == "000"
+    assert "host_ports" not in weir.json("ingress", "off", "--no-ports", box)
+    assert visit(url) == "404"
+    weir("url", box, "8000", code=1)
+
+
 # --- private networks -----------------------------------------------------------------------------
 
 def test_networks(weir, box):

@@ -110,6 +110,9 @@ def test_ports_stay_and_go(make, about):
     for port, named in ((8080, "8080"), (9000, "44772"), (44772, "44772")):
         r = sb.ask("GET", f"/endpoints/{port}")
         assert r.status == 500 and f"port {named} is missing" in r.json["message"], r.body
+    sb.api.ok("PATCH", sb.box.path, {"host_ports": {"proxy": True}})  # each by itself
+    assert sb.endpoint(9000)["endpoint"] == before[1] and sb.get(9000).status == 200
+    assert "port 8080 is missing" in sb.ask("GET", "/endpoints/8080").json["message"]
     sb.api.ok("PATCH", sb.box.path, {"host_ports": True})
     assert [sb.endpoint(p)["endpoint"] for p in (8080, 9000)] == before and sb.get(9000).status == 200
     theirs = sb.api.create()  # of another API: its owner asked for no ports

@@ -57,9 +57,17 @@ def test_ports_of_the_host(make_box, door):
     box.pause()
     box.resume()
     assert box.api.ok("GET", box.path)["host_ports"] == ports and get(ports["direct"], "/") == 200
-    patch(box, host_ports=False)
+    patch(box, host_ports={"proxy": False})  # each by itself
+    with pytest.raises(OSError):
+        get(ports["proxy"], "/proxy/9000/")
+    assert get(ports["direct"], "/") == 200
+    patch(box, host_ports={"proxy": True, "direct": False})
     with pytest.raises(OSError):
         get(ports["direct"], "/")
+    assert get(ports["proxy"], "/proxy/9000/") == 200
+    patch(box, host_ports=False)
+    with pytest.raises(OSError):
+        get(ports["proxy"], "/proxy/9000/")
 
 
 def test_a_browser_shows_its_token_once(make_box, door):

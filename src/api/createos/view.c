@@ -41,9 +41,18 @@ static void put_size(struct jw *w, const struct sandbox_row *row)
 	jw_u64(w, "disk_mib", row->disk_mib);
 }
 
+static void put_port(struct jw *w, const char *name, const struct api *a, uint32_t port)
+{
+	auto_buf struct buf text = BUF_MAX(512);
+
+	ingress_address(a, port, &text);
+	jw_str(w, name, buf_str(&text));
+}
+
 static void put_ingress(struct jw *w, const struct api *a, const struct sandbox_row *row)
 {
 	auto_buf struct buf text = BUF_MAX(512);
+	uint32_t open = ingress_ports_open(a, row);
 
 	jw_bool(w, "ingress_enabled", row->ingress);
 	if (row->ingress) {
@@ -52,15 +61,13 @@ static void put_ingress(struct jw *w, const struct api *a, const struct sandbox_
 		jw_c(w, "ingress_access", row->ingress_access == IPC_INGRESS_TOKEN ? "token" : "open");
 		jw_bool(w, "ingress_hold", row->ingress_hold);
 	}
-	if (!row->ingress_ports || !row->port_proxy)
+	if (!open)
 		return;
 	jw_obj(w, "host_ports");
-	buf_reset(&text);
-	ingress_address(a, row->port_proxy, &text);
-	jw_str(w, "proxy", buf_str(&text));
-	buf_reset(&text);
-	ingress_address(a, row->port_direct, &text);
-	jw_str(w, "direct", buf_str(&text));
+	if (open & INGRESS_PORTS_PROXY)
+		put_port(w, "proxy", a, row->port_proxy);
+	if (open & INGRESS_PORTS_DIRECT)
+		put_port(w, "direct", a, row->port_direct);
 	jw_end(w);
 }
 

@@ -97,7 +97,8 @@ static void reply_port(struct req *q)
 	struct err err;
 	uint32_t port;
 
-	if (port_from(q, &port, &err) < 0 || !row->ingress_ports || !row->port_proxy) {
+	if (port_from(q, &port, &err) < 0 || !(ingress_ports_open(q->api, row) & (port == DIRECT_PORT ?
+			INGRESS_PORTS_DIRECT : INGRESS_PORTS_PROXY))) {
 		no_mapping(q, port == DIRECT_PORT ? port : EXECD_PORT, &err);
 		reply_err(q, &err);
 		return;
@@ -112,13 +113,15 @@ static void reply_port(struct req *q)
  * API made keeps its own ways in: opening more of them is not for a GET to do. */
 static void host_port(struct req *q)
 {
-	static const struct ingress_want want = { .on = -1, .access = -1, .hold = -1, .ports = 1 };
+	uint32_t given = ingress_ports_given(q->api);
+	struct ingress_want want = { .on = -1, .access = -1, .hold = -1 };
 
-	if (q->row->ingress_ports || q->row->port_proxy || !ingress_services(q->row) ||
-		!q->api->config.ingress_ports.first) {
+	if (q->row->ingress_ports || q->row->port_proxy || !ingress_services(q->row) || !given) {
 		reply_port(q);
 		return;
 	}
+	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
+		want.ports[i] = given & 1u << i ? 1 : -1;
 	flow_ingress(q->box, &want, req_held, q, req_hold(q, reply_port));
 }
 

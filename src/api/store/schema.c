@@ -82,6 +82,9 @@ static const char *const steps[] = {
 	"ALTER TABLE sandboxes ADD COLUMN execd_token TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE sandboxes ADD COLUMN id_told BIGINT NOT NULL DEFAULT 0;"
 	"UPDATE sandboxes SET id_told = 1 WHERE ingress <> 0 OR services <> '[]'",
+
+	/* It was both or none. */
+	"UPDATE sandboxes SET ingress_ports = 3 WHERE ingress_ports <> 0",
 };
 
 static int steps_had(struct store *s, uint64_t *ret, struct err *err)

@@ -47,9 +47,10 @@ const struct cli_option cli_options[OPT_COUNT] = {
 	[OPT_HOLD] = { "hold", 0, CLI_FLAG, AT(hold),
 		.help = "a visitor of the paused sandbox resumes it, and waits" },
 	[OPT_NO_HOLD] = { "no-hold", 0, CLI_FLAG, AT(no_hold), .help = "not any more" },
-	[OPT_PORTS] = { "ports", 0, CLI_FLAG, AT(ports),
-		.help = "two ports of the host for it: /proxy/PORT/ of any port, and port 8080" },
-	[OPT_NO_PORTS] = { "no-ports", 0, CLI_FLAG, AT(no_ports), .help = "close them" },
+	[OPT_PORTS] = { "ports", 0, CLI_CHOICE, AT(ports), "proxy|direct",
+		.help = "ports of the host for it: proxy, for /proxy/PORT/ of any port; direct, to 8080; or both" },
+	[OPT_NO_PORTS] = { "no-ports", 0, CLI_CHOICE, AT(no_ports), "proxy|direct",
+		.help = "close that one, or both" },
 	[OPT_EXPIRES] = { "expires", 0, CLI_NUMBER, AT(expires), "SECONDS", 1, 316224000,
 		.help = "how long it is good for; otherwise until it is revoked" },
 	[OPT_NO_WAIT] = { "no-wait", 0, CLI_FLAG, AT(no_wait), .help = "do not wait until it is done" },
@@ -81,6 +82,9 @@ static int take_value(struct cli *c, const struct cli_option *o, const char *tex
 	case CLI_TEXT:
 		*(const char **)place = text;
 		return 0;
+	case CLI_CHOICE:
+		*(const char **)place = text ? text : "";
+		return 0;
 	case CLI_LIST: {
 		struct cli_list *list = place;
 
@@ -99,6 +103,12 @@ static int take_value(struct cli *c, const struct cli_option *o, const char *tex
 	return 0;
 }
 
+static int argument_of(const struct cli_option *o)
+{
+	return o->kind == CLI_FLAG ? no_argument :
+		o->kind == CLI_CHOICE ? optional_argument : required_argument;
+}
+
 /* Read options from argv[*at] on until an operand, "--" or the end; *at moves. */
 static int take_options(struct cli *c, uint32_t allowed, int argc, char **argv, int *at,
 	struct err *err)
@@ -113,7 +123,7 @@ static int take_options(struct cli *c, uint32_t allowed, int argc, char **argv, 
 
 		if (!(allowed & 1u << i))
 			continue;
-		longs[n_longs++] = (struct option){ o->name, o->kind != CLI_FLAG, NULL, 256 + i };
+		longs[n_longs++] = (struct option){ o->name, argument_of(o), NULL, 256 + i };
 		if (o->letter) {
 			shorts[n_shorts++] = o->letter;
 			if (o->kind != CLI_FLAG)

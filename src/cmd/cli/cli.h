@@ -50,13 +50,16 @@ enum cli_opt { /* rows of cli_options */
 
 struct cli_opts { /* where their values go */
 	bool help, json, interactive, keep, quiet, all, follow, admin, no_wait;
-	bool ingress, hold, no_hold, ports, no_ports;
-	const char *url, *shape, *name, *rootfs, *access;
+	bool ingress, hold, no_hold;
+	const char *url, *shape, *name, *rootfs, *access, *ports, *no_ports;
 	uint32_t disk, auto_pause, limit, expires;
 	struct cli_list egress, env, ssh_key, net;
 };
 
-enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_LIST, CLI_NUMBER };
+enum cli_kind {
+	CLI_FLAG, CLI_TEXT, CLI_LIST, CLI_NUMBER,
+	CLI_CHOICE /* --NAME or --NAME=VALUE: "" or the value */
+};
 struct cli_option {
 	const char *name;
 	char letter; /* 0: none */

@@ -132,11 +132,13 @@ static void put_zsh_options(struct buf *out, uint32_t which)
 
 		if (!(which & 1u << i))
 			continue;
-		buf_fmt(out, " \\\n\t\t\t'%s--%s[", o->kind == CLI_LIST ? "*" : "", o->name);
+		buf_fmt(out, " \\\n\t\t\t'%s--%s%s[", o->kind == CLI_LIST ? "*" : "", o->name,
+			o->kind == CLI_CHOICE ? "=-" : "");
 		put_zsh_text(out, o->help);
 		buf_add_c(out, "]");
 		if (o->kind != CLI_FLAG)
-			buf_fmt(out, ":%s:%s", o->arg, i == OPT_SSH_KEY ? "_files" : "");
+			buf_fmt(out, "%s:%s:%s", o->kind == CLI_CHOICE ? ":" : "", o->arg,
+				i == OPT_SSH_KEY ? "_files" : "");
 		buf_add_c(out, "'");
 	}
 }

@@ -5,8 +5,10 @@ static void put_option(struct buf *out, const struct cli_option *o)
 {
 	char left[64];
 
-	snprintf(left, sizeof(left), "%c%c%c --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-		o->letter ? ',' : ' ', o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+	snprintf(left, sizeof(left), "%c%c%c --%s%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+		o->letter ? ',' : ' ', o->name,
+		o->kind == CLI_CHOICE ? "[=" : o->arg ? " " : "", o->arg ? o->arg : "",
+		o->kind == CLI_CHOICE ? "]" : "");
 	buf_fmt(out, "  %-26s %s\n", left, o->help);
 }
 

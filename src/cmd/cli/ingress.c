@@ -66,26 +66,57 @@ int cmd_url(struct cli *c)
 
 /* --- on and off --- */
 
-static int flags(struct cli *c, bool yes, bool no, const char *name, struct jw *w)
+static int contradiction(const char *name)
 {
-	if (yes && no) {
-		cli_say("--%s and --no-%s contradict each other", name, name);
-		return CLI_USAGE;
+	cli_say("--%s and --no-%s contradict each other", name, name);
+	return CLI_USAGE;
+}
+
+/* Which of the two ports of the host: bit 0 is proxy, bit 1 direct; 0: neither was said. */
+static int which_ports(const char *option, const char *value, unsigned int *ret)
+{
+	*ret = !value ? 0 : !*value ? 3 : strcmp(value, "proxy") == 0 ? 1 : 2;
+	if (*ret != 2 || strcmp(value, "direct") == 0)
+		return CLI_OK;
+	cli_say("--%s=%.40s: expected proxy or direct", option, value);
+	return CLI_USAGE;
+}
+
+static int put_ports(struct cli *c, struct jw *w)
+{
+	static const char *const names[] = { "proxy", "direct" };
+	unsigned int on, off;
+	int r = which_ports("ports", c->opt.ports, &on);
+
+	if (!r)
+		r = which_ports("no-ports", c->opt.no_ports, &off);
+	if (r)
+		return r;
+	if (on & off)
+		return contradiction("ports");
+	if (on == 3 || off == 3) {
+		jw_bool(w, "host_ports", on);
+	} else if (on | off) {
+		jw_obj(w, "host_ports");
+		for (unsigned int i = 0; i < ARRAY_SIZE(names); i++)
+			if ((on | off) & 1u << i)
+				jw_bool(w, names[i], on & 1u << i);
+		jw_end(w);
 	}
-	if (yes || no)
-		jw_bool(w, strcmp(name, "hold") == 0 ? "ingress_hold" : "host_ports", yes);
 	return CLI_OK;
 }
 
 int ingress_options(struct cli *c, struct jw *w)
 {
 	const struct cli_opts *o = &c->opt;
-	int r;
 
 	if (o->access)
 		jw_c(w, "ingress_access", o->access);
-	r = flags(c, o->hold, o->no_hold, "hold", w);
-	return r ? r : flags(c, o->ports, o->no_ports, "ports", w);
+	if (o->hold && o->no_hold)
+		return contradiction("hold");
+	if (o->hold || o->no_hold)
+		jw_bool(w, "ingress_hold", o->hold);
+	return put_ports(c, w);
 }
 
 static int patch(struct cli *c, bool on)

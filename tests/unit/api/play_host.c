@@ -167,13 +167,13 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 		int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), fds[] = { fd, fd };
 
 		memcpy(&q, p.p, sizeof(q));
-		if (taken && q.port[0]) {
+		if (taken && (q.port[0] || q.port[1])) {
 			taken--;
 			err_set(&err, -EADDRINUSE, ERR_CONFLICT, "port %u is taken", q.port[0]);
 			chan_reply_err(c, serial, &err);
 		} else {
 			b->ingress = q.on;
-			chan_reply(c, serial, 0, NULL, 0, fds, q.port[0] ? 2 : 0);
+			chan_reply(c, serial, 0, NULL, 0, fds, !!q.port[0] + !!q.port[1]);
 		}
 		close(fd);
 	} else if ((type == IPC_HOST_FREEZE || type == IPC_HOST_THAW) && b) {

@@ -204,6 +204,39 @@ def test_host_ports(role):
     assert role.create(host_ports=True)["host_ports"] == made[0]["host_ports"]
 
 
+@pytest.mark.parametrize("settings", [["ingress.ports = 30000-30007"]])
+def test_each_host_port_by_itself(role):
+    a = role.create(host_ports={"direct": True})
+    sb = a["id"]
+    assert a["host_ports"] == {"direct": "127.0.0.1:30001"} and routes(role)[-1].flags == DIRECT | DIRECT_FD
+    both = {"proxy": "127.0.0.1:30000", "direct": "127.0.0.1:30001"}
+    assert patch(role, sb, host_ports={"proxy": True}).data["host_ports"] == both
+    assert routes(role)[-1].flags == PORTS
+    assert patch(role, sb, host_ports={"direct": False, "proxy": None}).data["host_ports"] == {
+        "proxy": both["proxy"]}
+    assert routes(role)[-1].flags == PROXY | PROXY_FD
+    role.host("taken 1")  # the other, by somebody else: what is open stays where it is
+    assert "somebody else" in patch(role, sb, host_ports={"direct": True}).fails(503)
+    assert role.view(sb)["host_ports"] == {"proxy": both["proxy"]} and routes(role)[-1].flags == PROXY | PROXY_FD
+    role.restart()
+    assert role.view(sb)["host_ports"] == {"proxy": both["proxy"]} and routes(role)[-1].flags == PROXY | PROXY_FD
+    assert "host_ports" not in patch(role, sb, host_ports={"proxy": False}).data
+    assert patch(role, sb, host_ports=True).data["host_ports"] == both
+    role.calls()
+    for wrong, field in (("yes", "host_ports"), ({"proxi": True}, "host_ports"), ({"proxy": 1}, "host_ports.proxy"),
+                         ([], "host_ports")):
+        assert field in str(patch(role, sb, host_ports=wrong).fails(400))
+    assert routes(role) == [] and role.view(sb)["host_ports"] == both
+
+
+@pytest.mark.parametrize("settings", [["ingress.ports_open = proxy"]])
+def test_one_host_port_is_not_given_out(role):
+    sb = role.create(host_ports=True)
+    assert set(sb["host_ports"]) == {"proxy"} and routes(role)[-1].flags == PROXY | PROXY_FD
+    assert "ingress.ports_open" in patch(role, sb["id"], host_ports={"direct": True}).fails(501)
+    assert set(role.view(sb["id"])["host_ports"]) == {"proxy"}
+
+
 @pytest.mark.parametrize("settings", [["ingress.ports ="]])
 def test_no_host_ports_here(role):
     role.post("/v1/sandboxes", {"shape": "s-1vcpu-256mb", "host_ports": True}).fails(501)

@@ -450,6 +450,9 @@ def test_a_token_of_execd(os_):
         assert "EXECD_ACCESS_TOKEN" in said and "256" in said and bad not in said
 
 
+ID_TOLD = 8  # the step of the store that brought it
+
+
 def test_an_id_that_visitors_knew_before_the_upgrade(tmp_path, settings):
     role = Role(tmp_path, settings)
     os_ = Client(role)
@@ -460,17 +463,21 @@ def test_an_id_that_visitors_knew_before_the_upgrade(tmp_path, settings):
 
     try:
         assert (ping(named), ping(plain)) == (200, 200)
+        assert os_.get(f"/sandboxes/{plain}/endpoints/8080").status == 200
+        ports = role.view(plain)["host_ports"]
     finally:
         role.end()
     with contextlib.closing(sqlite3.connect(tmp_path / "weir.db")) as db, db:  # as the version before had it
         for column in ("execd_token", "id_told"):
             db.execute(f"ALTER TABLE sandboxes DROP COLUMN {column}")
-        db.execute("DELETE FROM migrations WHERE version = (SELECT MAX(version) FROM migrations)")
+        db.execute("DELETE FROM migrations WHERE version >= ?", (ID_TOLD,))
         db.execute("UPDATE sandboxes SET ingress = 1 WHERE id = ?", (named,))
+        db.execute("UPDATE sandboxes SET ingress_ports = 1 WHERE ingress_ports = 3")
     role = Role(tmp_path, settings)
     try:
         assert ping(named) == 401
         assert ping(plain) == 409  # its machine is gone with the played host; it is let through to hear so
+        assert role.view(plain)["host_ports"] == ports and len(ports) == 2
     finally:
         role.end()
 
