@@ -30,17 +30,13 @@ struct agent_exec {
 
 static void exec_exit(struct agent_exec *x, const struct frame *f)
 {
-	struct agent_exit exit = { 0 };
-	union frame_body m;
+	struct agent_exit exit;
 
-	if (frame_decode(FRAME_EXIT, f->body, &m) < 0 || (x->started && m.exit.error.n)) {
-		talk_upstream(&x->talk, "the sandbox's agent sent a malformed frame");
+	if (!talk_exit(&x->talk, f, &exit))
 		return;
-	}
-	exit.code = (int)m.exit.code;
-	exit.signal = (int)m.exit.signal;
-	talk_text(exit.error, sizeof(exit.error), m.exit.error);
-	if (talk_over(&x->talk))
+	if (x->started && exit.error[0]) /* it cannot have failed to start any more */
+		talk_upstream(&x->talk, "the sandbox's agent sent a malformed frame");
+	else if (talk_over(&x->talk))
 		x->ops->on_end(x, &exit, NULL, x->arg);
 }
 
@@ -69,13 +65,8 @@ static void exec_end(struct talk *t, const struct err *err)
 	x->ops->on_end(x, NULL, err, x->arg);
 }
 
-static void exec_memory(struct talk *t)
-{
-	free(container_of(t, struct agent_exec, talk));
-}
-
 static const struct talk_ops exec_talk = { .frame = exec_frame, .end = exec_end,
-	.free = exec_memory };
+	.size = TALK_SIZE(struct agent_exec) };
 
 static int exec_encode(const struct agent_exec_spec *spec, struct buf *out)
 {
@@ -97,28 +88,26 @@ int agent_exec_start(uv_loop_t *loop, const struct agent_link *link,
 {
 	struct buf first = BUF_MAX(TALK_SEND_MAX);
 	struct agent_exec *x;
+	struct talk *t;
 	int r = exec_encode(spec, &first);
 
-	if (r < 0)
-		return talk_refuse(&first, r, err, "command");
-	talk_data(&first, spec->stdin_data);
-	if (!spec->stdin_open)
+	if (r == 0)
+		talk_data(&first, spec->stdin_data);
+	if (r == 0 && !spec->stdin_open)
 		frame_add(&first, FRAME_END, 0, STR_NONE);
-	if (buf_failed(&first) == -EFBIG) {
+	if (r == 0 && buf_failed(&first) == -EFBIG) {
 		buf_done(&first);
 		return err_field(err, -EFBIG, ERR_TOO_LARGE, "stdin",
 			"stdin is larger than %u MiB", (TALK_SEND_MAX - FRAME_REQUEST_MAX) >> 20);
 	}
-	x = calloc(1, sizeof(*x));
-	if (!x)
-		return talk_refuse(&first, -ENOMEM, err, "command");
+	r = talk_begin(loop, link, &exec_talk, &first, r, "command", START_MS, &t, err);
+	if (r < 0)
+		return r;
+	*ret = x = container_of(t, struct agent_exec, talk);
 	x->ops = ops;
 	x->arg = arg;
 	x->stdin_ended = !spec->stdin_open;
-	r = talk_start(loop, &x->talk, link, &exec_talk, &first, START_MS, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+	return 0;
 }
 
 void agent_exec_pause(struct agent_exec *x, bool paused)
@@ -153,7 +142,22 @@ void agent_exec_free(struct agent_exec *x)
 		talk_free(&x->talk);
 }
 
-/* --- put --- */
+/* --- put, get --- */
+
+static int file_begin(uv_loop_t *loop, const struct agent_link *link, const struct talk_ops *ops,
+	uint8_t type, const union frame_body *m, unsigned int wait_ms, struct talk **ret,
+	struct err *err)
+{
+	struct buf first = BUF_MAX(2 * FRAME_PATH_MAX);
+	int r = frame_encode(&first, type, m);
+
+	if (r == -EINVAL) {
+		buf_done(&first);
+		return err_field(err, r, ERR_INVALID, "path",
+			"must be an absolute path of at most %u bytes", FRAME_PATH_MAX);
+	}
+	return talk_begin(loop, link, ops, &first, r, "path", wait_ms, ret, err);
+}
 
 struct agent_put {
 	struct talk talk;
@@ -190,36 +194,22 @@ static void put_end(struct talk *t, const struct err *err)
 	x->ops->on_end(x, x->bytes, err, x->arg);
 }
 
-static void put_memory(struct talk *t)
-{
-	free(container_of(t, struct agent_put, talk));
-}
-
 static const struct talk_ops put_talk = { .frame = put_frame, .sent = put_sent, .end = put_end,
-	.free = put_memory };
+	.size = TALK_SIZE(struct agent_put) };
 
 static int put_message(uv_loop_t *loop, const struct agent_link *link, const union frame_body *m,
 	const struct agent_put_ops *ops, void *arg, struct agent_put **ret, struct err *err)
 {
-	struct buf first = BUF_MAX(2 * FRAME_PATH_MAX);
-	struct agent_put *x;
-	int r = frame_encode(&first, FRAME_PUT, m);
-
-	if (r == -EINVAL) {
-		buf_done(&first);
-		return err_field(err, r, ERR_INVALID, "path",
-			"must be an absolute path of at most %u bytes", FRAME_PATH_MAX);
-	}
-	x = r < 0 ? NULL : calloc(1, sizeof(*x));
-	if (!x)
-		return talk_refuse(&first, -ENOMEM, err, "path");
-	x->ops = ops;
-	x->arg = arg;
 	/* The client may be slow to send: its limit is the HTTP server's. Ours begins at the end. */
-	r = talk_start(loop, &x->talk, link, &put_talk, &first, 0, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+	struct talk *t;
+	int r = file_begin(loop, link, &put_talk, FRAME_PUT, m, 0, &t, err);
+
+	if (r < 0)
+		return r;
+	*ret = container_of(t, struct agent_put, talk);
+	(*ret)->ops = ops;
+	(*ret)->arg = arg;
+	return 0;
 }
 
 int agent_put_start(uv_loop_t *loop, const struct agent_link *link, struct str path,
@@ -274,8 +264,6 @@ void agent_put_free(struct agent_put *x)
 		talk_free(&x->talk);
 }
 
-/* --- get --- */
-
 struct agent_get {
 	struct talk talk;
 	const struct agent_get_ops *ops;
@@ -312,36 +300,23 @@ static void get_end(struct talk *t, const struct err *err)
 	x->ops->on_end(x, err, x->arg);
 }
 
-static void get_memory(struct talk *t)
-{
-	free(container_of(t, struct agent_get, talk));
-}
-
-static const struct talk_ops get_talk = { .frame = get_frame, .end = get_end, .free = get_memory };
+static const struct talk_ops get_talk = { .frame = get_frame, .end = get_end,
+	.size = TALK_SIZE(struct agent_get) };
 
 int agent_get_part(uv_loop_t *loop, const struct agent_link *link, struct str path, uint64_t offset,
 	uint64_t length, const struct agent_get_ops *ops, void *arg, struct agent_get **ret,
 	struct err *err)
 {
 	union frame_body m = { .get = { .path = path, .offset = offset, .length = length } };
-	struct buf first = BUF_MAX(2 * FRAME_PATH_MAX);
-	struct agent_get *x;
-	int r = frame_encode(&first, FRAME_GET, &m);
+	struct talk *t;
+	int r = file_begin(loop, link, &get_talk, FRAME_GET, &m, FILE_MS, &t, err);
 
-	if (r == -EINVAL) {
-		buf_done(&first);
-		return err_field(err, r, ERR_INVALID, "path",
-			"must be an absolute path of at most %u bytes", FRAME_PATH_MAX);
-	}
-	x = r < 0 ? NULL : calloc(1, sizeof(*x));
-	if (!x)
-		return talk_refuse(&first, -ENOMEM, err, "path");
-	x->ops = ops;
-	x->arg = arg;
-	r = talk_start(loop, &x->talk, link, &get_talk, &first, FILE_MS, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+	if (r < 0)
+		return r;
+	*ret = container_of(t, struct agent_get, talk);
+	(*ret)->ops = ops;
+	(*ret)->arg = arg;
+	return 0;
 }
 
 int agent_get_start(uv_loop_t *loop, const struct agent_link *link, struct str path,
@@ -395,13 +370,8 @@ static void wake_end(struct talk *t, const struct err *err)
 	talk_free(t);
 }
 
-static void wake_memory(struct talk *t)
-{
-	free(container_of(t, struct wake, talk));
-}
-
 static const struct talk_ops wake_talk = { .frame = wake_frame, .end = wake_end,
-	.free = wake_memory };
+	.size = TALK_SIZE(struct wake) };
 
 static int wake_encode(const struct agent_wake_spec *spec, struct buf *out)
 {
@@ -429,20 +399,18 @@ int agent_wake(uv_loop_t *loop, const struct agent_link *link, const struct agen
 	uint32_t timeout_ms, agent_done_fn done, void *arg, struct err *err)
 {
 	struct buf first = BUF_MAX(2 * FRAME_REQUEST_MAX);
+	struct talk *t;
 	struct wake *w;
 	int r = wake_encode(spec, &first);
 
+	r = talk_begin(loop, link, &wake_talk, &first, r, "environment", timeout_ms, &t, err);
 	if (r < 0)
-		return talk_refuse(&first, r, err, "environment");
-	w = calloc(1, sizeof(*w));
-	if (!w)
-		return talk_refuse(&first, -ENOMEM, err, "environment");
+		return r;
+	w = container_of(t, struct wake, talk);
 	w->done = done;
 	w->arg = arg;
-	r = talk_start(loop, &w->talk, link, &wake_talk, &first, timeout_ms, err);
-	if (r == 0)
-		talk_limit(&w->talk, timeout_ms);
-	return r;
+	talk_limit(t, timeout_ms);
+	return 0;
 }
 
 /* --- watch: a talk at a time, and a pause between them --- */
@@ -536,28 +504,21 @@ static void watch_end(struct talk *t, const struct err *err)
 	talk_free(t);
 }
 
-static void watch_memory(struct talk *t)
-{
-	free(container_of(t, struct watch_talk, talk));
-}
-
 static const struct talk_ops watch_talk = { .frame = watch_frame, .end = watch_end,
-	.free = watch_memory };
+	.size = TALK_SIZE(struct watch_talk) };
 
 static void watch_connect(struct agent_watch *w)
 {
-	struct watch_talk *k = calloc(1, sizeof(*k));
 	struct buf first = BUF_MAX(FRAME_HEADER);
+	struct talk *t;
 
-	if (!k) {
+	frame_add(&first, FRAME_WATCH, 0, STR_NONE);
+	if (talk_begin(w->loop, &w->link, &watch_talk, &first, 0, "watch", WATCH_MS, &t, NULL) < 0) {
 		watch_again(w);
 		return;
 	}
-	k->watch = w;
-	w->now = k;
-	frame_add(&first, FRAME_WATCH, 0, STR_NONE);
-	if (talk_start(w->loop, &k->talk, &w->link, &watch_talk, &first, WATCH_MS, NULL) < 0)
-		watch_again(w);
+	w->now = container_of(t, struct watch_talk, talk);
+	w->now->watch = w;
 }
 
 int agent_watch_start(uv_loop_t *loop, const struct agent_link *link, agent_signal_fn on_signal,

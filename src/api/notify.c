@@ -38,30 +38,22 @@ static void on_end(struct talk *t, const struct err *err)
 	x->ops->on_end(x, err, x->arg);
 }
 
-static void memory(struct talk *t)
-{
-	free(container_of(t, struct notify, talk));
-}
-
-static const struct talk_ops notify_talk = { .frame = on_frame, .end = on_end, .free = memory };
+static const struct talk_ops notify_talk = { .frame = on_frame, .end = on_end,
+	.size = TALK_SIZE(struct notify) };
 
 int notify_start(uv_loop_t *loop, const struct agent_link *link, struct str path, bool all,
 	const struct notify_ops *ops, void *arg, struct notify **ret, struct err *err)
 {
 	union frame_body m = { .notify = { .path = path, .flags = all ? FRAME_NOTIFY_ALL : 0 } };
-	struct buf first = BUF_MAX(FRAME_HEADER + FRAME_MAX);
-	struct notify *x;
-	int r = frame_encode(&first, FRAME_NOTIFY, &m);
+	struct talk *t;
+	int r = talk_ask(loop, link, &notify_talk, FRAME_NOTIFY, &m, "path", OPEN_MS, &t, err);
 
-	x = r < 0 ? NULL : calloc(1, sizeof(*x));
-	if (!x)
-		return talk_refuse(&first, r < 0 ? r : -ENOMEM, err, "path");
-	x->ops = ops;
-	x->arg = arg;
-	r = talk_start(loop, &x->talk, link, &notify_talk, &first, OPEN_MS, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+	if (r < 0)
+		return r;
+	*ret = container_of(t, struct notify, talk);
+	(*ret)->ops = ops;
+	(*ret)->arg = arg;
+	return 0;
 }
 
 void notify_pause(struct notify *x, bool paused)

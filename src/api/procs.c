@@ -21,17 +21,9 @@ struct proc {
 
 static void proc_exit(struct proc *x, const struct frame *f)
 {
-	struct agent_exit exit = { 0 };
-	union frame_body m;
+	struct agent_exit exit;
 
-	if (frame_decode(FRAME_EXIT, f->body, &m) < 0) {
-		talk_upstream(&x->talk, "the sandbox's agent sent a malformed frame");
-		return;
-	}
-	exit.code = (int)m.exit.code;
-	exit.signal = (int)m.exit.signal;
-	talk_text(exit.error, sizeof(exit.error), m.exit.error);
-	if (talk_over(&x->talk))
+	if (talk_exit(&x->talk, f, &exit) && talk_over(&x->talk))
 		x->ops->on_end(x, &exit, NULL, x->arg);
 }
 
@@ -105,26 +97,10 @@ static void proc_failed(struct talk *t, const struct err *err)
 	x->ops->on_end(x, NULL, err, x->arg);
 }
 
-static void proc_memory(struct talk *t)
-{
-	free(container_of(t, struct proc, talk));
-}
-
 static const struct talk_ops proc_talk = { .frame = proc_frame, .end = proc_failed,
-	.free = proc_memory };
+	.size = TALK_SIZE(struct proc) };
 
 /* --- beginnings --- */
-
-static struct proc *proc_new(const struct proc_ops *ops, void *arg)
-{
-	struct proc *x = calloc(1, sizeof(*x));
-
-	if (x) {
-		x->ops = ops;
-		x->arg = arg;
-	}
-	return x;
-}
 
 static int start_encode(const struct proc_spec *s, bool attach, bool pace, struct buf *out)
 {
@@ -157,19 +133,19 @@ int proc_start(uv_loop_t *loop, const struct agent_link *link, const struct proc
 {
 	struct buf first = BUF_MAX(2 * FRAME_REQUEST_MAX);
 	int r = start_encode(spec, attach, pace, &first);
+	/* One that waits behind others may wait as long as they run. */
+	unsigned int wait_ms = spec->queue ? 0 : START_MS;
+	struct talk *t;
 	struct proc *x;
 
+	r = talk_begin(loop, link, &proc_talk, &first, r, "command", wait_ms, &t, err);
 	if (r < 0)
-		return talk_refuse(&first, r, err, "command");
-	x = proc_new(ops, arg);
-	if (!x)
-		return talk_refuse(&first, -ENOMEM, err, "command");
+		return r;
+	*ret = x = container_of(t, struct proc, talk);
+	x->ops = ops;
+	x->arg = arg;
 	x->attached = x->follow = attach;
-	/* One that waits behind others may wait as long as they run. */
-	r = talk_start(loop, &x->talk, link, &proc_talk, &first, spec->queue ? 0 : START_MS, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+	return 0;
 }
 
 int proc_attach(uv_loop_t *loop, const struct agent_link *link, const struct proc_attach *how,
@@ -182,21 +158,18 @@ int proc_attach(uv_loop_t *loop, const struct agent_link *link, const struct pro
 			(how->pace ? FRAME_ATTACH_PACE : 0u) |
 			(how->close ? FRAME_ATTACH_CLOSE : 0u),
 		.input = how->input } };
-	struct buf first = BUF_MAX(2 * FRAME_REQUEST_MAX);
-	int r = frame_encode(&first, FRAME_ATTACH, &m);
+	struct talk *t;
 	struct proc *x;
+	int r = talk_ask(loop, link, &proc_talk, FRAME_ATTACH, &m, "input", ASK_MS, &t, err);
 
 	if (r < 0)
-		return talk_refuse(&first, r, err, "input");
-	x = proc_new(ops, arg);
-	if (!x)
-		return talk_refuse(&first, -ENOMEM, err, "input");
+		return r;
+	*ret = x = container_of(t, struct proc, talk);
+	x->ops = ops;
+	x->arg = arg;
 	x->started = x->attached = true;
 	x->follow = how->follow;
-	r = talk_start(loop, &x->talk, link, &proc_talk, &first, ASK_MS, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+	return 0;
 }
 
 /* --- what its owner does --- */
@@ -302,34 +275,23 @@ static void ask_failed(struct talk *t, const struct err *err)
 	ask_over(container_of(t, struct proc_ask, talk), err);
 }
 
-static void ask_memory(struct talk *t)
-{
-	free(container_of(t, struct proc_ask, talk));
-}
-
 static const struct talk_ops ask_talk = { .frame = ask_frame, .end = ask_failed,
-	.free = ask_memory };
+	.size = TALK_SIZE(struct proc_ask) };
 
 static int ask(uv_loop_t *loop, const struct agent_link *link, uint8_t type,
 	const union frame_body *m, proc_info_fn fn, void *arg, struct proc_ask **ret,
 	struct err *err)
 {
-	struct buf first = BUF_MAX(4096);
-	int r = frame_encode(&first, type, m);
-	struct proc_ask *x;
+	struct talk *t;
+	int r = talk_ask(loop, link, &ask_talk, type, m, "id", ASK_MS, &t, err);
 
 	if (r < 0)
-		return talk_refuse(&first, r, err, "id");
-	x = calloc(1, sizeof(*x));
-	if (!x)
-		return talk_refuse(&first, -ENOMEM, err, "id");
-	x->fn = fn;
-	x->arg = arg;
-	x->one = type == FRAME_CONTROL;
-	r = talk_start(loop, &x->talk, link, &ask_talk, &first, ASK_MS, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+		return r;
+	*ret = container_of(t, struct proc_ask, talk);
+	(*ret)->fn = fn;
+	(*ret)->arg = arg;
+	(*ret)->one = type == FRAME_CONTROL;
+	return 0;
 }
 
 int procs_list(uv_loop_t *loop, const struct agent_link *link, struct str label, struct str id,

@@ -31,7 +31,7 @@ static void on_handle_closed(uv_handle_t *h)
 		return;
 	buf_done(&t->in); /* not earlier: callbacks hold frames in it */
 	if (t->freed)
-		t->ops->free(t);
+		free(t);
 }
 
 static void talk_close(struct talk *t)
@@ -46,12 +46,12 @@ static void talk_close(struct talk *t)
 
 void talk_free(struct talk *t)
 {
-	if (t->freed)
+	if (!t || t->freed)
 		return;
 	t->freed = t->ended = true;
-	talk_close(t);
+	talk_close(t); /* its last handle frees it, unless that was closed before */
 	if (t->handles == 0)
-		t->ops->free(t);
+		free(t);
 }
 
 bool talk_over(struct talk *t)
@@ -128,6 +128,19 @@ void talk_unexpected(struct talk *t, const struct frame *f)
 		m.error.code = EPROTO; /* no number of an error: to us it is one */
 	err_set(&err, -(int)m.error.code, error_kind(m.error.code), "%s", text);
 	talk_fail(t, &err);
+}
+
+bool talk_exit(struct talk *t, const struct frame *f, struct agent_exit *ret)
+{
+	union frame_body m;
+
+	if (frame_decode(FRAME_EXIT, f->body, &m) < 0) {
+		talk_upstream(t, "the sandbox's agent sent a malformed frame");
+		return false;
+	}
+	*ret = (struct agent_exit){ .code = (int)m.exit.code, .signal = (int)m.exit.signal };
+	talk_text(ret->error, sizeof(ret->error), m.exit.error);
+	return true;
 }
 
 /* --- time --- */
@@ -419,7 +432,8 @@ static int talk_connect(struct talk *t, const struct agent_link *link)
 	return uv_tcp_connect(&t->connect, &t->tcp, (struct sockaddr *)&to, on_connect);
 }
 
-int talk_start(uv_loop_t *loop, struct talk *t, const struct agent_link *link,
+/* first is taken; after a failure the talk is gone. */
+static int talk_start(uv_loop_t *loop, struct talk *t, const struct agent_link *link,
 	const struct talk_ops *ops, struct buf *first, unsigned int wait_ms, struct err *err)
 {
 	int r = buf_failed(first);
@@ -447,15 +461,42 @@ int talk_start(uv_loop_t *loop, struct talk *t, const struct agent_link *link,
 	return 0;
 }
 
-int talk_refuse(struct buf *first, int r, struct err *err, const char *what)
+/* A first message that could not be made: why, as an error. */
+static int refuse(int r, const char *what, struct err *err)
 {
-	buf_done(first);
 	if (r == -EFBIG)
 		return err_set(err, r, ERR_TOO_LARGE, "the %s is larger than %u bytes", what,
 			FRAME_REQUEST_MAX);
 	if (r == -ENOMEM)
 		return err_set(err, r, ERR_CAPACITY, "out of memory");
 	return err_set(err, r, ERR_INVALID, "the %s contains what no program can be given", what);
+}
+
+int talk_begin(uv_loop_t *loop, const struct agent_link *link, const struct talk_ops *ops,
+	struct buf *first, int made, const char *what, unsigned int wait_ms, struct talk **ret,
+	struct err *err)
+{
+	struct talk *t = made < 0 ? NULL : calloc(1, ops->size);
+	int r;
+
+	if (!t) {
+		buf_done(first);
+		return refuse(made < 0 ? made : -ENOMEM, what, err);
+	}
+	r = talk_start(loop, t, link, ops, first, wait_ms, err);
+	if (r == 0)
+		*ret = t;
+	return r;
+}
+
+int talk_ask(uv_loop_t *loop, const struct agent_link *link, const struct talk_ops *ops,
+	uint8_t type, const union frame_body *m, const char *what, unsigned int wait_ms,
+	struct talk **ret, struct err *err)
+{
+	struct buf first = BUF_MAX(2 * FRAME_REQUEST_MAX);
+	int r = frame_encode(&first, type, m);
+
+	return talk_begin(loop, link, ops, &first, r, what, wait_ms, ret, err);
 }
 
 /* --- what messages are made of --- */

@@ -1,7 +1,8 @@
 /*
  * One TCP connection to an agent and everything hostile about it: it connects, queues frames to
  * send, cuts what arrives into frames, keeps time, and tells its operation (talk_ops) of frames, of
- * room to send, and of the end. For agent.c and procs.c, whose operations embed a talk.
+ * room to send, and of the end. For agent.c, procs.c, tunnel.c, tree.c and notify.c, whose operations
+ * begin with a talk: one piece of memory, made by talk_begin() and freed with the talk.
  *
  * talk_over() is true once; then on_end runs, which may free; so what tells the end is always the
  * last thing a function does.
@@ -18,8 +19,9 @@ struct talk_ops {
 	void (*frame)(struct talk *t, const struct frame *f);
 	void (*sent)(struct talk *t);			  /* the queue is short again */
 	void (*end)(struct talk *t, const struct err *err); /* failed; err is never NULL */
-	void (*free)(struct talk *t);
+	size_t size; /* of the operation: TALK_SIZE of its type, whose first member is `talk` */
 };
+#define TALK_SIZE(type) (sizeof(type) / !offsetof(type, talk))
 
 struct talk {
 	uv_tcp_t tcp;
@@ -37,11 +39,20 @@ struct talk {
 	bool partial;  /* the limit runs for a partial frame */
 };
 
-/* Connects and sends `first` (taken). On failure the talk is freed, which frees the operation,
- * without any callback. */
-int talk_start(uv_loop_t *loop, struct talk *t, const struct agent_link *link,
-	const struct talk_ops *ops, struct buf *first, unsigned int wait_ms, struct err *err);
-void talk_free(struct talk *t); /* no callback comes after this */
+/*
+ * A new operation, the rest of it zeroes; no callback runs before the caller is back in the loop.
+ * Its first message, `first`, is taken; made is what encoding it came to, and `what` names in a
+ * refusal what of it the asker chose. wait_ms: until the first frame, as in struct talk. On failure
+ * there is no operation, and nothing is called.
+ */
+int talk_begin(uv_loop_t *loop, const struct agent_link *link, const struct talk_ops *ops,
+	struct buf *first, int made, const char *what, unsigned int wait_ms, struct talk **ret,
+	struct err *err);
+/* The same, of a message that is yet to be encoded. */
+int talk_ask(uv_loop_t *loop, const struct agent_link *link, const struct talk_ops *ops,
+	uint8_t type, const union frame_body *m, const char *what, unsigned int wait_ms,
+	struct talk **ret, struct err *err);
+void talk_free(struct talk *t); /* no callback comes after this; NULL is fine */
 /* True once: the operation may now tell its owner how it ended. */
 bool talk_over(struct talk *t);
 void talk_fail(struct talk *t, const struct err *err);
@@ -60,8 +71,8 @@ int talk_send(struct talk *t, struct buf *frames);
 int talk_send_data(struct talk *t, struct str data, bool end);
 void talk_data(struct buf *out, struct str data); /* DATA frames */
 
-/* A first message that could not be made: why, as an error. first is dropped. */
-int talk_refuse(struct buf *first, int r, struct err *err, const char *what);
+/* How a program ended, as EXIT says it; false: it says something else, which has ended the talk. */
+bool talk_exit(struct talk *t, const struct frame *f, struct agent_exit *ret);
 /* What the agent says of itself, made fit to print. */
 void talk_text(char *dst, size_t size, struct str s);
 

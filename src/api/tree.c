@@ -39,13 +39,8 @@ static void tree_failed(struct talk *t, const struct err *err)
 	x->ops->on_end(x, 0, err, x->arg);
 }
 
-static void tree_memory(struct talk *t)
-{
-	free(container_of(t, struct tree, talk));
-}
-
 static const struct talk_ops tree_talk = { .frame = tree_frame, .end = tree_failed,
-	.free = tree_memory };
+	.size = TALK_SIZE(struct tree) };
 
 int tree_start(uv_loop_t *loop, const struct agent_link *link, const struct tree_spec *spec,
 	const struct tree_ops *ops, void *arg, struct tree **ret, struct err *err)
@@ -55,21 +50,15 @@ int tree_start(uv_loop_t *loop, const struct agent_link *link, const struct tree
 		.old = spec->old, .new = spec->new,
 		.depth = MIN(spec->depth, (uint32_t)UINT16_MAX), .mode = spec->mode,
 		.flags = spec->flags, .owner = spec->owner, .group = spec->group } };
-	struct buf first = BUF_MAX(2 * FRAME_REQUEST_MAX);
-	int r = frame_encode(&first, FRAME_TREE, &m);
-	struct tree *x;
+	struct talk *t;
+	int r = talk_ask(loop, link, &tree_talk, FRAME_TREE, &m, "path", TREE_MS, &t, err);
 
 	if (r < 0)
-		return talk_refuse(&first, r, err, "path");
-	x = calloc(1, sizeof(*x));
-	if (!x)
-		return talk_refuse(&first, -ENOMEM, err, "path");
-	x->ops = ops;
-	x->arg = arg;
-	r = talk_start(loop, &x->talk, link, &tree_talk, &first, TREE_MS, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+		return r;
+	*ret = container_of(t, struct tree, talk);
+	(*ret)->ops = ops;
+	(*ret)->arg = arg;
+	return 0;
 }
 
 void tree_pause(struct tree *x, bool paused)

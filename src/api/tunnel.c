@@ -53,31 +53,22 @@ static void on_end(struct talk *t, const struct err *err)
 	x->ops->on_end(x, err, x->arg);
 }
 
-static void memory(struct talk *t)
-{
-	free(container_of(t, struct agent_tunnel, talk));
-}
-
 static const struct talk_ops tunnel_talk = { .frame = on_frame, .sent = on_sent, .end = on_end,
-	.free = memory };
+	.size = TALK_SIZE(struct agent_tunnel) };
 
 int agent_tunnel_start(uv_loop_t *loop, const struct agent_link *link, uint16_t port,
 	const struct agent_tunnel_ops *ops, void *arg, struct agent_tunnel **ret, struct err *err)
 {
 	union frame_body m = { .connect = { .port = port } };
-	struct buf first = BUF_MAX(256);
-	struct agent_tunnel *x;
-	int r = frame_encode(&first, FRAME_CONNECT, &m);
+	struct talk *t;
+	int r = talk_ask(loop, link, &tunnel_talk, FRAME_CONNECT, &m, "port", CONNECT_MS, &t, err);
 
-	x = r < 0 ? NULL : calloc(1, sizeof(*x));
-	if (!x)
-		return talk_refuse(&first, r < 0 ? r : -ENOMEM, err, "port");
-	x->ops = ops;
-	x->arg = arg;
-	r = talk_start(loop, &x->talk, link, &tunnel_talk, &first, CONNECT_MS, err);
-	if (r == 0)
-		*ret = x;
-	return r;
+	if (r < 0)
+		return r;
+	*ret = container_of(t, struct agent_tunnel, talk);
+	(*ret)->ops = ops;
+	(*ret)->arg = arg;
+	return 0;
 }
 
 int agent_tunnel_write(struct agent_tunnel *x, struct str data)
