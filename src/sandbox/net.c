@@ -333,7 +333,9 @@ int net_adopt(struct daemon *d, const struct slot *s, uint32_t *policy, struct e
 
 static int forget(struct ip ip, struct err *err)
 {
-	return ip.family ? MIN(track_forget(ip, err), 0) : 0;
+	int r = ip.family ? track_forget(ip, err) : 0;
+
+	return MIN(r, 0);
 }
 
 static void collect_soon(struct daemon *d)

@@ -307,7 +307,9 @@ int vm_starter_qemu(struct vm_starter *s, struct err *err)
 
 	while (r == 0 && s->qemu < 0) {
 		r = wait_news(s, err);
-		r = r < 0 ? r : MIN(vm_starter_look(s, err), 0);
+		if (r == 0)
+			r = vm_starter_look(s, err);
+		r = MIN(r, 0);
 	}
 	return r;
 }
@@ -320,7 +322,9 @@ int vm_starter_loaded(struct vm_starter *s, struct err *err)
 		return err_sys(err, -errno, "tell a machine's starter");
 	while (r == 0 && !s->ready) {
 		r = wait_news(s, err);
-		r = r < 0 ? r : MIN(vm_starter_look(s, err), 0);
+		if (r == 0)
+			r = vm_starter_look(s, err);
+		r = MIN(r, 0);
 	}
 	return r;
 }
