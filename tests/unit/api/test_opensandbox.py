@@ -450,7 +450,7 @@ def test_a_token_of_execd(os_):
         assert "EXECD_ACCESS_TOKEN" in said and "256" in said and bad not in said
 
 
-ID_TOLD = 8  # the step of the store that brought it
+ID_TOLD = 9  # the step of the store that brought it
 
 
 def test_an_id_that_visitors_knew_before_the_upgrade(tmp_path, settings):
