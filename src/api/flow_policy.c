@@ -294,7 +294,7 @@ struct grow_op {
 	uint32_t disk_mib;
 };
 
-static void on_grown(struct chan_msg *m, const struct err *err, void *arg)
+static void grown(const struct err *err, void *arg)
 {
 	struct grow_op *g = arg;
 	struct box *b = g->op.box;
@@ -309,6 +309,17 @@ static void on_grown(struct chan_msg *m, const struct err *err, void *arg)
 		}
 	}
 	op_finish(&g->op, err);
+}
+
+/* A machine's file system is its own: its agent makes it as large as its disk is now. */
+static void on_grown(struct chan_msg *m, const struct err *err, void *arg)
+{
+	struct grow_op *g = arg;
+
+	if (!err && !strcmp(g->op.box->row.runtime, "vm"))
+		flow_wake(g->op.box, grown, g);
+	else
+		grown(err, g);
 }
 
 static void grow_start(struct op *op)

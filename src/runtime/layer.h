@@ -40,6 +40,8 @@ int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, 
 int layer_claim(struct layers *ls, const char *from, const char *name, struct err *err);
 /* Backend loop: the image of one that nobody has mounted. The caller's to close. */
 int layer_image(struct layers *ls, const char *name, struct err *err);
+/* Has the host room for what a file system writes that grows by so much? */
+int layer_image_room(int disk, uint64_t bytes, const char *name, struct err *err);
 uint64_t layer_used(struct layers *ls, const char *name);
 /* It is nobody's from now on, and removed in the background. 0 also when there is none. */
 int layer_discard(struct layers *ls, const char *name, struct err *err);

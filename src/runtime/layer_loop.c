@@ -296,7 +296,7 @@ static int grow_offline(struct layers *ls, int disk, uint64_t length, const char
 	return grow_unmounted(ls, name, sb.bytes < want ? mib : 0, err);
 }
 
-static int room_to_grow(int disk, uint64_t bytes, const char *name, struct err *err)
+int layer_image_room(int disk, uint64_t bytes, const char *name, struct err *err)
 {
 	uint64_t need = (bytes >> 12) + (GROW_SPARE_MIB << 20);
 	struct statvfs v;
@@ -325,7 +325,7 @@ static int grow_online(int disk, const char *name, uint32_t mib, struct err *err
 	if (sb.bytes > want)
 		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib",
 			"a disk cannot shrink: it has %" PRIu64 " MiB", sb.bytes >> 20);
-	r = room_to_grow(disk, want - sb.bytes, name, err);
+	r = layer_image_room(disk, want - sb.bytes, name, err);
 	if (r < 0)
 		return r;
 	if (ftruncate(disk, (off_t)want) < 0)

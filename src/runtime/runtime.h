@@ -115,7 +115,8 @@ struct runtime_ops {
 	int (*cleanup)(struct runtime_box *box, bool keep_disk, int32_t *ret_status, bool *ret_oom,
 		struct err *err);
 	int (*stats)(const struct runtime_box *box, struct ipc_stats *ret);
-	/* In another thread; what else is asked meanwhile, cleanup() is not. */
+	/* In another thread; what else is asked meanwhile, cleanup() is not. A machine has the room when
+	 * its agent is woken next. */
 	int (*grow)(const struct runtime_box *box, uint32_t disk_mib, struct err *err);
 	/* A sandbox that has no process (after a reboot): drop its layer. */
 	int (*drop_layer)(struct runtime *rt, const char *id, struct err *err);

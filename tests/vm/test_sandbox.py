@@ -170,12 +170,6 @@ def test_what_it_refuses(api, machine, fields, says):
     assert says in str(e.value)
 
 
-def test_a_growing_disk_is_refused_and_named(machine):
-    r = machine.api.request("POST", f"{machine.path}/resize", {"disk_mib": 20480})
-    assert r.status == 501 and "disk" in r.says
-    assert machine.refresh()["disk_mib"] == 10240
-
-
 def test_it_outlives_the_host_role_and_ends_with_its_process(other_daemon):
     """kill -9 of weird leaves a machine running, and the next weird adopts it; kill -9 of QEMU is the
     sandbox's end, and leaves nothing (other_daemon looks)."""

@@ -29,6 +29,9 @@
 	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"   \
 	"\"x-ignore-shared\",\"state\":" on "}]}}"
 
+#define QMP_RESIZE                                                                                    \
+	"{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"disk\",\"size\":%" PRIu64 "}}"
+
 struct hand {
 	const struct hand_work *w;
 	struct qmp qmp;
@@ -155,6 +158,12 @@ static int load(struct hand *h, struct err *err)
 	return r < 0 ? r : qmp_migrated(q, err);
 }
 
+static int resize(struct hand *h, struct err *err)
+{
+	snprintf(h->chunk, sizeof(h->chunk), QMP_RESIZE, h->w->limit);
+	return qmp_do(&h->qmp, h->chunk, -EBADF, err);
+}
+
 /* After this nothing of the host's is in reach. */
 static int become_nobody(struct hand *h, int chan, struct err *err)
 {
@@ -197,6 +206,8 @@ static int hand_main(struct hand *h, int chan, struct err *err)
 		return load(h, err);
 	case HAND_ASK: /* it has answered already: with its greeting, and that it takes commands */
 		return 0;
+	case HAND_RESIZE:
+		return resize(h, err);
 	case HAND_GO:
 		return qmp_do(&h->qmp, QMP("cont"), -EBADF, err);
 	}

@@ -1,5 +1,5 @@
 /*
- * Hands: short-lived processes without privileges, one per step of a pause or a resume, which speak to
+ * Hands: short-lived processes without privileges, one per step of a pause or a resume or for a growing disk, which speak to
  * QEMU and read what it says. A user id of the sandbox's own range that QEMU does not have, an empty
  * root, no capabilities; what a hand needs it has as descriptors.
  *
@@ -9,6 +9,7 @@
  *		a memory file meanwhile
  *	LOAD	have a QEMU that waits for it read the body; it stays stopped
  *	GO	let the machine run
+ *	RESIZE	have its disk be so large: QEMU extends the file and tells the guest
  *
  * QEMU streams into a pipe: it never has the file, so that it can neither fill the disk nor alter what
  * was digested.
@@ -19,7 +20,7 @@
 
 #define HAND_LIMIT_S 120
 
-enum hand_step { HAND_SAVE, HAND_CHECK, HAND_LOAD, HAND_ASK, HAND_GO }; /* ASK: is it there? */
+enum hand_step { HAND_SAVE, HAND_CHECK, HAND_LOAD, HAND_ASK, HAND_GO, HAND_RESIZE }; /* ASK: is it there? */
 
 struct hand_work {
 	enum hand_step step;
@@ -30,7 +31,7 @@ struct hand_work {
 	struct cgroups *cgroups;
 	const char *group; /* CHECK: whom the memory is counted to; NULL: us */
 	uint32_t uid;
-	uint64_t limit; /* SAVE: of bytes in the stream */
+	uint64_t limit; /* SAVE: of bytes in the stream; RESIZE: the size */
 	struct snapshot_head *head; /* SAVE sets bytes, body, qemu; CHECK and LOAD compare with them */
 };
 

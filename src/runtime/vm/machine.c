@@ -37,8 +37,8 @@ static void put_disk(struct machine_line *l, const char *name, int fd, bool writ
 	put(l, "-blockdev");
 	put(l, "driver=raw,node-name=%s,file=%s-file,read-only=%s,discard=%s", name, name,
 		writable ? "off" : "on", writable ? "unmap" : "ignore");
-	put(l, "-device");
-	put(l, "virtio-blk-device,drive=%s,serial=%s", name, name);
+	put(l, "-device"); /* where the host has no room the guest hears so, and is not stopped */
+	put(l, "virtio-blk-device,drive=%s,serial=%s,werror=report,rerror=report", name, name);
 }
 
 /* What the guest's first process sets on eth0 (slotnet.h). */

@@ -11,6 +11,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <x86intrin.h>
 #include "base/clock.h"
@@ -678,10 +679,25 @@ static int vm_stats(const struct runtime_box *box, struct ipc_stats *ret)
 	return 0;
 }
 
+/* QEMU and the guest's driver know of it then; the file system grows with the next wake. */
 static int vm_grow(const struct runtime_box *box, uint32_t disk_mib, struct err *err)
 {
-	return err_field(err, -ENOTSUP, ERR_UNSUPPORTED, "disk_mib",
-		"the disk of a sandbox with runtime vm cannot grow yet");
+	struct hand_work w = hand_for(box, HAND_RESIZE, -EBADF, -EBADF, NULL);
+	auto_fd int disk = layer_image(box->rt->kit.layers, box->id, err);
+	struct stat st;
+	int r;
+
+	w.limit = (uint64_t)disk_mib << 20;
+	if (disk < 0)
+		return disk;
+	if (fstat(disk, &st) < 0)
+		return err_sys(err, -errno, "look at the disk");
+	if ((uint64_t)st.st_size > w.limit)
+		return err_field(err, -EINVAL, ERR_INVALID, "disk_mib",
+			"a disk cannot shrink: it has %" PRIu64 " MiB", (uint64_t)st.st_size >> 20);
+	r = layer_image_room(disk, w.limit - (uint64_t)st.st_size, box->id, err);
+	r = r < 0 ? r : hand_run(&w, err); /* as large already: it is told again */
+	return r < 0 ? err_wrap(err, r, "grow the disk") : 0;
 }
 
 static int vm_drop_layer(struct runtime *rt, const char *id, struct err *err)
