@@ -1,4 +1,5 @@
 /* sandbox0's words for a row: see the header. */
+#include "api/birth.h"
 #include "api/sandbox0/config.h"
 #include "api/sandbox0/view.h"
 #include "base/clock.h"
@@ -34,10 +35,13 @@ uint32_t view_states(struct str status)
 const char *view_template(const struct api *a, const struct sandbox_row *row)
 {
 	bool vm = str_eq_c(str_c(row->runtime), "vm");
+	char unasked[16] = "";
+	struct err err;
 
 	if (!str_eq_c(str_c(row->rootfs), a->config.rootfs_default))
 		return row->rootfs;
-	return vm && !str_eq_c(str_c(a->config.runtime_default), "vm") ? "vm" : "default";
+	birth_runtime(a, STR_NONE, unasked, &err);
+	return vm && strcmp(unasked, "vm") != 0 ? "vm" : "default";
 }
 
 static void put_time(struct jw *w, const char *name, uint64_t ms)

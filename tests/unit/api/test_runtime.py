@@ -88,6 +88,9 @@ def test_auto_is_what_the_host_prefers(role, host, unasked):  # noqa: F811
             assert 200 <= (a := create(role, asked)).status < 300, a.body
             want.append(runtime)
     assert sorted(made(role)) == sorted(want)
+    kinds = [x["template_id"] for x in role.ask("GET", "/api/v1/sandboxes", key=None, headers={
+        "Authorization": f"Bearer {role.key}"}).json["data"]["sandboxes"]]
+    assert kinds.count("vm") == (0 if unasked == "vm" else want.count("vm")), kinds
     about = role.get("/v1/version").data
     assert about["runtime_default"] == unasked and about["vm"] == host.split(" ", 3)[3]
 
