@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from kit.api import Api, Refused  # noqa: E402
 from kit.daemon import Daemon  # noqa: E402
+from kit import secrets  # noqa: E402
 from kit.lab import Lab  # noqa: E402
 
 
@@ -39,6 +40,12 @@ def about():
         pytest.skip("no daemon: run this below tools/with-daemon")
     with open(os.environ["WEIR_DAEMON"]) as f:
         return json.load(f)
+
+
+@pytest.fixture(scope="session")
+def secret(about):
+    """secret(value): it must not be in the daemon's log; looked at when the daemon ends."""
+    return lambda value: secrets.tell(about["dir"], value)
 
 
 def boxes(client):

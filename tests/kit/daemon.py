@@ -7,7 +7,7 @@
 A number taken by flock fixes the address ranges and user ids, and begins the name, so any number of
 daemons can run side by side. Leaving stops the daemon, has `weird --down` take everything away, asks
 `weird --leaks`, and then looks for itself at links, mounts, cgroups, loop devices, BPF pins, nft
-tables and processes that carry the name. Leak is raised for what is left.
+tables and processes that carry the name. Leak is raised for what is left, and for secrets in the log.
 """
 
 import fcntl
@@ -23,6 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from . import secrets
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 LOCKS = "/run/lock/weir-daemons"
@@ -242,6 +244,7 @@ class Daemon:
                 self.terminate()
             except Leak as e:
                 problems.append(str(e))
+            problems += [f"its log: {what}" for what in self.logged_secrets()]
             down = self._action("--down")
             if down:
                 problems.append(down)
@@ -267,6 +270,14 @@ class Daemon:
         if done.returncode:
             return f"weird {flag}: status {done.returncode}: {done.stdout.strip()[-2000:]}"
         return None
+
+    def logged_secrets(self):
+        values = secrets.told(self.dir) + ([self.key.encode()] if self.key else [])
+        try:
+            with open(self.log_path, "rb") as f:
+                return secrets.found(f.read(), values)
+        except FileNotFoundError:  # it never started
+            return []
 
     def leaks(self):
         """What still carries our name, apart from our own files."""

@@ -6,6 +6,9 @@ import socket
 
 import pytest
 
+from kit import secrets
+from kit.api import Api, Refused
+
 SHAPE = "s-1vcpu-256mb"
 
 
@@ -322,11 +325,29 @@ def test_the_denial_log_explains(make_box, lab):
     assert "no rule allows the name" in box.denied("name", name="denied.test")["text"]
 
 
-def test_nothing_secret_is_echoed_or_logged(api, make_box, about):
-    secret = "hunter2-very-secret-value"
-    box = make_box(envs={"TOKEN": secret})
-    assert box.sh("echo $TOKEN").stdout.strip() == secret
-    assert secret not in json.dumps(api.get(box.id)) + json.dumps(api.ok("GET", "/v1/sandboxes"))
-    with open(about["log"], errors="replace") as f:
+def test_nothing_secret_is_echoed_or_logged(api, make_box, about, secret):
+    """What is said here is looked for again when the daemon ends, with all that other tests did."""
+    value = secret("hunter2-very-secret-value")
+    box = make_box(envs={"TOKEN": value}, ingress_enabled=True, ingress_access="token")
+    assert box.sh("echo $TOKEN").stdout.strip() == value
+    assert value not in json.dumps(api.get(box.id)) + json.dumps(api.ok("GET", "/v1/sandboxes"))
+    key = api.ok("POST", "/v1/keys", {"name": "for the log"})
+    token = api.ok("POST", f"/v1/sandboxes/{box.id}/ingress/tokens", {"port": 8000, "name": "t"})
+    assert re.fullmatch("weir_[0-9a-f]{64}", key["key"]) and re.fullmatch("wit_[0-9a-f]{64}", token["token"])
+    assert Api(api.url, key["key"]).ok("GET", "/v1/sandboxes") is not None
+    api.ok("DELETE", f"/v1/keys/{key['id']}")
+    with pytest.raises(Refused):  # a key that is refused is a key as well
+        Api(api.url, key["key"]).ok("GET", "/v1/sandboxes")
+    api.request("GET", f"/v1/sandboxes?weir_token={token['token']}&k={key['key']}")
+    with open(about["log"], "rb") as f:
         log = f.read()
-    assert secret not in log and api.key not in log
+    assert box.id.encode() in log  # it is the right log
+    assert secrets.found(log, [value.encode(), api.key.encode()]) == []
+
+
+def test_what_is_looked_for_in_a_log_is_found():
+    """The control of the above, and of every daemon's end."""
+    line = b"2026-11-21T10:00:00Z api.request path=/x?k=%s status=200\n"
+    for value, n in ((b"weir_" + b"0f" * 32, 1), (b"wit_" + b"a9" * 32, 1), (b"told-value", 1),
+                     (b"weir_0123...", 0), (b"weir_" + b"0f" * 31, 0), (b"other-value", 0)):
+        assert len(secrets.found(b"first\n" + line % value, [b"told-value"])) == n, value

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from kit import registry
+from kit import registry, secrets
 from kit.api import Api
 from kit.daemon import Daemon, ROOT, comm
 
@@ -40,6 +40,7 @@ def world(lab):
                 d.at, d.public, d.private = at, public, private
                 d.silent, d.hang_up, d.mute, d.mute_hang_up = silent, hang_up, mute, mute_hang_up
                 d.api = Api(d.url, d.key)
+                secrets.tell(d.dir, SECRET)
                 yield d
 
 
