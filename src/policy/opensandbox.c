@@ -5,8 +5,6 @@
 #include "policy/opensandbox.h"
 #include "policy/target.h"
 
-#define DNS_TLS 853
-
 struct build {
 	struct policy *p;
 	const struct opensandbox_rule *rules;
@@ -74,7 +72,8 @@ static int add_dns_tls(struct build *b)
 	int r = policy_add_rule(b->p, WEIR_DENY);
 
 	if (r == 0)
-		r = policy_add_port(b->p, POLICY_TCP_UDP, DNS_TLS, DNS_TLS);
+		r = policy_add_port(b->p, POLICY_TCP_UDP, POLICY_DNS_TLS,
+			POLICY_DNS_TLS);
 	return r < 0 ? err_set(b->err, r, ERR_INTERNAL, "out of memory") : 0;
 }
 

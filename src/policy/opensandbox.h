@@ -9,7 +9,8 @@
  * the user's. Names and addresses are judged by different orders: the first *name* rule that
  * matches decides about a name, in the order deny.always, allow.always, the user's list; for an
  * *address* every denial counts before any allowance, and what a name's answer opened comes
- * between the two. Port 853 (DNS over TLS and QUIC) is closed before all. As one ordered list:
+ * between the two. Port 853 (DNS over TLS and QUIC) is closed before all, which is no reason to refuse
+ * an ICMP echo (policy_rule_is_dialects()). As one ordered list:
  *
  *	deny	port 853
  *	deny	each denied address or network, the platform's first

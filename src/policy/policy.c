@@ -111,6 +111,16 @@ int policy_add_port(struct policy *p, enum policy_proto protos, uint16_t lo, uin
 	return 0;
 }
 
+bool policy_rule_is_dialects(const struct policy *p, uint32_t rule)
+{
+	const struct policy_rule *r = &p->rules[0];
+	const struct policy_port *port = &p->ports[0];
+
+	return p->dialect == POLICY_OPENSANDBOX && rule == 0 && p->n_rules &&
+		r->action == WEIR_DENY && !r->names && !r->prefixes && r->ports == 1 &&
+		port->protos == POLICY_TCP_UDP && port->lo == POLICY_DNS_TLS && port->hi == POLICY_DNS_TLS;
+}
+
 int policy_encode(const struct policy *p, struct buf *out)
 {
 	buf_add_c(out, "WP");

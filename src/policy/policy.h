@@ -93,7 +93,13 @@ struct policy_verdict {
 struct policy_verdict policy_reference(const struct policy *p, struct ip addr, uint8_t proto,
 	uint16_t port, const struct name *names, size_t n_names);
 
-/* Is addr allowed on every TCP and UDP port? What ICMP echo needs. Obvious version. */
+#define POLICY_DNS_TLS 853
+/* Is it what OpenSandbox's dialect begins with, which closes that port to everybody? It is no reason to
+ * refuse an echo: else none would ever pass. */
+bool policy_rule_is_dialects(const struct policy *p, uint32_t rule);
+
+/* Is addr allowed on every TCP and UDP port, but for the rule above? What ICMP echo needs. Obvious
+ * version. */
 bool policy_reference_all_ports(const struct policy *p, struct ip addr, const struct name *names,
 	size_t n_names);
 

@@ -271,10 +271,11 @@ static int table_add_proto(struct ports_table *t, size_t max, uint8_t proto,
 
 /* Of what a table as a whole says: is every port allowed, and if not, which rule comes first
  * among those that deny? That decides ICMP echo. */
-static void decide_whole(struct weir_decision *d, const struct paint *c)
+static void decide_whole(struct weir_decision *d, const struct policy *p, const struct paint *c)
 {
 	for (uint32_t i = 0; i < c->n; i++)
-		if (c->colour[i].verdict == WEIR_DENY) {
+		if (c->colour[i].verdict == WEIR_DENY &&
+			!policy_rule_is_dialects(p, c->colour[i].rule)) {
 			d->rule = d->verdict == WEIR_DENY ? MIN(d->rule, c->colour[i].rule) :
 				c->colour[i].rule;
 			d->verdict = WEIR_DENY;
@@ -299,7 +300,8 @@ static struct weir_decision decision_of(const struct policy *p, uint32_t rule)
 	const struct policy_port *range = &p->ports[r->port0];
 	struct weir_decision d = { .rule = (uint16_t)rule };
 
-	d.verdict = r->action == WEIR_ALLOW && p->fallback == WEIR_ALLOW;
+	d.verdict = (r->action == WEIR_ALLOW || policy_rule_is_dialects(p, rule)) &&
+		p->fallback == WEIR_ALLOW;
 	d.ports = (uint8_t)(WEIR_PORTS_RANGE |
 		(range->protos & POLICY_TCP ? WEIR_PORTS_TCP : 0) |
 		(range->protos & POLICY_UDP ? WEIR_PORTS_UDP : 0) |
@@ -339,8 +341,8 @@ int ports_build(const struct policy *p, const uint32_t *rules, size_t n, size_t 
 	}
 	t.decision = (struct weir_decision){ .verdict = WEIR_ALLOW, .ports = WEIR_PORTS_TABLE,
 		.rule = WEIR_RULE_NONE };
-	decide_whole(&t.decision, &tcp);
-	decide_whole(&t.decision, &udp);
+	decide_whole(&t.decision, p, &tcp);
+	decide_whole(&t.decision, p, &udp);
 	r = table_add_proto(&t, max, IPPROTO_TCP, &tcp);
 	if (r == 0)
 		r = table_add_proto(&t, max, IPPROTO_UDP, &udp);

@@ -76,14 +76,20 @@ struct policy_verdict policy_reference(const struct policy *p, struct ip addr, u
 	return v;
 }
 
+static bool refuses(const struct policy *p, struct ip addr, uint8_t proto, uint16_t port,
+	const struct name *names, size_t n_names)
+{
+	struct policy_verdict v = policy_reference(p, addr, proto, port, names, n_names);
+
+	return v.verdict == WEIR_DENY && !policy_rule_is_dialects(p, v.rule);
+}
+
 bool policy_reference_all_ports(const struct policy *p, struct ip addr, const struct name *names,
 	size_t n_names)
 {
 	for (uint32_t port = 0; port <= UINT16_MAX; port++)
-		if (policy_reference(p, addr, IPPROTO_TCP, (uint16_t)port, names, n_names).verdict ==
-				WEIR_DENY ||
-			policy_reference(p, addr, IPPROTO_UDP, (uint16_t)port, names, n_names)
-					.verdict == WEIR_DENY)
+		if (refuses(p, addr, IPPROTO_TCP, (uint16_t)port, names, n_names) ||
+			refuses(p, addr, IPPROTO_UDP, (uint16_t)port, names, n_names))
 			return false;
 	return true;
 }

@@ -83,11 +83,14 @@ static inline bool reference_all_ports(const struct policy *p, struct ip addr,
 		uint32_t hi = i < p->n_ports ? p->ports[i].hi : 65535;
 		const uint32_t at[] = { lo - 1, lo, hi, hi + 1, 25 };
 
-		for (size_t k = 0; k < ARRAY_SIZE(at) * 2; k++)
-			if (at[k / 2] <= 65535 &&
-				policy_reference(p, addr, protos[k % 2], (uint16_t)at[k / 2], names,
-					n_names).verdict == WEIR_DENY)
+		for (size_t k = 0; k < ARRAY_SIZE(at) * 2; k++) {
+			struct policy_verdict v = policy_reference(p, addr, protos[k % 2],
+				(uint16_t)at[k / 2], names, n_names);
+
+			if (at[k / 2] <= 65535 && v.verdict == WEIR_DENY &&
+				!policy_rule_is_dialects(p, v.rule))
 				return false;
+		}
 	}
 	return true;
 }
