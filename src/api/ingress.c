@@ -182,7 +182,8 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 		.ip4 = b->ip4,
 		.flags = (b->row.ingress ? IPC_INGRESS_ON : 0) |
 			(b->row.ingress_hold ? IPC_INGRESS_HOLD : 0) |
-			(ingress_services(&b->row) ? IPC_INGRESS_SERVICES : 0),
+			(ingress_services(&b->row) ? IPC_INGRESS_SERVICES : 0) |
+			(ingress_services(&b->row) && b->row.execd_token[0] ? IPC_INGRESS_GUARDED : 0),
 		.state = state,
 		.access = b->row.ingress_access };
 	snprintf(ret->id, sizeof(ret->id), "%s", b->row.id);

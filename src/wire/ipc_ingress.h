@@ -54,6 +54,9 @@ enum ipc_ingress_flags {
 	 * Without it the listener given earlier stays. */
 	IPC_INGRESS_PROXY_FD  = 1u << 5,
 	IPC_INGRESS_DIRECT_FD = 1u << 6,
+	/* With SERVICES: execd asks for a token of its own, so whatever is asked for below
+	 * /proxy/{port} of the host port goes to it, as it does to the execd of that API. */
+	IPC_INGRESS_GUARDED = 1u << 7,
 };
 
 struct ipc_ingress_token {

@@ -634,6 +634,34 @@ def test_visitors(weir, box):
     weir("url", box, "8000", code=1)
 
 
+WITHOUT_NAMES = r"""
+set -e
+mount --bind "$1" /etc/nsswitch.conf
+exec tools/with-daemon -- bash -ec '
+    weir doctor | grep names
+    weir create --name paths --ingress >/dev/null
+    weir exec paths -- bash -c "cd /srv; setsid python3 -m http.server 8000 >/dev/null 2>&1 </dev/null &
+        timeout 20 bash -c \"until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done\" 2>/dev/null"
+    weir url paths 8000
+    curl -s -o /dev/null -w "%{http_code}\\n" "$(weir url paths 8000)/"'
+"""
+
+
+def test_names_or_paths(weir, box, tmp_path):
+    """Where *.localhost leads nowhere, addresses are published that resolve everywhere."""
+    assert "names below localhost lead here" in weir("doctor").stdout
+    assert ".localhost:" in weir("ingress", "on", box).stdout
+    plain = tmp_path / "nsswitch.conf"
+    plain.write_text("passwd: files\ngroup: files\nhosts: files\n")
+    done = subprocess.run(["unshare", "--mount", "bash", "-c", WITHOUT_NAMES, "-", plain], text=True, cwd=ROOT,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=150, env={
+                              **os.environ, "WEIR_NO_BUILD": "1"})
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    *names, url, status = done.stdout.splitlines()
+    assert "libnss-myhostname" in " ".join(names)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/sb-[0-9a-z]{26}/8000", url) and status == "200"
+
+
 # --- private networks -----------------------------------------------------------------------------
 
 def test_networks(weir, box):

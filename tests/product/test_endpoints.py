@@ -15,8 +15,8 @@ from kit.websocket import WebSocket
 def make(api):
     made = []
 
-    def make():
-        made.append(Endpoints(api))
+    def make(**fields):
+        made.append(Endpoints(api, **fields))
         return made[-1]
 
     yield make
@@ -27,11 +27,11 @@ def make(api):
 class Endpoints:
     """A sandbox of OpenSandbox's API, and its ports as a client reaches them."""
 
-    def __init__(self, api):
+    def __init__(self, api, **fields):
         self.api, self.id = api, ""
         r = self.ask("POST", "", {"image": {"uri": "devbox:1"}, "timeout": 600,
                                   "resourceLimits": {"cpu": "1", "memory": "256Mi"},
-                                  "entrypoint": ["sleep", "infinity"]})
+                                  "entrypoint": ["sleep", "infinity"], **fields})
         assert r.status == 202, r.body
         self.id = "/" + r.json["id"]
         self.box = Box(api, api.get(r.json["id"]))
@@ -127,6 +127,32 @@ def test_ports_stay_and_go(make, about):
         assert w.send("GET /proxy/44772/ping HTTP/1.1\r\nHost: h\r\n\r\n").answer().status == 502
     finally:
         theirs.destroy()
+
+
+def test_execds_token_is_asked_for_below_its_port(make):
+    """What is reached through execd needs what execd needs; port 8080's own does not lead through it."""
+    sb, free = make(env={"EXECD_ACCESS_TOKEN": "t0ken"}), make()
+    for one in (sb, free):
+        serve(serve(one.box, 8080), 9000, "127.0.0.1")
+    has = "X-EXECD-ACCESS-TOKEN: t0ken"
+    assert free.get(9000).status == 200  # control
+    for wrong in ((), (has + "x",), ("X-EXECD-ACCESS-TOKEN:",)):
+        answer = sb.get(9000, "/", *wrong)
+        assert answer.status == 401 and answer.json["code"] == "UNAUTHORIZED"
+        assert sb.get(44772, "/ping", *wrong).status == 401
+    answer = sb.get(9000, "/a?b", has, "X-Mine: y")
+    assert answer.status == 200 and answer.json["line"] == "GET /a?b HTTP/1.1" and answer.saw("x-mine") == ["y"]
+    assert not answer.saw("x-execd-access-token") and answer.saw("x-forwarded-for") == ["127.0.0.1"]
+    assert sb.get(8080).status == 200
+    w, before = sb.connect(9000)
+    ws = WebSocket(w, before + "/ws", "h", has)
+    ws.send(b"through execd")
+    assert ws.receive() == (2, b"through execd")
+    # Once visitors know the id, the answer's headers are needed as well, as for execd itself.
+    sb.api.ok("PATCH", sb.box.path, {"ingress_enabled": True})
+    assert sb.get(9000, "/", has).status == 401
+    lines = [f"{name}: {value}" for name, value in sb.endpoint(9000)["headers"].items()]
+    assert sb.get(9000, "/", has, *lines).status == 200 and sb.get(9000, "/", *lines).status == 401
 
 
 @pytest.mark.parametrize("query", ["", SERVER])

@@ -61,11 +61,11 @@ static int no_mapping(struct req *q, uint32_t port, struct err *err)
 }
 
 /* What the port is opened with, where this role answers for it. */
-static void put_headers(struct req *q, struct jw *w, uint32_t port)
+static void put_headers(struct req *q, struct jw *w, uint32_t port, bool through_execd)
 {
 	char token[SECRET_TOKEN_LEN + 1];
 	int r = port == EGRESS_PORT ? secret_token(q->api->secret, "egress", q->row->id, token) :
-				      guard_token(q, port, token);
+				      guard_token(q, through_execd ? EXECD_PORT : port, token);
 
 	if (r < 0)
 		return;
@@ -75,7 +75,7 @@ static void put_headers(struct req *q, struct jw *w, uint32_t port)
 	explicit_bzero(token, sizeof(token));
 }
 
-static void reply_endpoint(struct req *q, uint32_t port, struct str at, bool ours)
+static void reply_endpoint(struct req *q, uint32_t port, struct str at, bool ours, bool through_execd)
 {
 	auto_buf struct buf body = BUF_MAX(4096);
 	struct jw w = JW(&body);
@@ -83,7 +83,7 @@ static void reply_endpoint(struct req *q, uint32_t port, struct str at, bool our
 	jw_obj(&w, NULL);
 	jw_str(&w, "endpoint", at);
 	if (ours)
-		put_headers(q, &w, port);
+		put_headers(q, &w, port, through_execd);
 	jw_end(&w);
 	reply_json(q, 200, &body);
 }
@@ -96,6 +96,7 @@ static void reply_port(struct req *q)
 	const struct sandbox_row *row = q->row;
 	struct err err;
 	uint32_t port;
+	bool guarded; /* execd asks for its token, and everything below /proxy/ passes it */
 
 	if (port_from(q, &port, &err) < 0 || !(ingress_ports_open(q->api, row) & (port == DIRECT_PORT ?
 			INGRESS_PORTS_DIRECT : INGRESS_PORTS_PROXY))) {
@@ -106,7 +107,8 @@ static void reply_port(struct req *q)
 	ingress_address(q->api, port == DIRECT_PORT ? row->port_direct : row->port_proxy, &at);
 	if (port != DIRECT_PORT)
 		buf_fmt(&at, "/proxy/%u", port);
-	reply_endpoint(q, port, buf_str(&at), is_service(port));
+	guarded = port != DIRECT_PORT && row->execd_token[0];
+	reply_endpoint(q, port, buf_str(&at), is_service(port) || guarded, guarded);
 }
 
 /* They are opened when they are first asked for, and stay, unless their owner closes them. What another
@@ -148,5 +150,5 @@ void opensandbox_endpoint(struct req *q)
 	}
 	buf_add_str(&at, http_header(q->h, "host"));
 	buf_fmt(&at, "/sandboxes/%s/proxy/%u", q->row->id, port);
-	reply_endpoint(q, port, buf_str(&at), true);
+	reply_endpoint(q, port, buf_str(&at), true, false);
 }

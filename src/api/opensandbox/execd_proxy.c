@@ -11,13 +11,20 @@
  * Until the answer has started a failure is a 502; from then on the client's connection is broken,
  * so that half an answer is never taken for all of it. /proxy/44772/… and /proxy/18080/… do not come
  * here: they are execd's and the egress API's own paths (execd_fold()).
+ *
+ * Who asks the server's proxy for a WebSocket hears of a failure by one that is accepted and closed at
+ * once, as that contract has it: 1011 if the service cannot be had, 1008 if it does not want to.
  */
 #include "api/opensandbox/execd.h"
 #include "api/opensandbox/forward.h"
 #include "event/headpass.h"
 #include "api/opensandbox/opensandbox.h"
 #include "api/relay.h"
+#include "api/websocket.h"
 #include "event/httpbody.h"
+
+#define CLOSE_UNREACHABLE 1011
+#define CLOSE_UNWANTED	  1008
 
 struct pass {
 	struct use use;
@@ -85,10 +92,36 @@ static struct req *pass_over(struct pass *p)
 	return q;
 }
 
+/* --- a WebSocket that comes to nothing --- */
+
+static bool wants_websocket(const struct req *q)
+{
+	return str_caseeq(http_header(q->h, "upgrade"), STR("websocket"));
+}
+
+static bool close_websocket(struct req *q, uint16_t code, const char *why)
+{
+	static const struct websocket_ops deaf; /* it is closed before it can say anything */
+	struct websocket *w;
+	struct err err;
+
+	if (!wants_websocket(q) || websocket_asked(q, &err) < 0)
+		return false;
+	if (websocket_accept(q, &deaf, NULL, &w) == 0)
+		websocket_close(w, code, why);
+	return true;
+}
+
+bool opensandbox_proxy_refuse(struct req *q, const struct err *err)
+{
+	return q->route && q->route->handler == opensandbox_proxy && err->kind != ERR_UNAUTHORIZED &&
+		close_websocket(q, CLOSE_UNREACHABLE, err->text);
+}
+
 /* There is no answer, or no more of it. */
 static void pass_fail(struct pass *p, const char *why)
 {
-	bool started = p->started, open = p->q;
+	bool started = p->started, open = p->q, server = p->server;
 	struct req *q;
 
 	if (!open) {
@@ -98,7 +131,7 @@ static void pass_fail(struct pass *p, const char *why)
 	q = pass_over(p);
 	if (started)
 		req_abort(q);
-	else
+	else if (!server || !close_websocket(q, CLOSE_UNREACHABLE, why))
 		execd_fail(q, 502, "BACKEND_CONNECTION_FAILED", "%s", why);
 }
 
@@ -106,10 +139,17 @@ static void pass_bounce(struct use *u, const struct err *err)
 {
 	struct pass *p = container_of(u, struct pass, use);
 
-	if (p->q && !p->started)
-		reply_err(pass_over(p), err);
-	else
+	bool server = p->server;
+	struct req *q;
+
+	if (p->q && !p->started) {
+		q = pass_over(p);
+		if (!server || !close_websocket(q, CLOSE_UNREACHABLE, err->text))
+			reply_err(q, err);
+	} else
+{
 		pass_fail(p, err->text);
+	}
 }
 
 /* --- towards the service --- */
@@ -228,6 +268,10 @@ static bool start(struct pass *p, const struct http_head *h)
 	struct http *to = p->q->h;
 	int64_t length = frame_body(p, h);
 
+	if (p->server && wants_websocket(p->q)) {
+		close_websocket(pass_over(p), CLOSE_UNWANTED, "the service refused the upgrade");
+		return false;
+	}
 	for (size_t i = 0; i < h->n_fields; i++) {
 		char name[256];
 
@@ -391,7 +435,7 @@ static void proxy(struct req *q, bool server)
 	p->server = server;
 	p->q = q;
 	if (dial(p, q, port, &err) < 0) {
-		reply_err(pass_over(p), &err);
+		pass_bounce(&p->use, &err);
 		return;
 	}
 	q->state = p;
@@ -406,11 +450,15 @@ void execd_proxy(struct req *q)
 void opensandbox_proxy(struct req *q)
 {
 	struct str port = req_param(q, "port");
+	struct err err;
 
 	if (str_eq_c(port, "44772"))
 		execd_nothing(q);
 	else if (str_eq_c(port, "18080"))
 		opensandbox_egress_nothing(q);
+	else if (wants_websocket(q) && (websocket_asked(q, &err) < 0 || http_method(q->h) != HTTP_M_GET))
+		execd_bad(q, "a WebSocket begins with GET, Connection: upgrade, Sec-WebSocket-Version: 13 and "
+			"Sec-WebSocket-Key");
 	else
 		proxy(q, true);
 }

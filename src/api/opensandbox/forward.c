@@ -50,6 +50,8 @@ static void line(struct buf *out, const char *name, struct str value)
 int forward_request(struct buf *out, const struct http_head *h, const struct forward *f)
 {
 	struct str before = f->server ? STR_NONE : field(h, "x-forwarded-for");
+	struct ip_text client = ip_text(f->client);
+	const char *peer = f->client.family ? client.s : before.n ? "" : "unknown";
 
 	buf_fmt(out, STR_FMT " %s" STR_FMT " HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n", STR_ARG(h->method),
 		f->path.n && f->path.p[0] == '/' ? "" : "/", STR_ARG(f->path), f->port);
@@ -72,8 +74,7 @@ int forward_request(struct buf *out, const struct http_head *h, const struct for
 	if (f->server && f->host.n)
 		line(out, "X-Forwarded-Host", f->host);
 	buf_fmt(out, "X-Forwarded-For: " STR_FMT "%s%s\r\nX-Forwarded-Proto: http\r\n\r\n",
-		STR_ARG(before), before.n ? ", " : "",
-		f->client.family ? ip_text(f->client).s : "unknown");
+		STR_ARG(before), before.n && *peer ? ", " : "", peer);
 	return buf_failed(out);
 }
 

@@ -54,6 +54,8 @@ void opensandbox_no_pools(struct req *q);
 void opensandbox_no_diagnostics(struct req *q);
 void opensandbox_endpoint(struct req *q);
 void opensandbox_proxy(struct req *q); /* execd_proxy.c */
+/* Whoever asked it for a WebSocket is refused by one that closes: dialect.h's refuse. */
+bool opensandbox_proxy_refuse(struct req *q, const struct err *err);
 void opensandbox_policy_get(struct req *q);
 void opensandbox_policy_put(struct req *q);
 void opensandbox_policy_patch(struct req *q);

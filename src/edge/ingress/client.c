@@ -299,13 +299,17 @@ static int write_head(struct client *c, const struct box *b, const struct http_h
 	struct err *err)
 {
 	const struct ipc_ingress_route *route = box_route(b, c->target.port);
-	char service[IPC_ID_LEN + 40];
+	uint16_t port = c->target.port, leads = up_port(c, b);
+	char service[IPC_ID_LEN + 60];
+	int n;
 	struct rewrite w = { .target = &c->target, .client = str_c(c->address.s),
 		.host = field(h, STR("host")), .tls = c->end.tls, .upgrade = c->upgrade,
 		.http10 = c->http10, .secret = route ? access_route_header(route) : STR_NONE };
 
-	if (up_is_service(b, c->target.port)) {
-		snprintf(service, sizeof(service), "/sandboxes/%s/proxy/%u", b->told.id, c->target.port);
+	if (up_is_service(b, leads)) {
+		n = snprintf(service, sizeof(service), "/sandboxes/%s/proxy/%u", b->told.id, leads);
+		if (leads != port)
+			snprintf(service + n, sizeof(service) - (size_t)n, "/proxy/%u", port);
 		w.service = str_c(service);
 	}
 	buf_reset(&c->in->head);

@@ -222,6 +222,8 @@ void exchange_failed(struct client *c, int status, const char *text);
 /* An idle connection to the port, or a new one. 0, or the status to refuse with. */
 int up_get(struct client *c, bool fresh, struct err *err);
 bool up_is_service(const struct box *b, uint16_t port); /* of the api role's */
+/* The port that the request's connection leads to: its target's, or execd's, which passes it on. */
+uint16_t up_port(const struct client *c, const struct box *b);
 void up_rest(struct up *u);		/* it has no client any more: keep it */
 void up_close(struct up *u, bool abort);
 int up_write(struct up *u, const struct iovec *iov, int n); /* at most 3 pieces */

@@ -132,6 +132,16 @@ bool up_is_service(const struct box *b, uint16_t port)
 		(port == INGRESS_PORT_EXECD || port == INGRESS_PORT_EGRESS);
 }
 
+uint16_t up_port(const struct client *c, const struct box *b)
+{
+	static const uint32_t guarded = IPC_INGRESS_SERVICES | IPC_INGRESS_GUARDED;
+
+	if (c->target.by == BY_PROXY && (b->told.flags & guarded) == guarded &&
+		!up_is_service(b, c->target.port))
+		return INGRESS_PORT_EXECD;
+	return c->target.port;
+}
+
 static int make_room(struct ingress *in)
 {
 	if (in->counters.upstreams < in->conf.upstream_max)
@@ -146,7 +156,7 @@ static int up_new(struct client *c, bool agent)
 {
 	struct ingress *in = c->in;
 	struct box *b = c->box;
-	uint16_t port = c->target.port;
+	uint16_t port = up_port(c, b);
 	struct up *u;
 	int r = make_room(in), fd;
 
@@ -185,13 +195,14 @@ static int up_new(struct client *c, bool agent)
 
 int up_get(struct client *c, bool fresh, struct err *err)
 {
+	uint16_t port = up_port(c, c->box);
 	struct up *u;
 	int r;
 
 	LIST_FOREACH (u, &c->box->idle, of_box) {
 		char byte;
 
-		if (fresh || u->port != c->target.port)
+		if (fresh || u->port != port)
 			continue;
 		/* It may have been closed a moment ago. A request that must not be sent twice asks. */
 		if (!c->idempotent && recv(u->end.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) {

@@ -182,3 +182,39 @@ def test_the_servers_proxy(role, sb):
         assert role.get(f"/sandboxes/{sb}/proxy/{port}/", key=None).status in (400, 403, 404)
     for port, status in ((44772, 404), (18080, 401)):
         assert role.get(f"/sandboxes/{sb}/proxy/{port}", key=None).status == status
+
+
+def websocket(role, path, *more):
+    """A handshake's answer, and what its first frame says if there is one."""
+    s = socket.create_connection(("127.0.0.1", role.port), 20)
+    s.sendall("\r\n".join([f"GET {path} HTTP/1.1", "Host: x", "Connection: keep-alive, Upgrade",
+                           "Upgrade: websocket", *more, "", ""]).encode())
+    text = head(s)
+    if not text.startswith("HTTP/1.1 101 "):
+        return text, None
+    assert "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in text  # RFC 6455's example
+    kind, n = s.recv(1)[0], s.recv(1)[0]
+    assert kind == 0x88 and n >= 2
+    data = s.recv(n, socket.MSG_WAITALL)
+    return int.from_bytes(data[:2], "big"), data[2:].decode()
+
+
+KEY = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+
+
+def test_a_websocket_that_comes_to_nothing(role, sb):
+    """The server's proxy tells it by a close code, execd's by a status."""
+    for base in ("", "/v1"):
+        to = f"{base}/sandboxes/{sb}/proxy"
+        assert websocket(role, f"{to}/81/ws", *KEY)[0] == 1011  # nothing listens
+        assert websocket(role, f"{to}/82/ws", *KEY) == (1008, "the service refused the upgrade")
+        code, said = websocket(role, f"{base}/sandboxes/sb-{'0' * 26}/proxy/82/ws", *KEY)
+        assert (code, said) == (1011, "sandbox not found")
+        for wrong in ((), KEY[:1], ("Sec-WebSocket-Version: 8", KEY[1])):
+            assert websocket(role, f"{to}/82/ws", *wrong)[0].startswith("HTTP/1.1 400 ")
+    assert websocket(role, at(sb, 81, "/ws"), *KEY)[0].startswith("HTTP/1.1 502 ")
+    assert websocket(role, at(sb, 82, "/ws"), *KEY)[0].startswith("HTTP/1.1 200 ")
+    role.post(f"/v1/sandboxes/{sb}/pause")
+    role.settled(sb, "paused")
+    code, said = websocket(role, f"/sandboxes/{sb}/proxy/82/ws", *KEY)
+    assert code == 1011 and "paused" in said

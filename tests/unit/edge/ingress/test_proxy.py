@@ -18,7 +18,7 @@ import pytest
 PLAY = os.environ["PLAY_PROXY"]
 ULID = "01arz3ndektsv4rrffq69g5fav"
 OTHER = "01arz3ndektsv4rrffq69g5faw"
-ON, HOLD, SERVICES, PROXY, DIRECT, PROXY_FD, DIRECT_FD = (1 << i for i in range(7))
+ON, HOLD, SERVICES, PROXY, DIRECT, PROXY_FD, DIRECT_FD, GUARDED = (1 << i for i in range(8))
 STARTING, RUNNING, PAUSED, DOWN = range(4)
 OPEN, TOKEN = range(2)
 SECONDS = 60  # generous: what should happen happens at once
@@ -315,6 +315,17 @@ def test_ports_that_the_api_role_serves(proxy, service):
         c = proxy.client(proxy_port).send(f"GET {path} HTTP/1.1\r\nHost: any\r\n\r\n")
         assert c.answer().body == str(port).encode()
         proxy.event(f"serve 5 {port}")
+    # execd asks for a token: what is below its port's /proxy/ goes to it, and nothing that came another way
+    guarded, = proxy.set(flags=ON | PROXY | PROXY_FD | SERVICES | GUARDED)
+    proxy.events.clear()
+    c = proxy.client(guarded)
+    assert c.send(f"GET /proxy/{service.port}/a HTTP/1.1\r\nHost: h\r\n\r\n").answer().body == b"44772"
+    proxy.event("serve 5 44772")
+    c = proxy.client().send(get(service.port))
+    s = service.accept()
+    assert s.head().first == "GET / HTTP/1.1"
+    s.send(ok())
+    assert c.answer().body == b"fine"
     paused, = proxy.set(flags=PROXY | PROXY_FD | SERVICES | HOLD, state=PAUSED)  # it knows what it can do
     assert proxy.client(paused).send("GET /ping HTTP/1.1\r\nHost: h\r\n\r\n").answer().status == 200
     proxy.set()  # without the flag they are ports of the sandbox
