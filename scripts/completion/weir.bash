@@ -33,14 +33,13 @@ _weir()
 		" net rm") path=" net rm"; break ;;
 		" net attach") path=" net attach"; break ;;
 		" net detach") path=" net detach"; break ;;
+		" net policy") path=" net policy"; break ;;
 		" url") path=" url"; break ;;
 		" ingress") path=" ingress"; continue ;;
 		" ingress on") path=" ingress on"; break ;;
 		" ingress off") path=" ingress off"; break ;;
 		" ingress token") path=" ingress token"; break ;;
 		" forward") path=" forward"; break ;;
-		" net") path=" net"; continue ;;
-		" net policy") path=" net policy"; break ;;
 		" rootfs") path=" rootfs"; continue ;;
 		" rootfs ls") path=" rootfs ls"; break ;;
 		" rootfs build") path=" rootfs build"; break ;;
@@ -58,7 +57,7 @@ _weir()
 	done
 
 	case $path in
-	'') operands="create ls show exec run cp egress denials pause resume rm net url ingress forward net rootfs shapes key doctor version completion sandbox sb help" ;;
+	'') operands="create ls show exec run cp egress denials pause resume rm net url ingress forward rootfs shapes key doctor version completion sandbox sb help" ;;
 	' create') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net --ingress --access --hold --ports" ;;
 	' ls') options="--quiet --all" ;;
 	' show') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
@@ -82,14 +81,13 @@ _weir()
 	' net rm') options="" ;;
 	' net attach') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' net detach') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' net policy') options="" ;;
 	' url') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' ingress') operands="on off token" ;;
 	' ingress on') options="--access --hold --no-hold --ports --no-ports" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' ingress off') options="--access --hold --no-hold --ports --no-ports" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' ingress token') options="--name --expires" operands="create ls revoke" ;;
 	' forward') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
-	' net') operands="create ls show rm attach detach policy" ;;
-	' net policy') options="" ;;
 	' rootfs') operands="ls build pulls" ;;
 	' rootfs ls') options="" ;;
 	' rootfs build') options="" ;;

@@ -71,6 +71,13 @@ const struct cli_command cli_commands[] = {
 		.complete = "s", .run = cmd_net_attach },
 	{ "net detach", NULL, "SANDBOX NETWORK", "take a sandbox out of a private network", 0, 2, 2,
 		.complete = "s", .run = cmd_net_detach },
+	{ "net policy", NULL, "NETWORK [RULE ...]", "show or set who may call whom in a private network", 0,
+		1, 65, .run = cmd_net_policy,
+		.more = "A rule is [allow|deny] FROM TO [PORTS[/PROTOCOL]]; FROM and TO are names, ids or *. The\n"
+			"first that fits decides, and what none fits is refused. Answers always pass.\n\n"
+			"  weir net policy backend 'web db 5432/tcp' '* cache 6379' 'mon * icmp'\n"
+			"  weir net policy backend closed\n"
+			"  weir net policy backend open\n" },
 	{ "url", NULL, "SANDBOX PORT", "the address at which a port is reached from outside", 0, 2, 2,
 		.complete = "s", .run = cmd_url,
 		.more = "  weir ingress on build && curl $(weir url build 8000)\n" },
@@ -97,13 +104,6 @@ const struct cli_command cli_commands[] = {
 			"ADDRESS is given, and goes on until it is interrupted.\n\n"
 			"  weir forward db 5432:5432\n"
 			"  weir forward build 8000:80 [::1]:9229:9229\n" },
-	{ "net policy", NULL, "NETWORK [RULE ...]", "show or set who may call whom in a private network", 0,
-		1, 65, .run = cmd_net_policy,
-		.more = "A rule is [allow|deny] FROM TO [PORTS[/PROTOCOL]]; FROM and TO are names, ids or *. The\n"
-			"first that fits decides, and what none fits is refused. Answers always pass.\n\n"
-			"  weir net policy backend 'web db 5432/tcp' '* cache 6379' 'mon * icmp'\n"
-			"  weir net policy backend closed\n"
-			"  weir net policy backend open\n" },
 	{ "rootfs ls", "rootfs list", "", "list root file systems", 0, 0, 0, .run = cmd_rootfs_ls },
 	{ "rootfs build", NULL, "NAME", "build a root file system and follow the log", 0, 1, 1,
 		.run = cmd_rootfs_build },

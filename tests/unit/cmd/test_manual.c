@@ -91,6 +91,26 @@ static void prints(const char *shell, const char *file)
 		fail_msg("%s is not what \"weir completion %s\" prints", file, shell);
 }
 
+/* A group that is not in one piece would be completed, and listed in the help, twice. */
+static void groups_are_in_one_piece(void **state)
+{
+	unsigned int groups = 0;
+
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		const char *space = strchr(cli_commands[i].path, ' ');
+		size_t n = space ? (size_t)(space - cli_commands[i].path) + 1 : 0;
+
+		if (!n || (i && strncmp(cli_commands[i - 1].path, cli_commands[i].path, n) == 0))
+			continue;
+		groups++;
+		for (size_t k = 0; k < i; k++)
+			if (strncmp(cli_commands[k].path, cli_commands[i].path, n) == 0)
+				fail_msg("%s stands apart from %s", cli_commands[i].path,
+					cli_commands[k].path);
+	}
+	assert_true(groups >= 5);
+}
+
 static void completions(void **state)
 {
 	prints("bash", "scripts/completion/weir.bash");
@@ -100,7 +120,7 @@ static void completions(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(manual), cmocka_unit_test(well_formed),
-		cmocka_unit_test(completions) };
+		cmocka_unit_test(groups_are_in_one_piece), cmocka_unit_test(completions) };
 
 	return cmocka_run_group_tests_name("cmd/manual", tests, NULL, NULL);
 }
