@@ -19,7 +19,8 @@ struct pinner_kernel {
 	struct weir_pin_key at; /* where the walk over pins stands */
 	struct orphan_table orphans[ORPHANS_MAX];
 	unsigned int n_orphans;
-	bool ports_walking;
+	uint64_t rest_until; /* between walks over the pins */
+	bool synced, ports_walking;
 	struct weir_port_key ports_at;
 };
 
@@ -145,12 +146,18 @@ void pinner_kernel_collect(struct pinner_kernel *k, struct resolver *r, bool syn
 		collect_ports(k);
 		return;
 	}
+	if (synced && !k->synced)
+		k->rest_until = 0; /* an unknown policy is nobody's from now on */
+	k->synced = synced;
+	if (!k->walking && now < k->rest_until)
+		return;
 	for (unsigned int i = 0; i < PINNER_COLLECT_KEYS && k->n_orphans < ORPHANS_MAX; i++) {
 		struct weir_pin_key next, old = k->at;
 		struct weir_pin pin;
 
 		if (map_next(k->maps.pins_fd, k->walking ? &k->at : NULL, &next) != 0) {
 			k->walking = false;
+			k->rest_until = now + PINNER_REST;
 			if (gone)
 				map_delete(k->maps.pins_fd, &old);
 			return;

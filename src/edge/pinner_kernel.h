@@ -4,7 +4,9 @@
  * The collector walks weir_pins a little at a time and removes what no edge process remembers: pins
  * of policies nobody has (once the api role has told us of all), and pins of known policies at
  * addresses this process never learned, which a former one made, after they have been idle for
- * PINNER_ORPHAN_IDLE. Their port tables go with them.
+ * PINNER_ORPHAN_IDLE. Their port tables go with them. A look at a pin is two calls into the kernel, so
+ * between two walks it rests: without that a thousand pins cost as much as answering two hundred
+ * queries a second.
  */
 #pragma once
 #include "edge/pinner.h"
@@ -12,6 +14,7 @@
 
 #define PINNER_ORPHAN_IDLE  (600 * NS_PER_SEC)
 #define PINNER_COLLECT_KEYS 512u /* looked at per step */
+#define PINNER_REST	    (5 * NS_PER_SEC)
 
 struct pinner_kernel;
 /* Takes the descriptors over. */
