@@ -101,7 +101,8 @@ void api_shutdown(struct api *a);
 
 /* dispatch.c */
 void api_on_request(struct http *h, void *arg);
-void api_on_refuse(int status, const struct err *err, struct buf *body, const char **type, void *arg);
+void api_on_refuse(struct http *h, int status, const struct err *err, struct buf *body,
+	const char **type, void *arg);
 
 /* adopt.c: compare the store with the host's LIST, finish or undo; sets ready. */
 void api_adopt(struct api *a);

@@ -476,8 +476,15 @@ void api_on_request(struct http *h, void *arg)
 	}
 }
 
-void api_on_refuse(int status, const struct err *err, struct buf *body, const char **type, void *arg)
+/* In its dialect's form, once the head says which that is. */
+void api_on_refuse(struct http *h, int status, const struct err *err, struct buf *body,
+	const char **type, void *arg)
 {
+	struct req q = { .api = arg, .h = h, .dialect = h ? dialect_of(arg, h) : &dialect_createos };
+
 	*type = "application/json";
-	reply_err_body(status, err, body);
+	if (q.dialect == &dialect_createos)
+		reply_err_body(status, err, body); /* it has more statuses than kinds of errors */
+	else
+		q.dialect->error(&q, err, body);
 }

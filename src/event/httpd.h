@@ -44,10 +44,11 @@ enum http_method { HTTP_M_GET, HTTP_M_HEAD, HTTP_M_POST, HTTP_M_PUT, HTTP_M_PATC
 struct httpd_ops {
 	/* The head is complete. The handler replies, or asks for the body first. */
 	void (*on_request)(struct http *h, void *arg);
-	/* The server's own refusal (400, 408, 413, 414, 417, 431, 501, 503, 505) in the house's error
-	 * form: fill body and content type for this error. 503: too many connections. */
-	void (*on_refuse)(int status, const struct err *err, struct buf *body, const char **type,
-		void *arg);
+	/* The server's own refusal (400, 408, 413, 414, 417, 431, 501, 503, 505) in the error form of
+	 * whom it is for: fill body and content type for this error. h: its head was read, NULL if it
+	 * was not. 503: too many connections. */
+	void (*on_refuse)(struct http *h, int status, const struct err *err, struct buf *body,
+		const char **type, void *arg);
 };
 
 /* fd: a listening socket, taken over. tag: a number handed back by http_tag(). Several

@@ -176,12 +176,10 @@ void conn_answer_refusal(struct conn *c, int status, const struct err *err)
 	char id[32];
 
 	c->close_after = true;
-	c->d->ops->on_refuse(status, err, &body, &type, c->d->arg);
-	if (c->h)
-		memcpy(id, c->h->id, sizeof(id));
-	else
+	c->d->ops->on_refuse(c->h, status, err, &body, &type, c->d->arg);
+	if (!c->h)
 		http_new_id(id);
-	put_head(&head, c, status, type, (int64_t)body.n, false, str_c(id));
+	put_head(&head, c, status, type, (int64_t)body.n, false, c->h ? told_id(c->h) : str_c(id));
 	if (status == 503)
 		buf_add_c(&head, "Retry-After: 1\r\n");
 	buf_add_c(&head, "\r\n");
@@ -271,7 +269,7 @@ int http_reply(struct http *h, int status, const char *content_type, struct str 
 		err_set(&err, -ENOMEM, ERR_CAPACITY, "too many answers wait to be read");
 		status = 503;
 		content_type = "text/plain; charset=utf-8";
-		c->d->ops->on_refuse(status, &err, &refusal, &content_type, c->d->arg);
+		c->d->ops->on_refuse(h, status, &err, &refusal, &content_type, c->d->arg);
 		body = buf_str(&refusal);
 		http_add_header(h, "Retry-After", STR("1"));
 	}

@@ -64,6 +64,18 @@ static int missing(const char *field, const char *why, struct err *err)
 	return err_field(err, -EINVAL, ERR_INVALID, field, "%s: %s", field, why);
 }
 
+/* The field at fault is one of parent's. */
+static int part_of(const char *parent, int r, struct err *err)
+{
+	char field[sizeof(err->field)];
+
+	if (r < 0) {
+		snprintf(field, sizeof(field), "%s.%.40s", parent, err->field);
+		memcpy(err->field, field, sizeof(field));
+	}
+	return r;
+}
+
 /* --- what it runs --- */
 
 static int check_image(struct opensandbox_ask *ask, struct err *err)
@@ -86,9 +98,13 @@ static int check_image(struct opensandbox_ask *ask, struct err *err)
 	if (!json_is_object(ask->image_v))
 		return missing("image", "expected an object with uri", err);
 	r = json_decode(ask->image_v, image, ARRAY_SIZE(image), ask, err);
-	if (r == 0 && given(ask->auth_v))
-		r = json_decode(ask->auth_v, auth, ARRAY_SIZE(auth), ask, err);
-	return r < 0 ? err_wrap(err, r, "image") : 0;
+	if (r < 0)
+		return part_of("image", r, err);
+	if (!given(ask->auth_v))
+		return 0;
+	if (!json_is_object(ask->auth_v))
+		return missing("image.auth", "expected an object with username and password", err);
+	return part_of("image.auth", json_decode(ask->auth_v, auth, ARRAY_SIZE(auth), ask, err), err);
 }
 
 static int check_entrypoint(const struct opensandbox_ask *ask, const char **code, struct err *err)

@@ -76,6 +76,31 @@ def made(user, by):
     return a.json["data"]["sandbox_id"]
 
 
+FORMS = {"openapi": lambda body: set(body) == {"status", "data"} and body["status"] == "fail",
+         "openapi-opensandbox": lambda body: set(body) == {"code", "message"} and body["code"].isupper(),
+         "openapi-sandbox0": lambda body: body["success"] is False and set(body["error"]) == {"code", "message"}}
+
+
+@pytest.mark.parametrize("dialect, path", [("openapi", "/v1/sandboxes"), ("openapi-opensandbox", "/v1/sandboxes"),
+                                           ("openapi-sandbox0", "/api/v1/sandboxes")])
+@pytest.mark.parametrize("head, body, status", [
+    ({"Content-Length": str(100 << 20)}, b"", 413),
+    ({"Transfer-Encoding": "chunked"}, b"zz\r\n", 400)])
+def test_a_refused_body_is_told_in_its_dialect(role, dialect, path, head, body, status):
+    """Also what the server refuses before a handler has seen it; with the id that the request brought,
+    where the dialect has that."""
+    c = role.connect()
+    c.putrequest("POST", path)
+    for name, value in {**HEADERS[dialect](role.key), "X-Request-Id": "mine-1",
+                        "Content-Type": "application/json", **head}.items():
+        c.putheader(name, value)
+    c.endheaders(body)
+    r = c.getresponse()
+    told = json.loads(r.read())
+    assert r.status == status and FORMS[dialect](told), told
+    assert (r.getheader("X-Request-Id") == "mine-1") == (dialect == "openapi-opensandbox")
+
+
 def states(user, sb):
     return (user.createos("GET", f"/v1/sandboxes/{sb}").json["data"]["status"],
             user.opensandbox("GET", f"/v1/sandboxes/{sb}").json["status"]["state"].lower(),

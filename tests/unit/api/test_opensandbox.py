@@ -164,8 +164,10 @@ INVALID = "SANDBOX::INVALID_PARAMETER"
     ({"image": None}, 400, INVALID, "image"),
     ({"snapshotId": "s"}, 400, INVALID, "exactly one"),
     ({"image": None, "snapshotId": "s"}, 501, "SANDBOX::API_NOT_SUPPORTED", "snapshots"),
-    ({"image": {}}, 400, INVALID, "uri"),
-    ({"image": {"uri": "devbox:1", "auth": {"username": "u"}}}, 400, INVALID, "password"),
+    ({"image": {}}, 400, INVALID, "image.uri: required"),
+    ({"image": {"uri": 5}}, 400, INVALID, "image.uri: expected a string"),
+    ({"image": {"uri": "devbox:1", "auth": 7}}, 400, INVALID, "image.auth: expected"),
+    ({"image": {"uri": "devbox:1", "auth": {"username": "u"}}}, 400, INVALID, "image.auth.password: required"),
     ({"image": "devbox:1"}, 400, INVALID, "image"),
     ({"image": {"uri": "nowhere:9"}}, 500, "DOCKER::SANDBOX_IMAGE_PULL_FAILED", "nowhere:9"),
     ({"entrypoint": None}, 400, INVALID, "entrypoint"),
@@ -737,7 +739,10 @@ def test_every_route_is_described(os_):
             path = ("/v1" if at else "") + {"S": "/sandboxes/{sandbox}", "E":
                     "/sandboxes/{sandbox}/proxy/18080"}.get(sb[:1], "") + rest
             table.add((method.lower(), path))
-    assert len(table) > 12
+        elif handler == "opensandbox_proxy":
+            table |= {(m, "/v1/sandboxes/{sandbox}" + rest.replace("{*}", "{path}"))
+                      for m in ("get", "put", "post", "patch", "delete")}
+    assert len(table) > 22 and ("patch", "/v1/sandboxes/{sandbox}/proxy/{port}/{path}") in table
     with open(os.path.join(root, "src", "api", "opensandbox", "execd.h")) as f:
         text = f.read()
     rows = re.findall(r'\{ HTTP_M_(\w+), +at EXECD_AT "([^"]*)",.* (execd_\w+) \}', text)

@@ -125,7 +125,8 @@ static void on_request(struct http *h, void *arg)
 	}
 }
 
-static void on_refuse(int status, const struct err *err, struct buf *body, const char **type, void *arg)
+static void on_refuse(struct http *h, int status, const struct err *err, struct buf *body,
+	const char **type, void *arg)
 {
 	*type = "application/json";
 	buf_fmt(body, "{\"refused\":%d,\"why\":\"%s\"}", status, err->text);
