@@ -1,7 +1,8 @@
 /*
  * Inside the HTTP server: a connection and the request it carries.
  *
- * httpd.c  listeners, time, and the connection: what is read and when
+ * httpd.c  listeners, who is let in, the turns of the loop
+ * httpconn.c  the connection: what is read and when, how it ends
  * httpreq.c  what a handler asks of a request
  * httpres.c  what it answers, and every byte that is written
  *
@@ -132,8 +133,22 @@ struct http {
 };
 
 /* httpd.c */
+void httpd_wake(struct httpd *d);  /* there is work for the next turn of the loop */
+void httpd_unref(struct httpd *d); /* a handle is closed */
+/* httpconn.c: after each of these the connection may be closed. */
+/* fresh: what was just read, in the server's scratch buffer; what stays is copied. */
+void conn_pump(struct conn *c, struct str fresh);
+void conn_await_head(struct conn *c);
+void conn_settle(struct conn *c);  /* after anything that may have changed what it waits for */
 void conn_later(struct conn *c);   /* look at it again on the next turn */
+void conn_check(struct conn *c, uint64_t now); /* has it waited too long? */
+/* The server answers by itself, whether or not a handler has the request. */
+void conn_refuse(struct conn *c, int status, enum err_kind kind, const char *fmt, ...)
+	_printf_(4, 5);
+void conn_linger(struct conn *c);  /* the last answer is said */
+void conn_lost(struct conn *c);	   /* the peer is gone: the handler hears of it */
 void conn_close(struct conn *c);
+void conn_free(struct conn *c);
 void conn_hand_over(struct conn *c); /* its tcp handle has a new owner: forget the rest */
 /* The answer is complete: free the request, and what comes next for the connection. */
 void conn_request_end(struct conn *c);
