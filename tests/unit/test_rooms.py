@@ -45,6 +45,23 @@ def test_arrows_point_up():
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_map_names_what_is_there():
+    """ARCHITECTURE.md: each room, each directory of one, and every file family it names."""
+    page = open(os.path.join(ROOT, "ARCHITECTURE.md")).read()
+    rows = dict(re.findall(r"^\| (\w+) \| (`.*) \|$", page, re.M))
+    assert len(rows) >= 7
+    for room in ROOMS:
+        assert re.search(rf"^{room} ", page, re.M), room
+        for path in glob.glob(os.path.join(ROOT, "src", room, "*", "")):
+            name = os.path.basename(os.path.dirname(path))
+            assert f"{room}/{name}" in page or f"`{name}/`" in rows.get(room, ""), path
+    for room, row in rows.items():
+        names = [n for n in re.findall(r"`([^`]+)`", row) if " " not in n]
+        gone = [n for n in names if not glob.glob(os.path.join(ROOT, "src", room, n.rstrip("/") + (
+            "" if n.endswith(("/", ".h")) else ".[ch]")))]
+        assert names and not gone, (room, gone)
+
+
 def test_tables_are_those_of_base():
     """base/table.h says why: elsewhere no memory would end the role."""
     found = subprocess.run(["grep", "-rlE", r"#\s*include\s+<uthash\.h>", "src"], cwd=ROOT, text=True,
