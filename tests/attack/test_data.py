@@ -107,7 +107,18 @@ def test_I7_output_that_nobody_reads(make_box, about):
     streams = [box.api.stream(box.id, "yes", "x" * 1000) for _ in range(4)]
     for s in streams:
         next(s)  # headers and one chunk; then we stop reading
-    time.sleep(2)
+
+    def written():
+        """Bytes that each has written so far: what is held back writes no more."""
+        return box.sh("for p in $(pgrep -x yes); do grep wchar /proc/$p/io; done").stdout.split()[1::2]
+
+    last, now, end = [], written(), time.monotonic() + 30
+    while now != last:
+        assert time.monotonic() < end, "nothing holds the output back"
+        assert resident_kib(pid) - before < 64 << 10, "output is kept in memory instead of held back"
+        time.sleep(0.5)  # between looks: a writer that runs writes gigabytes in that time
+        last, now = now, written()
+    assert len(now) == 4 and min(map(int, now)) > 64 << 10, now
     assert resident_kib(pid) - before < 64 << 10, "output is kept in memory instead of held back"
     assert box.sh("echo other calls go on").code == 0
     for s in streams:

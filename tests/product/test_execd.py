@@ -60,7 +60,7 @@ def test_slow_readers_and_a_killed_role(other_daemon):
         piece = (piece[-100:] if seen else b"") + reader.recv(1 << 20)
         seen += len(piece)
     assert seen > FLOOD_LINES * 0.5 * len(LINE)
-    wait_until(lambda: box.sh("ls /tmp/over").code == 0, 60)
+    assert wait_until(lambda: box.sh("ls /tmp/over").code == 0, 60)
 
     # The role goes; a command that was streamed goes on, and can be asked about.
     alive = stream(daemon, box, "until [ -e /tmp/go ]; do sleep 0.02; done; exit 5")
@@ -71,10 +71,10 @@ def test_slow_readers_and_a_killed_role(other_daemon):
             pass  # the client hears of it by the end of its stream
     except ConnectionResetError:
         pass
-    wait_until(lambda: daemon.api.request("GET", "/readyz", key=False).status == 200, 60)
+    assert wait_until(lambda: daemon.api.request("GET", "/readyz", key=False).status == 200, 60)
     assert status(daemon, box, command)["running"]
     box.sh("touch /tmp/go")
-    wait_until(lambda: not status(daemon, box, command)["running"], 60)
+    assert wait_until(lambda: not status(daemon, box, command)["running"], 60)
     assert status(daemon, box, command)["exit_code"] == 5
     for s in slow:
         s.close()

@@ -90,7 +90,7 @@ def test_two_sandboxes_and_one_port(client):
             return True
         return False
 
-    wait_until(lambda: closed(gone), 30)
+    assert wait_until(lambda: closed(gone), 30)
     assert not closed(stays) and client.get(stays, "/").body == b"two\n"
 
 
