@@ -217,6 +217,8 @@ void exchange_connected(struct client *c);
 void exchange_answer(struct client *c, struct str data);
 void exchange_eof(struct client *c);
 void exchange_failed(struct client *c, int status, const char *text);
+/* The sandbox's port cannot be connected to. */
+void exchange_unreachable(struct client *c, const char *text);
 
 /* up.c */
 /* An idle connection to the port, or a new one. 0, or the status to refuse with. */

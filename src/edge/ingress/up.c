@@ -356,7 +356,7 @@ static void ask_agent(struct up *u)
 	up_close(u, false);
 	r = up_new(c, true);
 	if (r < 0)
-		exchange_failed(c, 502, "nothing listens on this port of the sandbox");
+		exchange_unreachable(c, "nothing listens on this port of the sandbox");
 }
 
 static void connected(struct up *u)
@@ -373,8 +373,10 @@ static void connected(struct up *u)
 	}
 	if (error) {
 		up_close(u, true);
-		exchange_failed(c, error == ETIMEDOUT ? 504 : 502,
-			error == ECONNREFUSED && !u->agent ?
+		if (error == ETIMEDOUT)
+			exchange_failed(c, 504, "the sandbox cannot be reached");
+		else
+			exchange_unreachable(c, error == ECONNREFUSED && !u->agent ?
 				"nothing listens on this port of the sandbox" :
 				"the sandbox cannot be reached");
 		return;
@@ -411,7 +413,7 @@ static void readable(struct up *u)
 		n = -ECONNRESET; /* it left without END */
 	if (hello && n < 0) {
 		up_close(u, true);
-		exchange_failed(c, 502, n == -ECONNREFUSED ?
+		exchange_unreachable(c, n == -ECONNREFUSED ?
 				"nothing listens on this port of the sandbox" :
 				"the sandbox cannot be reached");
 		return;

@@ -62,6 +62,21 @@ def test_pages(role):
     assert {n["id"] for n in everything} == set(made) and page["data"] == everything[1:3]
 
 
+def test_nobody_without_a_key_and_no_page_without_end(role):
+    net(role, "backend")
+    sb = role.create()["id"]
+    for method, path in (("GET", "/v1/networks"), ("POST", "/v1/networks"), ("GET", "/v1/networks/backend"),
+                         ("DELETE", "/v1/networks/backend"), ("POST", f"/v1/sandboxes/{sb}/networks"),
+                         ("DELETE", f"/v1/sandboxes/{sb}/networks/backend")):
+        for key in (None, "wrong"):
+            role.ask(method, path, {"name": "x", "id": "backend"} if method == "POST" else None,
+                     key=key).fails(401, "auth")
+    for query in ("limit=x", "limit=-1", "offset=x", "offset=-1"):
+        role.get(f"/v1/networks?{query}").fails(400, query.split("=")[0])
+    assert role.get("/v1/networks?offset=7").data["data"] == []
+    assert [n["name"] for n in role.get("/v1/networks").data["data"]] == ["backend"]
+
+
 def test_quota_of_networks(role):
     for i in range(100):
         net(role, f"n{i}")

@@ -352,6 +352,17 @@ def test_names_that_lead_nowhere(proxy, service, request_, status):
     assert c.answer().status == 200
 
 
+def test_nothing_to_upgrade_to(proxy):
+    """A status of its own where OpenSandbox's gateway has one."""
+    up = "Connection: upgrade\r\nUpgrade: websocket\r\n"
+    for lines in ("", up):
+        for request, status in ((f"GET /{ULID}/1/ HTTP/1.1\r\nHost: h\r\n", 503),
+                                (f"GET / HTTP/1.1\r\nHost: h\r\nOpenSandbox-Ingress-To: {ULID}-1\r\n", 503),
+                                (f"GET / HTTP/1.1\r\nHost: {host(1)}\r\n", 502)):
+            answer = proxy.client().send(request + lines + "\r\n").answer()
+            assert answer.status == (status if lines else 502) and b"nothing listens" in answer.body
+
+
 def test_who_is_another_host_is_asked_by_path(proxy):
     """The control of the host mode: the same label below another domain is no name of ours."""
     c = proxy.client().send(f"GET /status.ok HTTP/1.1\r\nHost: {ULID}-80.example\r\n\r\n")
@@ -635,6 +646,17 @@ def test_a_stale_connection_is_not_the_clients_matter(proxy, service):
     t.head()
     t.close()
     assert c.answer().status == 502
+
+
+def test_trailers_go_both_ways(proxy, service):
+    c = proxy.client()
+    body = b"5;x=y\r\nhello\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n"
+    for _ in range(2):  # and the connection goes on behind them
+        c.send(get(service.port, "/", "Transfer-Encoding: chunked", "Trailer: X-Sum", method="POST")).send(body)
+        s = service.accept() if not _ else s
+        assert s.head().get("trailer") == "X-Sum" and s.exactly(len(body)) == body
+        s.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n").send(body)
+        assert c.head().get("trailer") == "X-Sum" and c.exactly(len(body)) == body
 
 
 def test_no_answer_is_502_and_half_an_answer_is_a_reset(proxy, service):
