@@ -69,7 +69,6 @@ struct sandbox_row {
 	int64_t out_base, in_base;
 };
 void sandbox_row_done(struct sandbox_row *row);
-int sandbox_row_text(char **field, struct str value); /* replace an owned text */
 
 struct store_spec {
 	int dir;	    /* the directory of the database; stays the caller's, and open */

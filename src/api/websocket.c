@@ -197,14 +197,6 @@ void websocket_close(struct websocket *w, uint16_t code, const char *reason)
 		websocket_pause(w, false); /* to see the peer's Close */
 }
 
-void websocket_free(struct websocket *w)
-{
-	if (!w)
-		return;
-	w->ops = NULL;
-	end(w);
-}
-
 static void on_ping(uv_timer_t *t)
 {
 	struct websocket *w = t->data;

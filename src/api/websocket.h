@@ -3,7 +3,7 @@
  * out as text or binary; pings are answered and sent, and who does not answer them is gone. It holds a place
  * among its key's requests under way, as the request did.
  *
- * The owner frees it by websocket_close() or websocket_free(), or is told once by on_gone that it is no
+ * The owner gives it up by websocket_close(), or is told once by on_gone that it is no
  * more; no callback comes after either. Callbacks come from the loop, never from inside a call.
  */
 #pragma once
@@ -32,6 +32,5 @@ int websocket_send(struct websocket *w, struct str text);
 int websocket_send_binary(struct websocket *w, struct str bytes);
 /* Say goodbye: what is queued still leaves. */
 void websocket_close(struct websocket *w, uint16_t code, const char *reason);
-void websocket_free(struct websocket *w); /* at once */
 /* All of them: the daemon stops, and says so (1001). Their owners are told by on_gone. */
 void websockets_stop(struct api *a);

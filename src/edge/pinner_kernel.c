@@ -83,16 +83,6 @@ int pinner_kernel_new(int pins_fd, int ports_fd, uint64_t now, struct pinner_ker
 	return 0;
 }
 
-struct pinner_kernel *pinner_kernel_free(struct pinner_kernel *k)
-{
-	if (k) {
-		fd_close(k->maps.pins_fd);
-		fd_close(k->maps.ports_fd);
-	}
-	free(k);
-	return NULL;
-}
-
 static bool is_orphan(struct pinner_kernel *k, struct resolver *r, const struct weir_pin_key *key,
 	const struct weir_pin *pin, bool synced, uint64_t now)
 {

@@ -19,7 +19,6 @@
 struct pinner_kernel;
 /* Takes the descriptors over. */
 int pinner_kernel_new(int pins_fd, int ports_fd, uint64_t now, struct pinner_kernel **ret);
-struct pinner_kernel *pinner_kernel_free(struct pinner_kernel *k);
 struct pinner pinner_kernel(struct pinner_kernel *k);
 /* One step. synced: every sandbox is known, so an unknown policy is nobody's. */
 void pinner_kernel_collect(struct pinner_kernel *k, struct resolver *r, bool synced, uint64_t now);

@@ -10,12 +10,15 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 
 import pytest
 from kit import daemon as kit
 from kit.api import Api
+from kit.maps import EDGE, PORTS_TABLE, Maps
+from kit.strays import edge_policies
 
 ALLOWED = {4: "203.0.113.10", 6: "2001:db8:1::10"}
 DENIED = {4: "203.0.113.20", 6: "2001:db8:1::20"}
@@ -457,6 +460,27 @@ def kernel_objects(daemon):
                                 f"/sys/fs/bpf/{daemon.name}/weir_{name}"], stdout=subprocess.PIPE)
         count[f"map {name}"] = len(json.loads(shown.stdout))
     return count
+
+
+def test_L6_what_a_former_edge_left_is_collected(daemon, box):
+    """A pin and its table of ports under a policy that nobody has: the edge that lives takes them away,
+    and not those of a policy in force."""
+    mine = box(["allowed.test:443", "allowed.test:8443"])
+    assert mine.sh("getent ahostsv4 allowed.test").code == 0
+    maps = Maps(daemon.name)
+    in_force = {policy for policy, _ in maps.slots().values() if policy}
+    assert edge_policies(maps) & in_force, "the control: it has pins"
+    before, nobodys, table = edge_policies(maps) & in_force, 0x3ffffff0, EDGE | 7
+
+    def put(name, key, value):
+        subprocess.run(["bpftool", "map", "update", "pinned", f"{maps.dir}/{name}", "key",
+                        *map(str, key), "value", *map(str, value)], check=True)
+    put("weir_ports", struct.pack("<IIIBBH", 96, nobodys, table, 6, 0, 443), struct.pack("<BBH", 1, 1, 0))
+    put("weir_pins", struct.pack("<I4B12x", nobodys << 1, 203, 0, 113, 10),
+        struct.pack("<BBHIQ", 0, PORTS_TABLE, 0, table, time.clock_gettime_ns(time.CLOCK_MONOTONIC)))
+    assert nobodys in edge_policies(maps)
+    until(lambda: nobodys not in edge_policies(maps), "both are gone", 60)
+    assert before <= edge_policies(maps)
 
 
 def test_L6_nothing_leaks_over_many_lives(daemon, lab):

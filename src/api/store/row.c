@@ -76,17 +76,6 @@ void sandbox_row_done(struct sandbox_row *row)
 	*row = (struct sandbox_row){ 0 };
 }
 
-int sandbox_row_text(char **field, struct str value)
-{
-	char *copy = str_dup(value);
-
-	if (!copy)
-		return -ENOMEM;
-	free(*field);
-	*field = copy;
-	return 0;
-}
-
 int row_write(struct store *s, const char *sql, const struct sandbox_row *row, struct err *err)
 {
 	struct db_value v[N_COLS];
