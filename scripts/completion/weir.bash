@@ -25,6 +25,7 @@ _weir()
 		" denials") path=" denials"; break ;;
 		" pause") path=" pause"; break ;;
 		" resume") path=" resume"; break ;;
+		" fork") path=" fork"; break ;;
 		" rm") path=" rm"; break ;;
 		" net") path=" net"; continue ;;
 		" net create") path=" net create"; break ;;
@@ -57,7 +58,7 @@ _weir()
 	done
 
 	case $path in
-	'') operands="create ls show exec run cp egress denials pause resume rm net url ingress forward rootfs shapes key doctor version completion sandbox sb help" ;;
+	'') operands="create ls show exec run cp egress denials pause resume fork rm net url ingress forward rootfs shapes key doctor version completion sandbox sb help" ;;
 	' create') options="--shape --name --rootfs --egress --env --disk --ssh-key --auto-pause --net --ingress --access --hold --ports" ;;
 	' ls') options="--quiet --all" ;;
 	' show') options="" operands=$(weir ls --quiet 2>/dev/null) ;;
@@ -73,6 +74,7 @@ _weir()
 	' denials') options="--follow --limit" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' pause') options="--no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' resume') options="--no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' fork') options="--egress --env --ssh-key --paused" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' rm') options="--quiet --no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' net') operands="create ls show rm attach detach policy" ;;
 	' net create') options="" ;;

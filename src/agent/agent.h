@@ -73,6 +73,7 @@ struct timer {
 };
 void timer_set(struct timer *t, unsigned int ms, void (*fn)(struct timer *t));
 void timer_stop(struct timer *t);
+uint64_t now_ms(void); /* monotonic */
 
 /* A child of ours; every other child that ends is reaped and forgotten. */
 struct child {
@@ -131,6 +132,7 @@ void exec_start(struct conn *c, const union frame_body *m);
 void put_start(struct conn *c, const union frame_body *m);
 void get_start(struct conn *c, const union frame_body *m);
 void wake_start(struct conn *c, const union frame_body *m);
+void sleep_start(struct conn *c, const union frame_body *m);
 void watch_start(struct conn *c, const union frame_body *m);
 void ping_start(struct conn *c, const union frame_body *m);
 void tunnel_start(struct conn *c, const union frame_body *m);

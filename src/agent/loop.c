@@ -52,7 +52,7 @@ void watch_close(struct watch *w)
 
 /* --- timers --- */
 
-static uint64_t now_ms(void)
+uint64_t now_ms(void)
 {
 	struct timespec ts;
 

@@ -240,6 +240,7 @@ int machine_boot(struct err *err)
 	r = r < 0 ? r : modules_load(err);
 	r = r < 0 ? r : root_mount(err);
 	r = r < 0 ? r : root_enter(err);
+	r = r < 0 ? r : held_open(err);
 	r = r < 0 ? r : link_begin(&line.link, line.mtu, err);
 	r = r < 0 ? r : resolv_write(err);
 	if (r == 0 && *line.host && sethostname(line.host, strlen(line.host)) < 0)

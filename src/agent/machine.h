@@ -5,6 +5,7 @@
  *
  *	machine.c  modules, disks, mounts
  *	cmdline.c  what the host says on the kernel's command line
+ *	held.c	   its processes held still while it is copied
  *	link.c	   addresses, routes and neighbours of eth0, also at a later wake
  *
  * All of it runs before anything of a tenant's, and what it reads was written by the host.
@@ -38,6 +39,11 @@ int link_move(const struct link_plan *plan, struct err *err);
 bool machine_is_ours(void);
 /* Returns in the sandbox's root, with the link up. */
 int machine_boot(struct err *err);
+/* Nothing runs but this process, from the one to the other: before a snapshot, and at the wake after it.
+ * held_begin() may be asked for twice. */
+int held_open(struct err *err);
+int held_begin(void);
+void held_end(void);
 /* The disk may have become larger: let the sandbox have it. The same size is no error. */
 int machine_grow(void);
 /* The agent listens: say so to the host, by one byte on the serial port, if there is one. */

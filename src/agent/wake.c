@@ -351,6 +351,7 @@ void wake_start(struct conn *c, const union frame_body *m)
 		conn_fail(c, -r, "cannot %s: %s", what, strerror(-r));
 		return;
 	}
+	held_end(); /* from here on it differs from every copy */
 	FAULT("agent.wake.done");
 	conn_send(c, FRAME_OK, &(union frame_body){ 0 });
 	conn_finish(c);

@@ -3,7 +3,8 @@
  * rows; ask LIST; go through both; tell the edges. Only then is the role ready.
  *
  *	row            in LIST                          not in LIST
- *	creating       destroyed, row failed            row failed (nobody was answered)
+ *	creating,      destroyed, row failed            row failed (nobody was answered)
+ *	 forking
  *	running        adopted; policy and networks     error: the host restarted. A resume
  *	               renewed if the kernel has other  starts it from its disk
  *	pausing        frozen                           error
@@ -112,7 +113,7 @@ static void adopt_listed(struct adoption *d, const struct ipc_sandbox *s)
 		flow_destroy_unknown(a, s->id);
 		return;
 	}
-	if (b->row.state == LIFE_CREATING || b->row.state == LIFE_DESTROYING)
+	if (b->row.state == LIFE_CREATING || b->row.state == LIFE_FORKING || b->row.state == LIFE_DESTROYING)
 		return; /* below */
 	if (s->state == IPC_RUN_DEAD) {
 		if (b->row.state == LIFE_ERROR)
@@ -139,6 +140,7 @@ static void adopt_rest(struct box *b)
 
 	switch (b->row.state) {
 	case LIFE_CREATING: /* nobody was answered: undo */
+	case LIFE_FORKING:
 		box_ref(b);
 		flow_destroy_unknown(b->api, b->row.id);
 		if (box_event(b, LIFE_UNBORN, "the daemon restarted during creation", &err) == 0)
@@ -152,7 +154,6 @@ static void adopt_rest(struct box *b)
 	case LIFE_PAUSING:
 	case LIFE_PAUSED:
 	case LIFE_RESUMING:
-	case LIFE_FORKING:
 		if (!b->in_kernel)
 			box_event(b, LIFE_LOST, "the host restarted; resume starts it from its disk",
 				&err);

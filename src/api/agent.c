@@ -341,7 +341,7 @@ void agent_get_free(struct agent_get *x)
 		talk_free(&x->talk);
 }
 
-/* --- wake: nobody holds it, so it frees itself --- */
+/* --- wake and sleep: nobody holds them, so they free themselves --- */
 
 struct wake {
 	struct talk talk;
@@ -373,6 +373,17 @@ static void wake_end(struct talk *t, const struct err *err)
 static const struct talk_ops wake_talk = { .frame = wake_frame, .end = wake_end,
 	.size = TALK_SIZE(struct wake) };
 
+/* One message, one OK, which comes in this time. */
+static int tell(struct talk *t, uint32_t timeout_ms, agent_done_fn done, void *arg)
+{
+	struct wake *w = container_of(t, struct wake, talk);
+
+	w->done = done;
+	w->arg = arg;
+	talk_limit(t, timeout_ms);
+	return 0;
+}
+
 static int wake_encode(const struct agent_wake_spec *spec, struct buf *out)
 {
 	_cleanup_(env_texts_done) struct env_texts env = { 0 };
@@ -400,17 +411,21 @@ int agent_wake(uv_loop_t *loop, const struct agent_link *link, const struct agen
 {
 	struct buf first = BUF_MAX(2 * FRAME_REQUEST_MAX);
 	struct talk *t;
-	struct wake *w;
 	int r = wake_encode(spec, &first);
 
 	r = talk_begin(loop, link, &wake_talk, &first, r, "environment", timeout_ms, &t, err);
-	if (r < 0)
-		return r;
-	w = container_of(t, struct wake, talk);
-	w->done = done;
-	w->arg = arg;
-	talk_limit(t, timeout_ms);
-	return 0;
+	return r < 0 ? r : tell(t, timeout_ms, done, arg);
+}
+
+int agent_sleep(uv_loop_t *loop, const struct agent_link *link, uint32_t timeout_ms,
+	agent_done_fn done, void *arg, struct err *err)
+{
+	struct buf first = BUF_MAX(FRAME_HEADER);
+	struct talk *t;
+	int r = frame_add(&first, FRAME_SLEEP, 0, STR_NONE);
+
+	r = talk_begin(loop, link, &wake_talk, &first, r, "request", timeout_ms, &t, err);
+	return r < 0 ? r : tell(t, timeout_ms, done, arg);
 }
 
 /* --- watch: a talk at a time, and a pause between them --- */

@@ -127,6 +127,10 @@ typedef void (*agent_done_fn)(const struct err *err, void *arg);
 int agent_wake(uv_loop_t *loop, const struct agent_link *link, const struct agent_wake_spec *spec,
 	uint32_t timeout_ms, agent_done_fn done, void *arg, struct err *err);
 
+/* Before a machine is paused or copied: nothing in it runs until it is woken. */
+int agent_sleep(uv_loop_t *loop, const struct agent_link *link, uint32_t timeout_ms,
+	agent_done_fn done, void *arg, struct err *err);
+
 /* --- watch: one per running sandbox, reconnects by itself until freed --- */
 struct agent_watch;
 enum agent_signal { AGENT_SIGNAL_PAUSE = 1, AGENT_SIGNAL_DELETE };

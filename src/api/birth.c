@@ -104,7 +104,7 @@ static int fill_row(struct birth *c, struct sandbox_row *row, struct err *err)
 	snprintf(row->user, sizeof(row->user), "%s", c->q->who.user);
 	snprintf(row->created_by, sizeof(row->created_by), "%s", c->q->who.key);
 	memcpy(row->rootfs, c->image, sizeof(row->rootfs));
-	row->state = LIFE_CREATING;
+	row->state = c->spec.from ? LIFE_FORKING : LIFE_CREATING;
 	row->created_ms = api_now_ms();
 	row->policy_version = 1;
 	row->generation = 1;
@@ -244,7 +244,10 @@ static void make(struct birth *c)
 		return;
 	}
 	FAULT("api.create.stored");
-	flow_create(c->box, created, c, &c->op);
+	if (c->spec.from)
+		flow_fork(c->box, c->spec.from, c->spec.paused, created, c, &c->op);
+	else
+		flow_create(c->box, created, c, &c->op);
 }
 
 static void on_pulled(const char *name, const struct err *err, void *arg)

@@ -16,6 +16,8 @@ struct birth_spec {
 	bool pull; /* an image that is not there may be fetched: pull.h */
 	struct str pull_login, pull_password;
 	struct str name;   /* checked; empty: one is made */
+	struct box *from;  /* it is forked from this paused sandbox; NULL: it begins anew */
+	bool paused;	   /* a fork: it stays paused */
 	/* The rest of the row: size, dialect, policy_json, environment, …; box->policy; networks.
 	 * Once, and only if the image is known. */
 	int (*fill)(struct box *b, void *arg, struct err *err);

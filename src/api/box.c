@@ -61,6 +61,11 @@ struct box *box_find(struct api *a, const char *id)
 	return b;
 }
 
+bool box_is_machine(const struct box *b)
+{
+	return !strcmp(b->row.runtime, "vm");
+}
+
 void box_forget(struct box *b)
 {
 	box_unplace(b);

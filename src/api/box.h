@@ -90,6 +90,8 @@ struct box *box_new(struct api *a, const char *id); /* in the table, one referen
 struct box *box_ref(struct box *b);
 struct box *box_unref(struct box *b);
 struct box *box_find(struct api *a, const char *id);
+/* Has it a kernel, a clock and randomness of its own? */
+bool box_is_machine(const struct box *b);
 /* Out of the table: the row is terminal. Drops the table's reference. */
 void box_forget(struct box *b);
 
@@ -161,6 +163,10 @@ void box_count(struct box *b);
 /* The box is in the table, its row committed as `creating`, its policy set. On failure nothing is
  * left but a `failed` row, and after ERR_CAPACITY not even that. */
 void flow_create(struct box *b, op_done_fn done, void *arg, struct op **slot);
+/* The same, `forking`, for one that goes on from what `from` is paused as, or stays paused. While the
+ * host role copies, from does not go on: its operations wait. */
+void flow_fork(struct box *b, struct box *from, bool paused, op_done_fn done, void *arg,
+	struct op **slot);
 /* pause, resume and delete commit the transitional state before they return 0; the rest happens
  * by itself. */
 int flow_pause(struct box *b, const char *why, uint64_t delay_ms, struct err *err);

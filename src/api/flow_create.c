@@ -7,6 +7,11 @@
  * The sandbox is quarantined until COMMIT: no packet leaves before its policy stands. A resume
  * after the host restarted takes the same steps with the writable layer that is still there.
  *
+ * So does a fork. It runs from SPAWN on, but nothing in it does except the agent, which held all the
+ * rest when its source was paused: WAKE, which gives it a name, a time and randomness of its own, lets
+ * go. One that is to stay paused has no agent yet; it is woken by its first resume. SPAWN is also an
+ * operation of the source, whose next ones wait for it.
+ *
  * Undo at each step is the same: take everything back (edge DEL, host DESTROY); both accept what
  * they do not know. If the sandbox is deleted meanwhile, the operation stops where it is and
  * leaves the taking back to the delete, which waits in the queue behind it.
@@ -22,8 +27,11 @@
 
 struct start_op {
 	struct op op;
-	enum life_state during; /* the state in which it may go on: creating or resuming */
+	enum life_state during; /* the state in which it may go on: creating, forking or resuming */
 	bool revive, moved;	/* moved: its old slot was taken, any will do */
+	struct box *from;	/* a fork, from this one */
+	bool paused;
+	struct op *turn; /* of from's operations, ours: while SPAWN is under way */
 	bool dropped;		/* the row is gone too */
 	int policy_fd;
 };
@@ -33,6 +41,7 @@ static void start_clean(struct op *op)
 	struct start_op *s = container_of(op, struct start_op, op);
 
 	fd_close(s->policy_fd);
+	box_unref(s->from);
 }
 
 /* Is the sandbox still in the state that this operation is about? */
@@ -100,13 +109,14 @@ static void running(struct start_op *s)
 	struct box *b = s->op.box;
 	struct err err;
 
-	if (box_event(b, s->revive ? LIFE_THAWED : LIFE_READY, "", &err) < 0) {
+	if (box_event(b, s->revive ? LIFE_THAWED : s->paused ? LIFE_FROZEN : LIFE_READY, "", &err) < 0) {
 		undo(s, &err);
 		return;
 	}
 	FAULT("api.create.running");
-	b->entry_due = true;
-	box_awake(b);
+	b->entry_due = !s->from; /* a fork's runs already */
+	if (!s->paused)
+		box_awake(b);
 	op_finish(&s->op, NULL);
 }
 
@@ -134,7 +144,7 @@ static void on_woken(const struct err *err, void *arg)
 	if (err)
 		undo(s, err);
 	else if (ingress_any(&s->op.box->row))
-		ingress_apply(s->op.box, IPC_INGRESS_RUNNING, on_ingress, s);
+		ingress_apply(s->op.box, s->paused ? IPC_INGRESS_PAUSED : IPC_INGRESS_RUNNING, on_ingress, s);
 	else
 		running(s);
 }
@@ -148,6 +158,8 @@ static void on_committed(struct chan_msg *m, const struct err *err, void *arg)
 		return;
 	if (err)
 		undo(s, err);
+	else if (s->paused)
+		on_woken(NULL, s);
 	else
 		flow_wake(s->op.box, on_woken, s);
 }
@@ -202,12 +214,14 @@ static void spawn(struct start_op *s)
 		.mem_mib = b->row.mem_mib,
 		.disk_mib = b->row.disk_mib,
 		.pids = b->api->config.sandbox_pids,
-		.revive = s->revive };
+		.revive = s->revive,
+		.paused = s->paused };
 
 	snprintf(spawn.id, sizeof(spawn.id), "%s", b->row.id);
 	snprintf(spawn.hostname, sizeof(spawn.hostname), "%s", b->row.name);
 	snprintf(spawn.image, sizeof(spawn.image), "%s", b->row.rootfs);
 	snprintf(spawn.runtime, sizeof(spawn.runtime), "%s", b->row.runtime);
+	snprintf(spawn.from, sizeof(spawn.from), "%s", s->from ? s->from->row.id : "");
 	host_call(b->api, IPC_HOST_SPAWN, &spawn, sizeof(spawn), -1, on_spawned, s);
 }
 
@@ -222,6 +236,8 @@ static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
 	int r = 0;
 
 	FAULT("api.create.spawned");
+	if (s->turn)
+		op_finish(take_ptr(s->turn), NULL);
 	if (err && s->revive && !s->moved && b->row.slot && (err->code == -EBUSY ||
 		err->code == -EADDRINUSE || err->code == -EEXIST)) {
 		s->moved = true;
@@ -259,15 +275,54 @@ static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
 	host_call(b->api, IPC_HOST_NETS, &nets, sizeof(nets), -1, on_nets, s);
 }
 
+/* --- forks: a turn among the source's operations --- */
+
+static void on_turn(struct op *op)
+{
+	struct start_op *s = op->arg;
+	struct err err;
+
+	s->turn = op;
+	if (!goes_on(s)) { /* and s is gone */
+		op_finish(op, NULL);
+	} else if (op->box->row.state != LIFE_PAUSED) {
+		s->turn = NULL;
+		box_refuse(op->box, LIFE_OP_FORK, &err);
+		undo(s, &err);
+		op_finish(op, NULL);
+	} else {
+		spawn(s);
+	}
+}
+
+static void take_turn(struct start_op *s)
+{
+	struct op *op = calloc(1, sizeof(*op));
+	struct err err;
+
+	if (op) {
+		*op = (struct op){ .name = "fork", .start = on_turn, .arg = s };
+		op_queue(s->from, op);
+		return;
+	}
+	err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	undo(s, &err);
+}
+
 static void start(struct op *op)
 {
 	struct start_op *s = container_of(op, struct start_op, op);
 
-	if (goes_on(s))
+	if (!goes_on(s))
+		return;
+	if (s->from)
+		take_turn(s);
+	else
 		spawn(s);
 }
 
-static void start_flow(struct box *b, bool revive, op_done_fn done, void *arg, struct op **slot)
+static void start_flow(struct box *b, bool revive, struct box *from, bool paused, op_done_fn done,
+	void *arg, struct op **slot)
 {
 	struct start_op *s = calloc(1, sizeof(*s));
 	struct err err;
@@ -284,18 +339,26 @@ static void start_flow(struct box *b, bool revive, op_done_fn done, void *arg, s
 	}
 	s->op = (struct op){ .name = revive ? "revive" : "create", .start = start,
 		.clean = start_clean, .done = done, .arg = arg, .slot = slot };
-	s->during = revive ? LIFE_RESUMING : LIFE_CREATING;
+	s->during = revive ? LIFE_RESUMING : from ? LIFE_FORKING : LIFE_CREATING;
 	s->revive = revive;
+	s->from = from ? box_ref(from) : NULL;
+	s->paused = paused;
 	s->policy_fd = -EBADF;
 	op_queue(b, &s->op);
 }
 
 void flow_create(struct box *b, op_done_fn done, void *arg, struct op **slot)
 {
-	start_flow(b, false, done, arg, slot);
+	start_flow(b, false, NULL, false, done, arg, slot);
 }
 
 void flow_revive(struct box *b)
 {
-	start_flow(b, true, NULL, NULL, NULL);
+	start_flow(b, true, NULL, false, NULL, NULL, NULL);
+}
+
+void flow_fork(struct box *b, struct box *from, bool paused, op_done_fn done, void *arg,
+	struct op **slot)
+{
+	start_flow(b, false, from, paused, done, arg, slot);
 }

@@ -1,7 +1,8 @@
 /*
  * Pausing and resuming. A pause first lets requests to the agent end by themselves for a moment,
  * then bounces the rest (buffered commands with 409, streams with an error line; what they started
- * stays, frozen), then freezes. A resume thaws; if the processes are gone since the host
+ * stays, frozen), then freezes. A machine's agent is told before, since it goes on by running: it
+ * holds what runs in it until it is woken, also when the pause fails. A resume thaws; if the processes are gone since the host
  * restarted, it starts the sandbox again from its disk.
  */
 #include "api/flow.h"
@@ -9,6 +10,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 
+#define SLEEP_MS 10000u
 #define QUIET_MS 300u /* for short requests to end before they are bounced */
 
 struct pause_op {
@@ -34,6 +36,31 @@ static bool moot(struct op *op, enum life_state during)
 	return true;
 }
 
+/* It runs on, whether or not its agent heard so. */
+static void on_woken_after_all(const struct err *err, void *arg)
+{
+	struct op *op = arg;
+	struct err why;
+
+	if (err)
+		complain(op->box, "sandbox.pause_undo", err);
+	if (moot(op, LIFE_PAUSING))
+		return;
+	if (box_event(op->box, LIFE_UNFROZEN, op->err.text, &why) == 0)
+		box_awake(op->box);
+	op_finish(op, NULL);
+}
+
+static void pause_failed(struct op *op, const struct err *err)
+{
+	complain(op->box, "sandbox.pause_failed", err);
+	op_fail(op, err);
+	if (box_is_machine(op->box))
+		flow_wake(op->box, on_woken_after_all, op);
+	else
+		on_woken_after_all(NULL, op);
+}
+
 static void on_frozen(struct chan_msg *m, const struct err *err, void *arg)
 {
 	struct op *op = arg;
@@ -44,21 +71,35 @@ static void on_frozen(struct chan_msg *m, const struct err *err, void *arg)
 	if (moot(op, LIFE_PAUSING))
 		return;
 	if (err) {
-		complain(b, "sandbox.pause_failed", err);
-		op_fail(op, err);
-		if (box_event(b, LIFE_UNFROZEN, err->text, &why) == 0)
-			box_awake(b);
-	} else if (box_event(b, LIFE_FROZEN, b->row.reason, &why) < 0) {
+		pause_failed(op, err);
+		return;
+	}
+	if (box_event(b, LIFE_FROZEN, b->row.reason, &why) < 0) {
 		op_fail(op, &why);
 	}
 	op_finish(op, NULL);
 }
 
-static void freeze(void *arg)
+static void on_held(const struct err *err, void *arg)
 {
 	struct op *op = arg;
-	struct box *b = op->box;
 	struct ipc_id id = { 0 };
+
+	FAULT("api.pause.held");
+	if (moot(op, LIFE_PAUSING))
+		return;
+	if (err) {
+		pause_failed(op, err);
+		return;
+	}
+	snprintf(id.id, sizeof(id.id), "%s", op->box->row.id);
+	host_call(op->box->api, IPC_HOST_FREEZE, &id, sizeof(id), -1, on_frozen, op);
+}
+
+static void hold_and_freeze(struct op *op, agent_done_fn held)
+{
+	struct box *b = op->box;
+	struct err err;
 
 	FAULT("api.pause.quiet");
 	b->grace = tick_free(b->grace);
@@ -66,8 +107,15 @@ static void freeze(void *arg)
 		return;
 	box_bounce(b, "sandbox is pausing; the command stays as it is and goes on at resume");
 	box_asleep(b);
-	snprintf(id.id, sizeof(id.id), "%s", b->row.id);
-	host_call(b->api, IPC_HOST_FREEZE, &id, sizeof(id), -1, on_frozen, op);
+	if (!box_is_machine(b))
+		held(NULL, op);
+	else if (agent_sleep(b->api->loop, &b->link, SLEEP_MS, held, op, &err) < 0)
+		held(&err, op);
+}
+
+static void freeze(void *arg)
+{
+	hold_and_freeze(arg, on_held);
 }
 
 static void quieten(void *arg)
@@ -145,7 +193,7 @@ static void on_thawed(struct chan_msg *m, const struct err *err, void *arg)
 	struct op *op = arg;
 
 	FAULT("api.resume.thawed");
-	if (!err && (op->box->wake_due || !strcmp(op->box->row.runtime, "vm")) &&
+	if (!err && (op->box->wake_due || box_is_machine(op->box)) &&
 		op->box->row.state == LIFE_RESUMING) /* a machine has a clock of its own, which stood */
 		flow_wake(op->box, on_woken, op);
 	else
@@ -189,9 +237,25 @@ int flow_resume(struct box *b, struct err *err)
 
 /* --- adoption --- */
 
+/* Begun before the restart. A machine that does not answer has been stopped already, and so was held. */
+static void on_held_again(const struct err *err, void *arg)
+{
+	struct op *op = arg;
+
+	if (err)
+		complain(op->box, "sandbox.pause_again", err);
+	on_held(NULL, op);
+}
+
 static void freeze_now(struct op *op)
 {
-	freeze(op);
+	hold_and_freeze(op, on_held_again);
+}
+
+/* … and has got to its end, but for telling. */
+static void freeze_found(struct op *op)
+{
+	on_held(NULL, op);
 }
 
 /* The row says paused and the kernel does not: it must not run. */
@@ -242,7 +306,7 @@ void flow_adopt(struct box *b, bool frozen, bool repolicy)
 			box_awake(b);
 		break;
 	case LIFE_PAUSING: /* answered 202 before the restart: finish */
-		queue(b, "pause", freeze_now);
+		queue(b, "pause", frozen ? freeze_found : freeze_now);
 		break;
 	case LIFE_PAUSED:
 		if (!frozen)

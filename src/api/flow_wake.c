@@ -62,7 +62,7 @@ void flow_wake(struct box *b, agent_done_fn done, void *arg)
 	}
 	w->done = done;
 	w->arg = arg;
-	if (!strcmp(b->row.runtime, "vm"))
+	if (box_is_machine(b))
 		wake_machine(b, w, &spec);
 	w->envs = json_loads(b->row.envs, 0, NULL);
 	w->keys = json_loads(b->row.ssh_keys, 0, NULL);

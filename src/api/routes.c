@@ -7,6 +7,7 @@
 #include "api/createos/egress.h"
 #include "api/createos/exec.h"
 #include "api/createos/files.h"
+#include "api/createos/fork.h"
 #include "api/createos/networks.h"
 #include "api/createos/sandboxes.h"
 #include "api/createos/tunnel.h"

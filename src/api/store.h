@@ -9,7 +9,7 @@
  * be lost with the machine's power, never with a killed process.
  *
  * Unfinished work needs no table of its own: a row in a transitional state *is* the journal.
- * `creating`, `pausing`, `resuming` and `destroying` are committed before the first step, and the
+ * `creating`, `forking`, `pausing`, `resuming` and `destroying` are committed before the first step, and the
  * next start finishes or undoes them (adopt.c). A policy version that was stored but never reached
  * the kernel shows as a policy id that differs from the kernel's.
  *
@@ -34,6 +34,7 @@ struct sandbox_row {
 	char id[IPC_ID_LEN], user[IPC_ID_LEN], created_by[IPC_ID_LEN];
 	char name[24];
 	char shape[32], rootfs[IPC_NAME_LEN], runtime[16];
+	char forked_from[IPC_ID_LEN]; /* "": it is no fork */
 	enum life_state state;
 	uint32_t slot; /* 0: none yet */
 	uint32_t vcpu, cpu_milli, quota_pct, mem_mib, disk_mib;

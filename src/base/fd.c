@@ -1,5 +1,7 @@
 /* Descriptors and small files: see the header. */
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include "base/fd.h"
@@ -181,4 +183,26 @@ int path_mkdirs(const char *path, unsigned int mode)
 		*at = '/';
 	}
 	return mkdir(copy, mode) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int fd_copy_sparse(int from, int to, off_t size)
+{
+	off_t data, hole = 0;
+
+	if (ioctl(to, FICLONE, from) == 0)
+		return 0;
+	if (ftruncate(to, size) < 0)
+		return -errno;
+	while ((data = lseek(from, hole, SEEK_DATA)) >= 0) {
+		hole = lseek(from, data, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		for (off_t in = data, out = data; in < hole;) {
+			ssize_t n = copy_file_range(from, &in, to, &out, (size_t)(hole - in), 0);
+
+			if (n <= 0)
+				return n < 0 ? -errno : -EIO;
+		}
+	}
+	return errno == ENXIO ? 0 : -errno;
 }

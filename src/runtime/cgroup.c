@@ -277,15 +277,25 @@ size_t cgroups_fds(const struct cgroups *cg, int *fds, size_t max)
 
 /* --- one group --- */
 
-int cgroup_make(struct cgroups *cg, const char *name, struct err *err)
+static int make(struct cgroups *cg, const char *name, bool there, struct err *err)
 {
 	for (size_t i = 0; i < cg->n; i++) {
-		if (!cg->h[i].uses || mkdirat(cg->h[i].root, name, 0755) == 0)
+		if (!cg->h[i].uses || mkdirat(cg->h[i].root, name, 0755) == 0 || (there && errno == EEXIST))
 			continue;
 		return err_sys(err, -errno, "make the control group %s/%s/%s", cg->h[i].mount,
 			cg->root, name);
 	}
 	return 0;
+}
+
+int cgroup_make(struct cgroups *cg, const char *name, struct err *err)
+{
+	return make(cg, name, false, err);
+}
+
+int cgroup_need(struct cgroups *cg, const char *name, struct err *err)
+{
+	return make(cg, name, true, err);
 }
 
 int cgroup_limit(struct cgroups *cg, const char *name, const struct cgroup_limits *l,

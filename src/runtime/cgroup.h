@@ -27,6 +27,8 @@ void cgroups_remove_root(struct cgroups *cg);
 size_t cgroups_fds(const struct cgroups *cg, int *fds, size_t max);
 
 int cgroup_make(struct cgroups *cg, const char *name, struct err *err);
+/* The same, if it is not there. */
+int cgroup_need(struct cgroups *cg, const char *name, struct err *err);
 int cgroup_limit(struct cgroups *cg, const char *name, const struct cgroup_limits *l,
 	struct err *err);
 /* The v2 directory, for CLONE_INTO_CGROUP; negative when there is none. */

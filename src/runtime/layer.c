@@ -202,6 +202,15 @@ int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *er
 	return ls->ops->make(ls, name, mib, err);
 }
 
+int layer_copy(struct layers *ls, const char *from, const char *name, struct err *err)
+{
+	if (!ls->ops->copy)
+		return err_set(err, -ENOTSUP, ERR_INTERNAL, "a layer that cannot be copied");
+	if (mkdirat(layers_home(ls), name, 0700) < 0)
+		return err_sys(err, -errno, "make the writable layer %s", name);
+	return ls->ops->copy(ls, from, name, err);
+}
+
 int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err)
 {
 	return ls->ops->mount(ls, name, ret, err);

@@ -34,6 +34,8 @@ int layers_may_begin(struct layers *ls, const char *stored, uint32_t mib, struct
 bool layer_exists(struct layers *ls, const char *name);
 /* These also run in a starter (layer_grow: of a layer that is not mounted): they allocate nothing. */
 int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *err);
+/* Backend loop: a new one with what `from` holds, which nobody writes meanwhile. */
+int layer_copy(struct layers *ls, const char *from, const char *name, struct err *err);
 int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
 int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err);
 /* Give a spare one its name. */

@@ -8,7 +8,6 @@
  * one is grown by resize2fs.
  */
 #include <dirent.h>
-#include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -111,29 +110,6 @@ static int loop_ready(struct layers *ls, uint32_t mib, struct err *err)
 	return 0;
 }
 
-/* The data of a sparse file, hole for hole. */
-static int copy_sparse(int from, int to, off_t size)
-{
-	off_t data, hole = 0;
-
-	if (ioctl(to, FICLONE, from) == 0)
-		return 0;
-	if (ftruncate(to, size) < 0)
-		return -errno;
-	while ((data = lseek(from, hole, SEEK_DATA)) >= 0) {
-		hole = lseek(from, data, SEEK_HOLE);
-		if (hole < 0)
-			return -errno;
-		for (off_t in = data, out = data; in < hole;) {
-			ssize_t n = copy_file_range(from, &in, to, &out, (size_t)(hole - in), 0);
-
-			if (n <= 0)
-				return n < 0 ? -errno : -EIO;
-		}
-	}
-	return errno == ENXIO ? 0 : -errno;
-}
-
 static int loop_make(struct layers *ls, const char *name, uint32_t mib, struct err *err)
 {
 	struct name disk = disk_name(name), whole;
@@ -150,8 +126,19 @@ static int loop_make(struct layers *ls, const char *name, uint32_t mib, struct e
 	to = openat(ls->fd, disk.s, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (to < 0)
 		return err_sys(err, -errno, "create the image of layer %s", name);
-	r = copy_sparse(from, to, (off_t)mib << 20);
+	r = fd_copy_sparse(from, to, (off_t)mib << 20);
 	return r < 0 ? err_sys(err, r, "copy the template of %u MiB", mib) : 0;
+}
+
+static int loop_copy(struct layers *ls, const char *from, const char *name, struct err *err)
+{
+	auto_fd int there = openat(ls->fd, disk_name(from).s, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	auto_fd int here = openat(ls->fd, disk_name(name).s, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	struct stat st;
+	int r = there < 0 || here < 0 || fstat(there, &st) < 0 ? -errno : 0;
+
+	r = r < 0 ? r : fd_copy_sparse(there, here, st.st_size);
+	return r < 0 ? err_sys(err, r, "copy the disk of %s", from) : 0;
 }
 
 static int loop_image(struct layers *ls, const char *name, struct err *err)
@@ -367,6 +354,7 @@ const struct layer_ops layer_loop = {
 	.open = loop_open,
 	.ready = loop_ready,
 	.make = loop_make,
+	.copy = loop_copy,
 	.mount = loop_mount,
 	.image = loop_image,
 	.grow = loop_grow,

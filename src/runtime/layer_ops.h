@@ -28,6 +28,8 @@ struct layer_ops {
 	int (*ready)(struct layers *ls, uint32_t mib, struct err *err);
 	/* The directory <name> is there and empty; make what mount() needs. */
 	int (*make)(struct layers *ls, const char *name, uint32_t mib, struct err *err);
+	/* As make, with what another holds; NULL: not yet. */
+	int (*copy)(struct layers *ls, const char *from, const char *name, struct err *err);
 	int (*mount)(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
 	int (*image)(struct layers *ls, const char *name, struct err *err); /* NULL: has none */
 	int (*grow)(struct layers *ls, const char *name, uint32_t mib, bool mounted,

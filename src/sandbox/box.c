@@ -354,7 +354,9 @@ static int spawn_in_slot(
 	FAULT("host.spawn.started");
 	/* A crash before this line leaves a sandbox without a record: the next start sweeps it, and
 	 * the api role has not been told of it. */
-	r = watch(x, err);
+	if (x->runner->ops->frozen(x->rt))
+		x->state = BOX_FROZEN;
+	r = x->runner->ops->pidfd(x->rt) < 0 ? 0 : watch(x, err);
 	return r < 0 ? r : save(x, err);
 }
 
@@ -379,7 +381,7 @@ static void undo_spawn(struct box *x, const struct slot *slot)
 
 int box_may_spawn(struct boxes *b, const struct ipc_spawn *req, struct err *err)
 {
-	if (!record_id_ok(req->id))
+	if (!record_id_ok(req->id) || (req->from[0] && !record_id_ok(req->from)))
 		return err_field(err, -EINVAL, ERR_INVALID, "id", "not the id of a sandbox");
 	if (!runner_find(b->d, req->runtime, err))
 		return -ENOSYS;

@@ -143,7 +143,8 @@ static int do_spawn(const struct ask *a, struct err *err)
 	int r;
 
 	if ((r = TEXT_OK(q->id, err)) < 0 || (r = TEXT_OK(q->hostname, err)) < 0 ||
-		(r = TEXT_OK(q->image, err)) < 0 || (r = TEXT_OK(q->runtime, err)) < 0)
+		(r = TEXT_OK(q->image, err)) < 0 || (r = TEXT_OK(q->runtime, err)) < 0 ||
+		(r = TEXT_OK(q->from, err)) < 0)
 		return r;
 	return burst_add(a->d->burst, q, a->who->life, a->m->serial, err);
 }

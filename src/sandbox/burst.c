@@ -123,6 +123,8 @@ static void on_turn(uv_idle_t *t)
 	memcpy(want.image, w->req.image, sizeof(want.image));
 	if (w->req.revive)
 		memcpy(want.revive, w->req.id, sizeof(want.revive));
+	memcpy(want.from, w->req.from, sizeof(want.from));
+	want.paused = w->req.paused;
 	slots_order(b->d->slots, &want, on_slot, w);
 }
 

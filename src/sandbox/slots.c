@@ -280,7 +280,7 @@ static void settle(struct seat *x)
 		if (x->r == 0) {
 			set_state(s, x->slot.number, SLOT_TAKEN);
 			if (x->want.runner->ops->pooled && !x->want.number && !x->want.revive[0] &&
-				x->want.image[0])
+				!x->want.from[0] && x->want.image[0])
 				s->bet = x->want; /* not before it is known to work */
 		}
 		x->fn(x->r < 0 ? NULL : &x->slot, x->r < 0 ? &x->err : NULL, x->arg);
@@ -329,7 +329,9 @@ static void furnish(struct seat *x)
 		.vcpu_milli = w->vcpu_milli,
 		.mem_mib = w->mem_mib,
 		.disk_mib = w->disk_mib,
-		.revive = w->revive[0] ? w->revive : NULL };
+		.revive = w->revive[0] ? w->revive : NULL,
+		.from = w->from[0] ? w->from : NULL,
+		.paused = w->paused };
 
 	if (!w->image[0]) { /* nobody has asked for anything yet: a net is better than nothing */
 		settle(x);
@@ -510,7 +512,7 @@ static void refuse(struct slots *s, int code, enum err_kind kind, const char *te
 
 void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void *arg)
 {
-	bool pooled = w->runner->ops->pooled, plain = pooled && !w->number && !w->revive[0];
+	bool pooled = w->runner->ops->pooled, plain = pooled && !w->number && !w->revive[0] && !w->from[0];
 	uint32_t number = w->number;
 	struct seat *x;
 

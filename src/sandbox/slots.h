@@ -49,6 +49,8 @@ struct slots_want {
 	char image[IPC_NAME_LEN]; /* "": a net with nothing parked in it */
 	uint32_t vcpu_milli, mem_mib, disk_mib;
 	char revive[IPC_ID_LEN]; /* the sandbox whose layer is used; "": a new one */
+	char from[IPC_ID_LEN];	 /* the paused sandbox that it begins as; "": none */
+	bool paused;
 };
 /* slot NULL: there is none, err says why. What net and parked hold is the taker's from here on. */
 typedef void (*slots_fn)(struct slot *slot, const struct err *err, void *arg);

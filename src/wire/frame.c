@@ -121,7 +121,7 @@ static const struct field fields[][FIELDS_MAX + 1] = {
 
 static bool type_known(uint8_t type)
 {
-	return (type >= FRAME_EXEC && type <= FRAME_NOTIFY) ||
+	return (type >= FRAME_EXEC && type <= FRAME_SLEEP) ||
 		(type >= FRAME_DATA && type <= FRAME_CHANGE);
 }
 
@@ -140,7 +140,8 @@ static bool type_long(uint8_t type)
 
 static bool type_empty(uint8_t type)
 {
-	return type == FRAME_END || type == FRAME_PING || type == FRAME_WATCH;
+	return type == FRAME_END || type == FRAME_PING || type == FRAME_WATCH ||
+		type == FRAME_SLEEP;
 }
 
 static bool frame_ok(uint8_t type, uint8_t flags, size_t length)

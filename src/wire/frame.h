@@ -42,6 +42,7 @@ enum frame_type {
 	FRAME_CONTROL,	/* signal, resize, close stdin, forget */
 	FRAME_TREE,	/* look at and change names in the file system */
 	FRAME_NOTIFY,	/* stays open: CHANGE frames come back */
+	FRAME_SLEEP,	/* a machine is about to be copied: hold all that runs, until a WAKE */
 	/* during an operation */
 	FRAME_DATA = 32, /* stdin, file content, tunnel bytes */
 	FRAME_END,	 /* end of DATA from this side */
@@ -75,7 +76,7 @@ void frame_header(uint8_t raw[FRAME_HEADER], uint8_t type, uint8_t flags, uint32
 int frame_next(struct str *in, struct frame *ret);
 
 /*
- * Messages. DATA, STDOUT, STDERR and SIDE carry raw bytes (never none), END, PING and WATCH nothing; the
+ * Messages. DATA, STDOUT, STDERR and SIDE carry raw bytes (never none), END, PING, WATCH and SLEEP nothing; the
  * body of every other type is a list of fields: tag u8, three zero bytes, length u32, then the
  * value. Fields come in the order of their tags, only lists repeat one, and what is optional and
  * zero or empty is not written; decoding refuses every other form, so that one meaning has one

@@ -147,6 +147,9 @@ struct ipc_spawn {
 	uint32_t vcpu_milli;	    /* CPU cap in thousandths of one CPU; 0: none */
 	uint32_t mem_mib, disk_mib, pids;
 	uint32_t revive;	    /* 1: the writable layer of this id exists and is to be used */
+	char from[IPC_ID_LEN];	    /* a paused sandbox that it goes on from, with what it had in memory
+				     * and on disk; "": it begins anew */
+	uint32_t paused;	    /* 1: such a one that is FROZEN at first */
 };
 struct ipc_commit {
 	char id[IPC_ID_LEN];

@@ -22,7 +22,7 @@ SANDBOX, GATEWAY = "169.254.77.2", "169.254.77.1"
 MAC_SANDBOX, MAC_GATEWAY = "02:57:45:49:52:02", "02:57:45:49:52:01"
 PORT = 1028
 READY = b"\x06"
-EXEC, WAKE, END, STDOUT, STDERR, EXIT, OK, ERROR = 1, 4, 33, 34, 35, 37, 38, 39
+EXEC, WAKE, SLEEP, END, STDOUT, STDERR, EXIT, OK, ERROR = 1, 4, 14, 33, 34, 35, 37, 38, 39
 TUNSETIFF, TAP_FLAGS = 0x400454CA, 0x0002 | 0x1000 | 0x4000  # tap, no header but virtio-net's
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
@@ -181,7 +181,8 @@ class Machine:
                 "-no-user-config", "-display", "none", "-no-reboot",
                 "-chardev", f"file,id=tty,path=/dev/fd/{write}", "-serial", "chardev:tty",
                 "-kernel", os.path.join(bundle, "kernel"), "-initrd", os.path.join(bundle, "initrd"),
-                "-append", f"{line} console=ttyS0 loglevel=1 tsc_early_khz={tsc_khz()} {words}",
+                "-append", f"{line} console=ttyS0 loglevel=1 tsc=reliable "
+                f"tsc_early_khz={tsc_khz()} {words}",
                 "-drive", f"if=none,id=root,file={root},format=raw,readonly=on",
                 "-device", "virtio-blk-device,drive=root,serial=root",
                 "-drive", f"if=none,id=disk,file={disk},format=raw,cache=unsafe",
@@ -294,5 +295,11 @@ class Machine:
                 v = struct.pack(">Q", v)
             body += field(tags[name], v.encode() if isinstance(v, str) else v)
         kind, answer = self.talk(frame(WAKE, body)).next()
+        if kind != OK:
+            raise Refused(fields(answer).get(2, b"").decode())
+
+    def sleep(self):
+        """Hold all that runs in it, until a wake."""
+        kind, answer = self.talk(frame(SLEEP)).next()
         if kind != OK:
             raise Refused(fields(answer).get(2, b"").decode())

@@ -38,7 +38,7 @@ while [ $n -gt 0 ]; do
 	case $a in
 	kvm) a=tcg,thread=multi,tb-size=64 ;;
 	Nehalem) a=max ;;
-	*" console=ttyS0 "*) a="$a tsc_early_khz={khz}" ;;
+	*" console=ttyS0 "*) a="$a tsc=reliable tsc_early_khz={khz}" ;;
 	esac
 	set -- "$@" "$a"
 done

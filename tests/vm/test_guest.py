@@ -235,6 +235,30 @@ def test_its_randomness_is_ready_after_a_wake(vm):
     assert len(first) == 32 and first != second
 
 
+def test_what_runs_is_held_until_a_wake(vm):
+    """Whatever control group it made itself; what its owner had frozen stays so."""
+    vm.sh("cd /sys/fs/cgroup; mkdir theirs cold; echo 1 >cold/cgroup.freeze; "
+          "for n in a b; do (while :; do echo x >>/dev/shm/$n; done) >/dev/null 2>&1 & echo $! >/dev/shm/pid-$n; done; "
+          "cat /dev/shm/pid-b >theirs/cgroup.procs")
+
+    def sizes():
+        return vm.sh("wc -c </dev/shm/a; wc -c </dev/shm/b").split()
+
+    before = sizes()
+    while any(a == b for a, b in zip(before, sizes())):
+        pass  # the control: they run
+    vm.sleep()
+    vm.sleep()  # twice is as once
+    held = sizes()
+    for _ in range(10):
+        assert sizes() == held
+    vm.wake(**SEED)
+    while any(a == b for a, b in zip(held, sizes())):
+        pass
+    assert vm.sh("cat /sys/fs/cgroup/cold/cgroup.freeze /sys/fs/cgroup/theirs/cgroup.freeze") == "1\n0"
+    vm.sh("kill -9 $(cat /dev/shm/pid-a /dev/shm/pid-b)")
+
+
 def test_its_disk_grows_with_a_wake(vm):
     def size():
         return int(vm.sh("df -k / | tail -1").split()[1])

@@ -19,7 +19,7 @@ from test_sandbox import qemu
 
 COUNTER = """
 import os, socket
-s = socket.socket(socket.AF_UNIX); s.bind("/tmp/counter"); s.listen()
+s = socket.socket(socket.AF_UNIX); s.bind("/tmp/counter"); s.listen(); open("/tmp/ready", "w")
 n, secret = 0, os.urandom(8).hex()
 while True:
     c, _ = s.accept(); n += 1
@@ -43,7 +43,7 @@ def machine(daemon):
     box = daemon.api.create(runtime="vm")
     box.put("/tmp/counter.py", COUNTER.encode())
     box.sh("(setsid python3 /tmp/counter.py </dev/null >/dev/null 2>&1 &) ; "
-           "for i in $(seq 200); do [ -S /tmp/counter ] && break; sleep 0.05; done")
+           "for i in $(seq 200); do [ -e /tmp/ready ] && break; sleep 0.05; done")
     yield box
     box.destroy()
 

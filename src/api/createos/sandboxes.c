@@ -245,17 +245,6 @@ void createos_resume(struct req *q)
 	}
 }
 
-void createos_fork(struct req *q)
-{
-	struct err err;
-
-	err_field(&err, -ENOTSUP, ERR_CONFLICT, "runtime",
-		"fork needs the runtime vm (at create: \"runtime\": \"vm\" or node_selector "
-		"{\"runtime\": \"vm\"}); this sandbox runs as %s",
-		q->row->runtime);
-	reply_err(q, &err);
-}
-
 /* --- resize --- */
 
 static void reply_size(struct req *q)

@@ -9,6 +9,5 @@ void createos_patch(struct req *q);
 void createos_delete(struct req *q);
 void createos_pause(struct req *q);
 void createos_resume(struct req *q);
-void createos_fork(struct req *q);
 void createos_resize(struct req *q);
 void createos_ssh_keys(struct req *q);

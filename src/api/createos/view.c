@@ -77,7 +77,7 @@ void view_write(struct jw *w, const char *name, struct api *a, const struct sand
 	jw_c(w, "id", row->id);
 	jw_c(w, "name", row->name);
 	jw_c(w, "status", life_state_name(row->state));
-	if (row->state != LIFE_CREATING)
+	if (row->state != LIFE_CREATING && row->state != LIFE_FORKING)
 		put_text(w, "ip", row->ip4);
 	jw_c(w, "shape", row->shape);
 	jw_c(w, "rootfs", row->image && *row->image ? row->image : row->rootfs);
@@ -95,6 +95,7 @@ void view_write(struct jw *w, const char *name, struct api *a, const struct sand
 	if (row->ssh_keys && *row->ssh_keys && !str_eq_c(str_c(row->ssh_keys), "[]"))
 		jw_raw(w, "ssh_pubkeys", str_c(row->ssh_keys));
 	put_text(w, "created_by", row->created_by);
+	put_text(w, "forked_from", row->forked_from);
 	put_ingress(w, a, row);
 	jw_i64(w, "bandwidth_quota_bytes", -1);
 	jw_u64(w, "bandwidth_ingress_bytes", row->in_used);

@@ -22,6 +22,7 @@ static const struct col cols[] = {
 	COL(C_TEXT, shape, "shape"),
 	COL(C_TEXT, rootfs, "rootfs"),
 	COL(C_TEXT, runtime, "runtime"),
+	COL(C_TEXT, forked_from, "forked_from"),
 	COL(C_U32, slot, "slot"),
 	COL(C_U32, vcpu, "vcpu"),
 	COL(C_U32, cpu_milli, "cpu_milli"),

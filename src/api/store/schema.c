@@ -85,6 +85,8 @@ static const char *const steps[] = {
 
 	/* It was both or none. */
 	"UPDATE sandboxes SET ingress_ports = 3 WHERE ingress_ports <> 0",
+
+	"ALTER TABLE sandboxes ADD COLUMN forked_from TEXT NOT NULL DEFAULT ''",
 };
 
 static int steps_had(struct store *s, uint64_t *ret, struct err *err)

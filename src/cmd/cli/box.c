@@ -167,6 +167,25 @@ int box_create_body(struct cli *c, const char *name, struct buf *out)
 	return r;
 }
 
+int box_fork_body(struct cli *c, struct buf *out)
+{
+	const struct cli_opts *o = &c->opt;
+	struct jw w = JW(out);
+	int r = CLI_OK;
+
+	jw_obj(&w, NULL);
+	if (o->paused)
+		jw_bool(&w, "start_paused", true);
+	if (o->egress.n)
+		put_list(&w, "egress", &o->egress);
+	if (o->env.n)
+		r = put_env(&w, "envs", &o->env);
+	if (!r && o->ssh_key.n)
+		r = put_keys(&w, &o->ssh_key);
+	jw_end(&w);
+	return r;
+}
+
 int box_create(struct cli *c, const char *name, json_t **ret)
 {
 	auto_buf struct buf body = BUF_MAX(4u << 20);

@@ -45,12 +45,13 @@ enum cli_opt { /* rows of cli_options */
 	OPT_SHAPE, OPT_NAME, OPT_ROOTFS, OPT_EGRESS, OPT_ENV, OPT_DISK, OPT_SSH_KEY, OPT_AUTO_PAUSE, OPT_NET,
 	OPT_INTERACTIVE, OPT_KEEP, OPT_QUIET, OPT_ALL, OPT_FOLLOW, OPT_LIMIT, OPT_ADMIN, OPT_NO_WAIT,
 	OPT_INGRESS, OPT_ACCESS, OPT_HOLD, OPT_NO_HOLD, OPT_PORTS, OPT_NO_PORTS, OPT_EXPIRES,
+	OPT_PAUSED,
 	OPT_COUNT
 };
 
 struct cli_opts { /* where their values go */
 	bool help, json, interactive, keep, quiet, all, follow, admin, no_wait;
-	bool ingress, hold, no_hold;
+	bool ingress, hold, no_hold, paused;
 	const char *url, *shape, *name, *rootfs, *access, *ports, *no_ports;
 	uint32_t disk, auto_pause, limit, expires;
 	struct cli_list egress, env, ssh_key, net;
@@ -197,6 +198,7 @@ struct box_path {
 struct box_path box_path(const char *id, const char *rest);
 /* The body of a create from the options; 0 or CLI_USAGE. */
 int box_create_body(struct cli *c, const char *name, struct buf *out);
+int box_fork_body(struct cli *c, struct buf *out);
 int box_create(struct cli *c, const char *name, json_t **ret);
 /* What the options say of ingress, into a body; 0 or CLI_USAGE. */
 int ingress_options(struct cli *c, struct jw *w);
@@ -263,6 +265,7 @@ int cmd_egress_add(struct cli *c);
 int cmd_egress_rm(struct cli *c);
 int cmd_egress_explain(struct cli *c);
 int cmd_denials(struct cli *c);
+int cmd_fork(struct cli *c);
 int cmd_pause(struct cli *c);
 int cmd_resume(struct cli *c);
 int cmd_rm(struct cli *c);

@@ -127,6 +127,9 @@ static int check(struct hand *h, struct err *err)
 		if (n > 0) {
 			EVP_DigestUpdate(h->md, h->chunk, (size_t)n);
 			left -= (uint64_t)n;
+			r = h->w->state >= 0 ? fd_write_all(h->w->state, h->chunk, (size_t)n) : 0;
+			if (r < 0)
+				return err_sys(err, r, "copy the machine's state");
 		}
 	}
 	if (n < 0)
@@ -167,7 +170,7 @@ static int resize(struct hand *h, struct err *err)
 /* After this nothing of the host's is in reach. */
 static int become_nobody(struct hand *h, int chan, struct err *err)
 {
-	int keep[4] = { chan, h->w->file, h->w->memory, h->qmp.fd };
+	int keep[5] = { chan, h->w->file, h->w->memory, h->w->state, h->qmp.fd };
 	int r = 0;
 
 	if (h->w->group && (r = cgroup_enter(h->w->cgroups, h->w->group, err)) < 0)
@@ -190,7 +193,7 @@ static int hand_main(struct hand *h, int chan, struct err *err)
 	h->qmp.fd = -EBADF;
 	h->qmp.end = clock_mono_ns() + HAND_LIMIT_S * NS_PER_SEC;
 	if (w->step != HAND_CHECK)
-		r = h->qmp.fd = qmp_connect(w->qmp_dir, w->qmp_name, err);
+		r = h->qmp.fd = w->qmp >= 0 ? w->qmp : qmp_connect(w->qmp_dir, w->qmp_name, err);
 	r = r < 0 ? r : become_nobody(h, chan, err);
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* the change of ids took it away */
 	if (r == 0 && w->step != HAND_CHECK)
@@ -204,6 +207,9 @@ static int hand_main(struct hand *h, int chan, struct err *err)
 		return check(h, err);
 	case HAND_LOAD:
 		return load(h, err);
+	case HAND_BEGIN:
+		r = load(h, err);
+		return r < 0 ? r : qmp_do(&h->qmp, QMP("cont"), -EBADF, err);
 	case HAND_ASK: /* it has answered already: with its greeting, and that it takes commands */
 		return 0;
 	case HAND_RESIZE:
@@ -263,19 +269,39 @@ static int run(struct hand *h, struct err *err)
 	return r;
 }
 
-int hand_run(const struct hand_work *w, struct err *err)
+void hand_free(struct hand *h)
 {
-	auto_free struct hand *h = calloc(1, sizeof(*h));
-	int r;
+	if (h)
+		EVP_MD_CTX_free(h->md);
+	free(h);
+}
+
+struct hand *hand_new(void)
+{
+	struct hand *h = calloc(1, sizeof(*h));
 
 	if (!h)
-		return err_sys(err, -ENOMEM, "a hand");
-	h->w = w;
+		return NULL;
 	h->md = EVP_MD_CTX_new();
 	if (h->md && EVP_DigestInit_ex(h->md, EVP_sha256(), NULL) == 1)
-		r = run(h, err);
-	else
-		r = err_sys(err, -ENOMEM, "a digest");
-	EVP_MD_CTX_free(h->md);
+		return h;
+	hand_free(h);
+	return NULL;
+}
+
+int hand_do(struct hand *h, const struct hand_work *w, struct err *err)
+{
+	h->w = w;
+	h->qmp = (struct qmp){ .fd = -EBADF };
+	h->news = (struct news){ .bytes = 0 };
+	return run(h, err);
+}
+
+int hand_run(const struct hand_work *w, struct err *err)
+{
+	struct hand *h = hand_new();
+	int r = h ? hand_do(h, w, err) : err_sys(err, -ENOMEM, "a hand");
+
+	hand_free(h);
 	return r;
 }

@@ -10,6 +10,7 @@
  *	LOAD	have a QEMU that waits for it read the body; it stays stopped
  *	GO	let the machine run
  *	RESIZE	have its disk be so large: QEMU extends the file and tells the guest
+ *	BEGIN	LOAD, then GO
  *
  * QEMU streams into a pipe: it never has the file, so that it can neither fill the disk nor alter what
  * was digested.
@@ -20,14 +21,17 @@
 
 #define HAND_LIMIT_S 120
 
-enum hand_step { HAND_SAVE, HAND_CHECK, HAND_LOAD, HAND_ASK, HAND_GO, HAND_RESIZE }; /* ASK: is it there? */
+enum hand_step { HAND_SAVE, HAND_CHECK, HAND_LOAD, HAND_ASK /* is it there? */, HAND_GO, HAND_BEGIN, HAND_RESIZE };
 
 struct hand_work {
 	enum hand_step step;
 	const char *qmp_dir, *qmp_name;
+	int qmp; /* connected already; negative: by its name */
 	int dir;  /* of the snapshots; its `empty` becomes the root */
 	int file; /* at the body; -EBADF for GO */
-	int memory; /* SAVE: the machine's own; CHECK: to be filled; negative: it is in the stream */
+	int memory; /* SAVE: the machine's own; CHECK: to be filled; negative: it is in the
+		     * stream, or only compared */
+	int state;  /* CHECK: gets the body as well; negative: nobody does */
 	struct cgroups *cgroups;
 	const char *group; /* CHECK: whom the memory is counted to; NULL: us */
 	uint32_t uid;
@@ -37,3 +41,8 @@ struct hand_work {
 
 /* Waits: seconds, for a large machine. Callable from any thread. */
 int hand_run(const struct hand_work *w, struct err *err);
+/* For who may not allocate any more: what it needs is made ahead. A digest is made once. */
+struct hand;
+struct hand *hand_new(void);
+int hand_do(struct hand *h, const struct hand_work *w, struct err *err);
+void hand_free(struct hand *h);

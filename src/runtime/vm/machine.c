@@ -103,7 +103,7 @@ static void put_link_and_control(struct machine_line *l)
 int machine_line(const struct machine *m, struct machine_line *ret)
 {
 	struct machine_line *l = ret;
-	char net[400] = "", tsc[40] = "";
+	char net[400] = "", tsc[56] = "";
 	int r = m->net ? net_words(m->net, net, sizeof(net)) : 0;
 
 	if (r < 0)
@@ -131,8 +131,10 @@ int machine_line(const struct machine *m, struct machine_line *ret)
 	put(l, "-initrd");
 	put(l, MACHINE_GUEST_DIR "/initrd");
 	put(l, "-append");
-	if (!accel_is_kvm(m->accel)) /* which tells its guests the rate itself */
-		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%u", m->tsc_khz);
+	/* KVM tells its guests the rate itself. On a busy host a guest's ticks come late, and its kernel would
+	 * rather believe them than the counter: its clock would be slow. */
+	if (!accel_is_kvm(m->accel))
+		snprintf(tsc, sizeof(tsc), " tsc=reliable tsc_early_khz=%u", m->tsc_khz);
 	put(l, "%s console=ttyS0 loglevel=1%s%s%s", m->cmdline, tsc, *net ? " " : "", net);
 	put_console(l);
 	if (m->net) {

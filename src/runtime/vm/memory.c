@@ -52,7 +52,7 @@ static bool zeros(const char *page)
 
 static int put(int to, const char *p, size_t n, off_t at)
 {
-	while (n) {
+	while (to >= 0 && n) {
 		ssize_t k = pwrite(to, p, n, at);
 
 		if (k < 0 && errno == EINTR)

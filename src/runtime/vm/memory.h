@@ -25,7 +25,8 @@ int memory_of(pid_t pid, uint32_t mib, struct err *err);
 int memory_seal(int fd);
 bool memory_sealed(int fd);
 /* All pages of `from` that hold anything, at the same places behind `at` of `to`, which becomes that
- * long; and the other way round. chunk: MEMORY_CHUNK bytes to work with. */
+ * long; and the other way round, where a negative `to` is only read for its digest. chunk: MEMORY_CHUNK
+ * bytes to work with. */
 int memory_write(int from, int to, off_t at, EVP_MD_CTX *md, char *chunk, struct err *err);
 int memory_read(int from, off_t at, uint64_t bytes, int to, EVP_MD_CTX *md, char *chunk,
 	struct err *err);

@@ -113,6 +113,25 @@ int snapshot_open(int dir, const char *id, struct snapshot_head *ret, struct err
 	return take_fd(fd);
 }
 
+int snapshot_copy(int dir, int from, const char *spare, struct err *err)
+{
+	auto_fd int to = openat(dir, spare, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	struct stat st;
+	int r = to < 0 || fstat(from, &st) < 0 ? -errno : 0;
+
+	r = r < 0 ? r : fd_copy_sparse(from, to, st.st_size);
+	if (r == 0 && fdatasync(to) < 0)
+		r = -errno;
+	return r < 0 ? err_sys(err, r, "copy a snapshot") : 0;
+}
+
+int snapshot_claim(int dir, const char *spare, const char *id, struct err *err)
+{
+	if (renameat(dir, spare, dir, id) < 0 || fsync(dir) < 0)
+		return err_sys(err, -errno, "name the snapshot of %s", id);
+	return 0;
+}
+
 bool snapshot_exists(int dir, const char *id)
 {
 	return faccessat(dir, id, F_OK, 0) == 0;

@@ -49,6 +49,10 @@ void snapshot_abandon(int dir, const char *id);
 int snapshot_commit(int dir, const char *id, int fd, struct snapshot_head *head, struct err *err);
 /* Read-only, at the body. The head is right when this succeeds; the body is looked at elsewhere. */
 int snapshot_open(int dir, const char *id, struct snapshot_head *ret, struct err *err);
+/* That of a paused machine as that of another, which is paused, too, when it is claimed: all of `from`, a
+ * descriptor, under a name that is swept. */
+int snapshot_copy(int dir, int from, const char *spare, struct err *err);
+int snapshot_claim(int dir, const char *spare, const char *id, struct err *err);
 bool snapshot_exists(int dir, const char *id);
 void snapshot_remove(int dir, const char *id);
 /* Remove those that nobody owns, and unfinished ones. */

@@ -5,18 +5,23 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <x86intrin.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "runtime/fork.h"
 #include "runtime/sys.h"
+#include "runtime/vm/hand.h"
 #include "runtime/vm/helper.h"
 #include "runtime/vm/jail.h"
+#include "runtime/vm/memory.h"
 #include "runtime/vm/qmp.h"
 #include "runtime/vm/starter.h"
+#include "runtime/vm/template.h"
 
 #define KEEP_MAX	 32
 #define OOM_SCORE	 "200" /* the host's own programs go last */
@@ -35,6 +40,7 @@ struct work {
 	const struct vm_seat *seat;
 	int chan;
 	int root, disk, qmp, console[2];
+	int spoken, load; /* of a fork: connected to qmp; what QEMU reads */
 	char bundle[400], cmdline[1024];
 	struct machine_line line;
 };
@@ -97,11 +103,121 @@ static int open_root(struct work *w, struct err *err)
 static int open_disk(struct work *w, struct err *err)
 {
 	struct layers *layers = w->kit->layers;
-	int r = w->seat->stored ? 0 : layer_make(layers, w->seat->layer, w->seat->disk_mib, err);
+	const struct vm_seat *s = w->seat;
+	int r = s->stored ? 0
+		: s->from ? layer_copy(layers, s->from, s->layer, err)
+			  : layer_make(layers, s->layer, s->disk_mib, err);
 
 	r = r < 0 ? r : (w->disk = layer_image(layers, w->seat->layer, err));
 	return MIN(r, 0);
 }
+
+/* --- forks --- */
+
+static struct hand_work hand_for(const struct work *w, enum hand_step step, int file)
+{
+	return (struct hand_work){ .step = step,
+		.qmp = w->spoken,
+		.dir = w->seat->dir,
+		.file = file,
+		.memory = -EBADF,
+		.state = -EBADF,
+		.cgroups = w->kit->cgroups,
+		.uid = w->seat->uid + 1,
+		.head = (struct snapshot_head *)(uintptr_t)w->seat->head };
+}
+
+/* The same file with a lock and a place of its own. */
+static int again(int fd, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int fill(const struct work *w, struct err *err)
+{
+	const struct vm_seat *s = w->seat;
+	struct hand_work check = hand_for(w, HAND_CHECK, s->file);
+	int r;
+
+	check.memory = s->memory;
+	check.state = s->state;
+	check.group = TEMPLATES_GROUP;
+	/* Who was at it before may have been killed. */
+	if (ftruncate(s->memory, 0) < 0 || ftruncate(s->state, 0) < 0 || lseek(s->state, 0, SEEK_SET) < 0 ||
+		ftruncate(s->memory, (off_t)s->head->memory) < 0)
+		return err_sys(err, -errno, "fill a template");
+	FAULT("host.fork.fill");
+	r = hand_do(s->hand, &check, err);
+	if (r < 0)
+		return r;
+	r = memory_seal(s->state);
+	r = r < 0 ? r : memory_seal(s->memory); /* the last one says that it is whole */
+	return r < 0 ? err_sys(err, r, "seal a template") : 0;
+}
+
+static int open_template(struct work *w, struct err *err)
+{
+	const struct vm_seat *s = w->seat;
+	auto_fd int lock = again(s->memory, O_RDWR);
+	int r = lock;
+
+	if (r >= 0 && flock(lock, LOCK_EX) < 0)
+		r = -errno;
+	if (r < 0)
+		return err_sys(err, r, "lock a template");
+	r = memory_sealed(s->memory) ? 0 : fill(w, err);
+	if (r < 0)
+		return r;
+	w->load = again(s->state, O_RDONLY);
+	return w->load < 0 ? err_sys(err, w->load, "open a template") : 0;
+}
+
+static int open_stream(struct work *w, struct err *err)
+{
+	struct hand_work check = hand_for(w, HAND_CHECK, w->seat->file);
+	int r = hand_do(w->seat->hand, &check, err);
+
+	w->load = w->seat->file;
+	if (r == 0 && lseek(w->load, SNAPSHOT_BODY, SEEK_SET) < 0)
+		r = err_sys(err, -errno, "read the snapshot");
+	return r;
+}
+
+/* Before the jail, from which there is no way to the socket. */
+static int open_source(struct work *w, struct err *err)
+{
+	int r = w->seat->clone ? open_template(w, err) : open_stream(w, err);
+
+	r = r < 0 ? r : (w->spoken = qmp_connect(w->kit->run_dir, w->seat->cgroup, err));
+	return MIN(r, 0);
+}
+
+/* What others must not share is still the same: nothing but the agent runs before it is woken, and no
+ * packet leaves. */
+static int begin_fork(struct work *w, struct err *err)
+{
+	struct hand_work begin_it = hand_for(w, HAND_BEGIN, w->load);
+
+	FAULT("host.fork.load");
+	return hand_do(w->seat->hand, &begin_it, err);
+}
+
+static int copy_asleep(struct work *w, struct err *err)
+{
+	const struct vm_seat *s = w->seat;
+	struct hand_work check = hand_for(w, HAND_CHECK, s->file);
+	int r = hand_do(s->hand, &check, err);
+
+	r = r < 0 ? r : layer_copy(w->kit->layers, s->from, s->layer, err);
+	FAULT("host.fork.copied");
+	return r < 0 ? r : snapshot_copy(s->dir, s->file, s->cgroup, err);
+}
+
+/* --- QEMU --- */
 
 static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct err *err)
 {
@@ -205,6 +321,11 @@ static int begin(struct work *w, struct err *err)
 	keep[n++] = w->chan;
 	keep[n++] = w->seat->tap;
 	keep[n++] = w->seat->memory;
+	if (w->seat->head) {
+		keep[n++] = w->seat->file;
+		keep[n++] = w->seat->state;
+		keep[n++] = w->seat->dir;
+	}
 	n += cgroups_fds(kit->cgroups, keep + n, KEEP_MAX - n);
 	n += layers_fds(kit->layers, keep + n, KEEP_MAX - n);
 	r = fork_keep(keep, n);
@@ -218,16 +339,21 @@ static int starter_main(struct work *w, struct err *err)
 	int pidfd = -EBADF, r = begin(w, err);
 
 	r = r < 0 ? r : cgroup_enter(w->kit->cgroups, w->seat->cgroup, err);
+	if (r == 0 && w->seat->asleep)
+		return copy_asleep(w, err);
 	r = r < 0 ? r : take_bundle(w, err);
 	r = r < 0 ? r : open_root(w, err);
 	r = r < 0 ? r : open_disk(w, err);
 	r = r < 0 ? r : (w->qmp = qmp_listen(w->kit->run_dir, w->seat->cgroup, err));
+	r = r < 0 || !w->seat->head ? r : open_source(w, err);
 	r = r < 0 ? r : run_qemu(w, &news, &pidfd, err);
 	if (r < 0)
 		return r;
 	if (fork_send(w->chan, &news, sizeof(news), pidfd) < 0)
 		return -EPIPE; /* the host role is gone: the next one sweeps the control group */
-	r = w->seat->bundle[0] ? wait_loaded(w, err) : wait_up(w, err);
+	r = w->seat->head	 ? begin_fork(w, err)
+	    : w->seat->bundle[0] ? wait_loaded(w, err)
+				 : wait_up(w, err);
 	return r < 0 ? r : jail_empty(err);
 }
 
@@ -236,12 +362,13 @@ static int starter_main(struct work *w, struct err *err)
 int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct vm_starter *ret,
 	struct err *err)
 {
-	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF };
+	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF, .asleep = seat->asleep };
 	auto_fd int group = cgroup_v2_open(kit->cgroups, seat->cgroup);
 	pid_t pid = fork_begin(group, &s.pidfd, &s.chan, "a starter", err);
 
 	if (pid == 0) {
-		struct work w = { .kit = kit, .seat = seat, .chan = s.chan, .root = -EBADF, .disk = -EBADF };
+		struct work w = { .kit = kit, .seat = seat, .chan = s.chan, .root = -EBADF, .disk = -EBADF,
+			.spoken = -EBADF, .load = -EBADF };
 		struct news news = { 0 };
 		const char *key;
 
@@ -280,7 +407,7 @@ static int take_news(struct vm_starter *s, struct err *err)
 	}
 	memcpy(s->bundle, news.bundle, sizeof(s->bundle));
 	s->bundle[sizeof(s->bundle) - 1] = '\0';
-	s->ready = s->qemu >= 0;
+	s->ready = s->asleep || s->qemu >= 0;
 	return s->ready ? 1 : -EBADMSG;
 }
 

@@ -10,8 +10,9 @@
  *	 <- pidfd   reads the console until MACHINE_UP         kernel, first process, agent
  *	 <- ready   empties QEMU's root; exit
  *
- * One that goes on from a snapshot says nothing on its console: the host role's hand (hand.h) has it
- * load, then vm_starter_loaded() lets the starter finish.
+ * One that goes on from a snapshot says nothing on its console. A resume: the host role's hand (hand.h)
+ * has it load, then vm_starter_loaded() lets the starter finish. A fork: the starter copies the disk and
+ * fills its template, if nobody has yet, and its own hand has it load, and run.
  *
  * QEMU is the host role's child (CLONE_PARENT) and outlives it; the starter does not: a machine that
  * was being started is then found by its control group, and swept.
@@ -43,6 +44,13 @@ struct vm_seat {
 	uint32_t uid; /* QEMU's */
 	int tap, memory; /* the caller's; needed until the fork only */
 	bool clone;	 /* the memory is a template's */
+	/* A fork; head NULL: none. */
+	const struct snapshot_head *head;
+	const char *from; /* whose disk is copied */
+	int file, state;  /* the paused machine's file; the template's devices, or negative */
+	int dir;	  /* of the files of paused machines */
+	struct hand *hand;
+	bool asleep; /* to be paused: its file is a copy, by the control group's name, and there is no QEMU */
 	const struct slotnet_plan *plan;
 	char accel[ACCEL_NAME_MAX];
 	char bundle[BUNDLE_KEY_MAX]; /* "": the current one, and it boots; else it waits for a snapshot */
@@ -53,7 +61,7 @@ struct vm_starter {
 	int chan;
 	int qemu; /* pidfd; -EBADF: not begun yet */
 	pid_t qemu_pid;
-	bool ready;
+	bool ready, asleep;
 	char bundle[BUNDLE_KEY_MAX]; /* from ready on */
 };
 

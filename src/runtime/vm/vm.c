@@ -7,10 +7,9 @@
  * <state_dir>/vm: what is on them is the guest's, and is never mounted or checked by the host.
  *
  * A pause writes the machine into a file (snapshot.h) and ends QEMU, so its memory is free; a resume
- * has another QEMU load it. The link, the control group's name and the disk stay.
+ * has another QEMU load it (pause.c). The link, the control group's name and the disk stay. Others may
+ * begin as what the file holds (fork.c).
  */
-#include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <x86intrin.h>
@@ -19,50 +18,15 @@
 #include "base/fd.h"
 #include "base/ulid.h"
 #include "runtime/image.h"
-#include "runtime/known.h"
 #include "runtime/sys.h"
-#include "runtime/vm/machine.h"
 #include "runtime/vm/hand.h"
 #include "runtime/vm/memory.h"
 #include "runtime/vm/qmp.h"
-#include "runtime/vm/starter.h"
+#include "runtime/vm/vm.h"
 
 #define CGROUP_PREFIX "vm-"
 #define MEM_MIN_MIB   128 /* the distribution's kernel, our agent, and something to run */
-#define OVERHEAD_MIB  (MACHINE_TB_MIB + 96) /* QEMU itself, beyond the machine's memory */
-#define STREAM_MIB    64 /* of a snapshot, beyond the machine's memory */
-#define QEMU_TASKS    64 /* its threads: one per processor, and those that write to disks */
 #define GUEST_DIR_ENV "WEIR_GUEST_DIR" /* instead of <state_dir>/guest: many daemons share one */
-
-struct runtime {
-	struct vm_kit kit;
-	char accel[8]; /* as configured */
-	uint32_t uid_base;
-	int snapshots;
-	struct runtime_parked *parked;
-	struct runtime_box *boxes;
-	char boot_id[40];
-};
-
-struct runtime_parked {
-	struct runtime *rt;
-	struct runtime_parked *next;
-	struct vm_seat seat;
-	struct vm_starter starter;
-	uint64_t settling;
-};
-
-struct runtime_box {
-	struct runtime *rt;
-	struct runtime_box *next;
-	char id[IPC_ID_LEN];
-	struct known known;
-	struct vm_made made;
-	bool asleep;   /* in a file, with no process */
-	bool promised; /* asleep, but being thawed: its memory is spoken for */
-	bool held;     /* loaded, and not told to run */
-	bool clone;    /* its memory is a template's, and what it wrote over it */
-};
 
 /* --- opening --- */
 
@@ -129,6 +93,15 @@ static bool vm_about(const struct runtime *rt, char *ret, size_t size)
 	return accel_is_kvm(rt->kit.accel.name);
 }
 
+int vm_check_accel(const struct runtime *rt, const struct vm_made *made, struct err *err)
+{
+	if (accel_fits(made->accel, rt->kit.accel.name))
+		return 0;
+	return err_set(err, -EBADMSG, ERR_CONFLICT,
+		"the snapshot is refused: it was made with %s, and this host has %s", made->accel,
+		rt->kit.accel.name);
+}
+
 static void parked_free(struct runtime_parked *p)
 {
 	struct runtime_parked **at = &p->rt->parked;
@@ -146,6 +119,8 @@ static void vm_discard(struct runtime_parked *p)
 
 	vm_starter_done(&p->starter);
 	qmp_unlink(kit->run_dir, p->seat.cgroup);
+	if (p->seat.asleep)
+		snapshot_remove(p->rt->snapshots, p->seat.cgroup);
 	if (!p->settling)
 		cgroup_remove(kit->cgroups, p->seat.cgroup, NULL);
 	if (!p->seat.stored)
@@ -159,6 +134,9 @@ static void vm_close(struct runtime *rt)
 		return;
 	while (rt->parked)
 		vm_discard(rt->parked);
+	templates_drop(&rt->templates);
+	if (rt->kit.cgroups)
+		cgroup_remove(rt->kit.cgroups, TEMPLATES_GROUP, NULL);
 	if (rt->kit.cgroups && !rt->boxes)
 		cgroups_remove_root(rt->kit.cgroups); /* works for whoever is last */
 	while (rt->boxes) {
@@ -177,9 +155,9 @@ static void vm_close(struct runtime *rt)
 /* --- starting --- */
 
 /* A machine's memory is its own from the moment it is touched: what is promised must be there. */
-static int check_memory(const struct runtime *rt, uint32_t mem_mib, struct err *err)
+int vm_check_memory(const struct runtime *rt, uint32_t mem_mib, struct err *err)
 {
-	uint64_t sum = mem_mib + OVERHEAD_MIB, total;
+	uint64_t sum = mem_mib + OVERHEAD_MIB + templates_mib(&rt->templates), total;
 	struct sysinfo s;
 
 	if (sysinfo(&s) < 0)
@@ -208,18 +186,25 @@ static int check_seat(const struct runtime *rt, const struct runtime_seat *seat,
 	if (seat->vcpu_milli > VM_VCPUS_MAX * 1000)
 		return err_field(err, -EINVAL, ERR_INVALID, "vcpu", "runtime vm has at most %d processors",
 			VM_VCPUS_MAX);
-	return layers_may_begin(rt->kit.layers, seat->revive, seat->disk_mib, err);
+	return layers_may_begin(rt->kit.layers, seat->from ? seat->from : seat->revive, seat->disk_mib, err);
 }
 
-static int fill_seat(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s,
-	struct err *err)
+static int fill_image(const struct runtime *rt, const char *name, struct vm_seat *s, struct err *err)
 {
 	auto_image struct image im = { .rootfs = -EBADF };
-	int r = image_resolve(rt->kit.image_dir, from->image, &im, err);
-	uint64_t random;
+	int r = image_resolve(rt->kit.image_dir, name, &im, err);
 
 	if (r < 0)
 		return r;
+	memcpy(s->image, im.name, sizeof(s->image));
+	memcpy(s->digest, im.digest, sizeof(s->digest));
+	return 0;
+}
+
+static void fill_seat(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s)
+{
+	uint64_t random;
+
 	random_bytes(&random, sizeof(random));
 	snprintf(s->cgroup, sizeof(s->cgroup), CGROUP_PREFIX "%016" PRIx64, random);
 	if (from->revive)
@@ -227,8 +212,6 @@ static int fill_seat(const struct runtime *rt, const struct runtime_seat *from, 
 	else
 		snprintf(s->layer, sizeof(s->layer), LAYER_SPARE "%.24s", s->cgroup);
 	s->stored = from->revive;
-	memcpy(s->image, im.name, sizeof(s->image));
-	memcpy(s->digest, im.digest, sizeof(s->digest));
 	s->vcpus = from->vcpu_milli ? (from->vcpu_milli + 999) / 1000 : 1;
 	s->mem_mib = from->mem_mib;
 	s->disk_mib = from->disk_mib;
@@ -236,33 +219,42 @@ static int fill_seat(const struct runtime *rt, const struct runtime_seat *from, 
 	s->tap = from->net->tap;
 	s->plan = from->plan;
 	memcpy(s->accel, rt->kit.accel.name, sizeof(s->accel));
-	return 0;
 }
 
 static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct runtime_parked **ret,
 	struct err *err)
 {
 	auto_free struct runtime_parked *p = calloc(1, sizeof(*p));
-	auto_fd int memory = -EBADF;
+	_cleanup_(vm_fork_fds_done) struct vm_fork_fds fds = { -EBADF, -EBADF, -EBADF };
 	int r;
 
 	if (!p)
 		return err_sys(err, -ENOMEM, "sandbox");
 	r = check_seat(rt, seat, err);
-	r = r < 0 ? r : check_memory(rt, seat->mem_mib, err);
-	r = r < 0 ? r : fill_seat(rt, seat, &p->seat, err);
-	r = r < 0 ? r : (p->seat.memory = memory = memory_new(seat->mem_mib, err));
+	r = r < 0 || seat->paused ? r : vm_check_memory(rt, seat->mem_mib, err);
+	if (r < 0)
+		return r;
+	fill_seat(rt, seat, &p->seat);
+	if (seat->from) {
+		r = vm_fork_seat(rt, seat, p, &fds, err);
+	} else {
+		r = fill_image(rt, seat->image, &p->seat, err);
+		r = r < 0 ? r : (p->seat.memory = fds.memory = memory_new(seat->mem_mib, err));
+	}
 	r = r < 0 ? r : cgroup_make(rt->kit.cgroups, p->seat.cgroup, err);
 	if (r < 0)
 		return r;
 	if (seat->revive)
 		snapshot_remove(rt->snapshots, seat->revive); /* the disk goes on without it */
-	r = vm_starter_fork(&rt->kit, &p->seat, &p->starter, err);
+	p->seat.hand = seat->from ? hand_new() : NULL;
+	r = seat->from && !p->seat.hand ? err_sys(err, -ENOMEM, "a hand")
+					: vm_starter_fork(&rt->kit, &p->seat, &p->starter, err);
+	hand_free(take_ptr(p->seat.hand));
 	if (r < 0) {
 		cgroup_remove(rt->kit.cgroups, p->seat.cgroup, NULL);
 		return r;
 	}
-	p->seat.tap = p->seat.memory = -EBADF; /* the caller's; QEMU's alone */
+	p->seat.tap = p->seat.memory = p->seat.file = p->seat.state = -EBADF; /* the caller's; QEMU's alone */
 	p->seat.plan = NULL;
 	p->rt = rt;
 	p->next = rt->parked;
@@ -307,16 +299,18 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct r
 		.mem_mib = spec->mem_mib };
 	memcpy(box->known.boot, rt->boot_id, sizeof(box->known.boot));
 	memcpy(box->known.cgroup, p->seat.cgroup, sizeof(box->known.cgroup));
-	r = known_start(&box->known);
+	r = p->seat.asleep ? 0 : known_start(&box->known);
 	if (r < 0) {
 		free(box);
 		return r;
 	}
+	box->asleep = p->seat.asleep;
+	box->clone = p->seat.clone;
 	box->made = (struct vm_made){ .mem_mib = spec->mem_mib, .vcpu_milli = spec->vcpu_milli };
 	memcpy(box->made.image, p->seat.image, sizeof(box->made.image));
 	memcpy(box->made.digest, p->seat.digest, sizeof(box->made.digest));
-	memcpy(box->made.bundle, p->starter.bundle, sizeof(box->made.bundle));
 	memcpy(box->made.accel, p->seat.accel, sizeof(box->made.accel));
+	memcpy(box->made.bundle, p->from[0] ? p->seat.bundle : p->starter.bundle, sizeof(box->made.bundle));
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
 	box->known.pidfd = take_fd(p->starter.qemu);
@@ -330,13 +324,17 @@ static int vm_spawn(struct runtime *rt, const struct runtime_spec *spec, struct 
 	struct runtime_box **ret, struct err *err)
 {
 	const struct cgroup_limits limits = { spec->mem_mib + OVERHEAD_MIB, QEMU_TASKS, spec->vcpu_milli };
-	bool claimed = false;
+	bool claimed = false, slept = false;
 	int r = layer_id_ok(spec->id) ? 0 : err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
 
 	r = r < 0 ? r : cgroup_limit(rt->kit.cgroups, p->seat.cgroup, &limits, err);
 	if (r == 0 && !p->seat.stored) {
 		r = layer_claim(rt->kit.layers, p->seat.layer, spec->id, err);
 		claimed = r == 0;
+	}
+	if (r == 0 && p->seat.asleep) {
+		r = snapshot_claim(rt->snapshots, p->seat.cgroup, spec->id, err);
+		slept = r == 0;
 	}
 	if (r == 0) {
 		r = box_new(rt, spec, p, ret);
@@ -347,6 +345,8 @@ static int vm_spawn(struct runtime *rt, const struct runtime_spec *spec, struct 
 		vm_discard(p);
 		if (claimed)
 			layer_discard(rt->kit.layers, spec->id, NULL);
+		if (slept)
+			snapshot_remove(rt->snapshots, spec->id);
 		return err_wrap(err, r, "start %s", spec->id);
 	}
 	vm_starter_done(&p->starter); /* the starter has ended; QEMU is the box's */
@@ -427,197 +427,7 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 			      : 0;
 }
 
-/* --- pausing --- */
-
-static struct hand_work hand_for(const struct runtime_box *box, enum hand_step step, int file,
-	int memory, struct snapshot_head *head)
-{
-	const struct runtime *rt = box->rt;
-
-	return (struct hand_work){ .step = step,
-		.qmp_dir = rt->kit.run_dir,
-		.qmp_name = box->known.cgroup,
-		.dir = rt->snapshots,
-		.file = file,
-		.memory = memory,
-		.cgroups = rt->kit.cgroups,
-		.group = step == HAND_CHECK && memory >= 0 ? box->known.cgroup : NULL,
-		.uid = rt->uid_base + box->known.slot * IDS_PER_SANDBOX + 1,
-		.limit = step == HAND_SAVE && memory >= 0
-				 ? SNAPSHOT_MEMORY - SNAPSHOT_BODY
-				 : (uint64_t)(box->known.mem_mib + STREAM_MIB) << 20,
-		.head = head };
-}
-
-static int use_hand(const struct runtime_box *box, enum hand_step step, int file, int memory,
-	struct snapshot_head *head, struct err *err)
-{
-	const struct hand_work w = hand_for(box, step, file, memory, head);
-
-	return hand_run(&w, err);
-}
-
-static int write_snapshot(struct runtime_box *box, struct err *err)
-{
-	struct snapshot_head head = { .memory = box->clone ? 0 : (uint64_t)box->known.mem_mib << 20 };
-	auto_fd int memory = -EBADF, fd = snapshot_begin(box->rt->snapshots, box->id, err);
-	int r = fd;
-
-	if (r >= 0 && !box->clone)
-		r = memory = memory_of(box->known.pid, box->known.mem_mib, err);
-	r = r < 0 ? r : use_hand(box, HAND_SAVE, fd, memory, &head, err);
-	memcpy(&head.made, &box->made, sizeof(head.made));
-	r = r < 0 ? r : snapshot_commit(box->rt->snapshots, box->id, fd, &head, err);
-	if (r < 0)
-		snapshot_abandon(box->rt->snapshots, box->id);
-	return r;
-}
-
-/* The file is the machine now. */
-static void end_process(struct runtime_box *box)
-{
-	struct pollfd ended = { .fd = box->known.pidfd, .events = POLLIN };
-
-	box->asleep = true;
-	cgroup_kill(box->rt->kit.cgroups, box->known.cgroup);
-	pidfd_send_signal(box->known.pidfd, SIGKILL, NULL, 0);
-	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
-		;
-	known_reap(box->known.pidfd);
-	qmp_unlink(box->rt->kit.run_dir, box->known.cgroup);
-}
-
-static int vm_freeze(struct runtime_box *box, struct err *err)
-{
-	int r;
-
-	box->held = false; /* its file is gone: as one that runs */
-	r = write_snapshot(box, err);
-	if (r < 0) {
-		use_hand(box, HAND_GO, -EBADF, -EBADF, NULL, NULL); /* it runs on, or has ended */
-		return err_wrap(err, r, "pause");
-	}
-	FAULT("host.asleep.written");
-	end_process(box);
-	FAULT("host.asleep.ended");
-	return 0;
-}
-
-static int vm_may_thaw(struct runtime_box *box, struct err *err)
-{
-	int r = box->asleep ? check_memory(box->rt, box->known.mem_mib, err) : 0;
-
-	box->promised = r == 0 && box->asleep;
-	return r;
-}
-
-/* The same machine again, as a process that waits for its content. */
-static int start_again(struct runtime_box *box, const struct vm_made *made,
-	const struct slotnet_plan *plan, int tap, int memory, struct vm_starter *ret, struct err *err)
-{
-	struct vm_seat seat = { .stored = true,
-		.vcpus = made->vcpu_milli ? (made->vcpu_milli + 999) / 1000 : 1,
-		.mem_mib = made->mem_mib,
-		.uid = box->rt->uid_base + box->known.slot * IDS_PER_SANDBOX,
-		.tap = tap,
-		.memory = memory,
-		.plan = plan };
-
-	memcpy(seat.cgroup, box->known.cgroup, sizeof(seat.cgroup));
-	memcpy(seat.image, made->image, sizeof(seat.image));
-	memcpy(seat.digest, made->digest, sizeof(seat.digest));
-	memcpy(seat.bundle, made->bundle, sizeof(seat.bundle));
-	memcpy(seat.accel, made->accel, sizeof(seat.accel));
-	snprintf(seat.layer, sizeof(seat.layer), "%s", box->id);
-	return vm_starter_fork(&box->rt->kit, &seat, ret, err);
-}
-
-/* A new control group in place of what an interrupted step may have left in the old one. */
-static int group_again(struct runtime_box *box, const struct vm_made *made, struct err *err)
-{
-	struct cgroups *cg = box->rt->kit.cgroups;
-	const struct cgroup_limits limits = { made->mem_mib + OVERHEAD_MIB, QEMU_TASKS, made->vcpu_milli };
-	int r = cgroup_remove(cg, box->known.cgroup, err);
-
-	r = r < 0 ? r : cgroup_make(cg, box->known.cgroup, err);
-	return r < 0 ? r : cgroup_limit(cg, box->known.cgroup, &limits, err);
-}
-
-/* kill() may be asked for meanwhile: the descriptor it uses changes in one step. */
-static int has_process(struct runtime_box *box, struct vm_starter *s, struct err *err)
-{
-	int r;
-
-	box->known.pid = s->qemu_pid;
-	r = known_start(&box->known);
-	if (r == 0 && box->known.pidfd < 0)
-		box->known.pidfd = take_fd(s->qemu);
-	else if (r == 0 && dup3(s->qemu, box->known.pidfd, O_CLOEXEC) < 0)
-		r = -errno;
-	if (r < 0)
-		return err_sys(err, r, "remember the machine");
-	s->qemu = fd_close(s->qemu);
-	vm_starter_done(s);
-	box->held = true;
-	box->clone = false;
-	box->asleep = false;
-	return 0;
-}
-
-static int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap, struct err *err)
-{
-	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF };
-	struct snapshot_head head;
-	auto_fd int fd = -EBADF, memory = -EBADF;
-	int r;
-
-	if (!box->asleep)
-		return 0; /* go_on() is all it needs */
-	r = fd = snapshot_open(box->rt->snapshots, box->id, &head, err);
-	if (r >= 0 && head.made.mem_mib != box->known.mem_mib)
-		r = err_set(err, -EBADMSG, ERR_CONFLICT, "the snapshot is refused: it is another machine's");
-	if (r >= 0 && !accel_fits(head.made.accel, box->rt->kit.accel.name))
-		r = err_set(err, -EBADMSG, ERR_CONFLICT,
-			"the snapshot is refused: it was made with %s, and this host has %s",
-			head.made.accel, box->rt->kit.accel.name);
-	r = r < 0 ? r : group_again(box, &head.made, err);
-	r = r < 0 ? r : (memory = memory_new(head.made.mem_mib, err));
-	r = r < 0 ? r : use_hand(box, HAND_CHECK, fd, memory, &head, err);
-	if (r >= 0 && lseek(fd, SNAPSHOT_BODY, SEEK_SET) < 0)
-		r = err_sys(err, -errno, "read the snapshot");
-	r = r < 0 ? r : start_again(box, &head.made, plan, tap, memory, &s, err);
-	r = r < 0 ? r : vm_starter_qemu(&s, err);
-	r = r < 0 ? r : use_hand(box, HAND_LOAD, fd, -EBADF, &head, err);
-	r = r < 0 ? r : vm_starter_loaded(&s, err);
-	r = r < 0 ? r : has_process(box, &s, err);
-	box->promised = false;
-	if (r < 0) { /* the file is there as before */
-		vm_starter_done(&s);
-		cgroup_kill(box->rt->kit.cgroups, box->known.cgroup);
-		return err_wrap(err, r, "resume");
-	}
-	return 0;
-}
-
-/* From here on what it does counts: the file must not be gone back to. So QEMU is heard once more:
- * one that was killed may not have ended yet. */
-static int vm_go_on(struct runtime_box *box, struct err *err)
-{
-	int r;
-
-	if (snapshot_exists(box->rt->snapshots, box->id) &&
-		use_hand(box, HAND_ASK, -EBADF, -EBADF, NULL, err) < 0) {
-		box->held = false;
-		end_process(box);
-		return err_set(err, -EIO, ERR_INTERNAL, "resume: QEMU ended; another resume may work");
-	}
-	snapshot_remove(box->rt->snapshots, box->id);
-	FAULT("host.asleep.removed");
-	r = use_hand(box, HAND_GO, -EBADF, -EBADF, NULL, err);
-	if (r == 0)
-		box->held = false;
-	return r;
-}
+/* --- while it lives, and its end --- */
 
 static bool vm_frozen(const struct runtime_box *box)
 {
@@ -682,7 +492,7 @@ static int vm_stats(const struct runtime_box *box, struct ipc_stats *ret)
 /* QEMU and the guest's driver know of it then; the file system grows with the next wake. */
 static int vm_grow(const struct runtime_box *box, uint32_t disk_mib, struct err *err)
 {
-	struct hand_work w = hand_for(box, HAND_RESIZE, -EBADF, -EBADF, NULL);
+	struct hand_work w = vm_hand_for(box, HAND_RESIZE, -EBADF, -EBADF, NULL);
 	auto_fd int disk = layer_image(box->rt->kit.layers, box->id, err);
 	struct stat st;
 	int r;
@@ -730,6 +540,9 @@ static bool snapshot_owned(const char *id, void *arg)
 
 	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
 		if (box->asleep && !strcmp(box->id, id))
+			return true;
+	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
+		if (!strcmp(p->seat.cgroup, id))
 			return true;
 	return false;
 }

@@ -406,6 +406,16 @@ int agent_wake(uv_loop_t *loop, const struct agent_link *link, const struct agen
 	return 0;
 }
 
+int agent_sleep(uv_loop_t *loop, const struct agent_link *link, uint32_t timeout_ms,
+	agent_done_fn done, void *arg, struct err *err)
+{
+	struct waking *w = calloc(1, sizeof(*w));
+
+	*w = (struct waking){ .done = done, .arg = arg };
+	w->tick = tick_new(loop, 0, 0, woken, w);
+	return 0;
+}
+
 int agent_watch_start(uv_loop_t *loop, const struct agent_link *link, agent_signal_fn on_signal,
 	void *arg, struct agent_watch **ret)
 {

@@ -44,7 +44,8 @@ static void tells_all(void **state)
 	assert_string_equal(after(&l, "-sandbox"),
 		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	assert_string_equal(after(&l, "-append"),
-		"quiet pci=off console=ttyS0 loglevel=1 tsc_early_khz=2596126 weir.ip4=10.60.0.7 "
+		"quiet pci=off console=ttyS0 loglevel=1 tsc=reliable tsc_early_khz=2596126 "
+		"weir.ip4=10.60.0.7 "
 		"weir.overlay=10.42.0.7 weir.overlays=10.42.0.0/16 weir.mtu=1400");
 }
 

@@ -39,7 +39,7 @@ static void bad_headers(void **state)
 {
 	static const uint8_t bad[][FRAME_HEADER] = {
 		{ 0, 0, 0, 0, 0, 0, 0, 0 },		     /* no such type */
-		{ FRAME_NOTIFY + 1, 0, 0, 0, 0, 0, 0, 0 },
+		{ FRAME_SLEEP + 1, 0, 0, 0, 0, 0, 0, 0 },
 		{ FRAME_CHANGE + 1, 0, 0, 0, 0, 0, 0, 0 },
 		{ FRAME_DATA, 0, 0, 0, 0, 0, 0, 0 },	     /* data is never empty */
 		{ FRAME_END, 0, 0, 0, 0, 0, 0, 1 },	     /* and an end always is */
@@ -226,6 +226,7 @@ static void other_spellings_are_refused(void **state)
 		{ FRAME_PUT, 20, { FIELD(1, 1), '/', FIELD(2, 3), 0, 0, 1 } },	  /* three bytes */
 		{ FRAME_EXIT, 20, { FIELD(1, 4), 0, 0, 0, 0, FIELD(3, 0) } },	  /* optional, empty */
 		{ FRAME_PING, 1, "x" },
+		{ FRAME_SLEEP, 1, "x" },
 		{ FRAME_STDOUT, 1, "x" },
 	};
 	union frame_body m;

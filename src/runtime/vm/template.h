@@ -1,0 +1,34 @@
+/*
+ * Templates: machines that hold still, in memory, for others to go on from as clones.
+ *
+ * The content of a paused machine's file, once: its memory in a memory file, its devices in another.
+ * The first clone's starter fills both, checks them against the file's digest and seals them; others
+ * wait for it by the lock on the memory (a starter that dies lets go of it, and the next one begins
+ * anew). A clone keeps what it maps, so a template may be dropped at any time.
+ *
+ * Templates are counted to a control group of their own and dropped, longest unused first, when there
+ * are more or larger ones than the limits say. What is in one is its user's: it is found by the digest
+ * of the file's head, and only by who names the sandbox.
+ */
+#pragma once
+#include "runtime/vm/snapshot.h"
+
+#define TEMPLATES_MAX	8
+#define TEMPLATES_MIB	4096 /* of machines' memory altogether; one that is larger is alone */
+#define TEMPLATES_GROUP "templates"
+
+struct template {
+	struct template *next; /* used later */
+	struct snapshot_head head;
+	int memory, state; /* memory files */
+};
+
+struct templates {
+	struct template *first; /* longest unused */
+};
+
+/* The one of this head, which is made, empty, if there is none. Valid until the next call. */
+int template_get(struct templates *t, const struct snapshot_head *head, struct template **ret,
+	struct err *err);
+uint32_t templates_mib(const struct templates *t);
+void templates_drop(struct templates *t);

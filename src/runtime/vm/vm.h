@@ -1,0 +1,75 @@
+/*
+ * What the files of this runtime have in common: one daemon's machines, those that are being started,
+ * and those that are boxes. vm.c begins and ends them, pause.c has them sleep in files, template.c and
+ * fork.c make many of one.
+ */
+#pragma once
+#include "runtime/known.h"
+#include "runtime/vm/hand.h"
+#include "runtime/vm/machine.h"
+#include "runtime/vm/snapshot.h"
+#include "runtime/vm/starter.h"
+#include "runtime/vm/template.h"
+
+#define OVERHEAD_MIB (MACHINE_TB_MIB + 96) /* QEMU itself, beyond the machine's memory */
+#define QEMU_TASKS   64 /* its threads: one per processor, and those that write to disks */
+
+struct runtime {
+	struct vm_kit kit;
+	char accel[8]; /* as configured */
+	uint32_t uid_base;
+	int snapshots;
+	struct templates templates;
+	struct runtime_parked *parked;
+	struct runtime_box *boxes;
+	char boot_id[40];
+};
+
+struct runtime_parked {
+	struct runtime *rt;
+	struct runtime_parked *next;
+	struct vm_seat seat;
+	struct vm_starter starter;
+	struct snapshot_head head;  /* of what it goes on from, if it is a fork */
+	char from[IPC_ID_LEN];	    /* the sandbox; "": it boots */
+	uint64_t settling;
+};
+
+struct runtime_box {
+	struct runtime *rt;
+	struct runtime_box *next;
+	char id[IPC_ID_LEN];
+	struct known known;
+	struct vm_made made;
+	bool asleep;   /* in a file, with no process */
+	bool promised; /* asleep, but being thawed: its memory is spoken for */
+	bool held;     /* loaded, and not told to run */
+	bool clone;    /* its memory is a template's, and what it wrote over it */
+};
+
+/* Is there room for one more machine of this size? */
+int vm_check_memory(const struct runtime *rt, uint32_t mem_mib, struct err *err);
+
+/* Can what a snapshot was made with go on here? */
+int vm_check_accel(const struct runtime *rt, const struct vm_made *made, struct err *err);
+
+/* --- pause.c: runtime.h has what they are --- */
+/* A step for this box; memory as in hand.h. */
+struct hand_work vm_hand_for(const struct runtime_box *box, enum hand_step step, int file, int memory,
+	struct snapshot_head *head);
+int vm_freeze(struct runtime_box *box, struct err *err);
+int vm_may_thaw(struct runtime_box *box, struct err *err);
+int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap, struct err *err);
+int vm_go_on(struct runtime_box *box, struct err *err);
+
+/* --- fork.c --- */
+/* The seat of one that goes on from what `from->from` was paused as. fds: what the seat borrows, to be
+ * closed when its starter has been forked. */
+struct vm_fork_fds {
+	int file, memory, state;
+};
+int vm_fork_seat(struct runtime *rt, const struct runtime_seat *from, struct runtime_parked *p,
+	struct vm_fork_fds *fds, struct err *err);
+void vm_fork_fds_done(struct vm_fork_fds *fds);
+/* Is something about to begin from it? */
+bool vm_is_forked(const struct runtime *rt, const char *id);
