@@ -325,6 +325,22 @@ int api_json(struct cli *c, const char *method, const char *path, struct str bod
 	return r;
 }
 
+int api_delete(struct cli *c, const char *path, const char *name, const char *what)
+{
+	auto_buf struct buf whole = BUF_MAX(4096);
+	auto_json json_t *data = NULL;
+	int r;
+
+	buf_add_c(&whole, path);
+	api_escape(&whole, name);
+	if (!buf_cstr(&whole)) {
+		cli_say("\"%.60s...\" is no %s", name, what);
+		return CLI_USAGE;
+	}
+	r = api_json(c, "DELETE", whole.p, STR_NONE, &data);
+	return r || !c->opt.json ? r : print_json(c, data);
+}
+
 int api_each(struct cli *c, const char *path, int (*each)(json_t *item, void *arg), void *arg)
 {
 	size_t offset = 0, total = 1;

@@ -158,6 +158,8 @@ int api_perform(struct cli *c, const struct api_req *q, struct api_answer *a);
 int api_call(struct cli *c, const struct api_req *q, struct api_answer *a);
 /* The usual form: method, path, JSON body (or STR_NONE) -> data, which the caller owns. */
 int api_json(struct cli *c, const char *method, const char *path, struct str body, json_t **ret);
+/* DELETE what lies below path under this name; `what` it is, for a name that can be none. */
+int api_delete(struct cli *c, const char *path, const char *name, const char *what);
 void api_answer_done(struct api_answer *a);
 #define auto_answer _cleanup_(api_answer_done)
 /* For who reads an answer by himself: a header's line; the envelope that is in a->text. */

@@ -217,28 +217,15 @@ static int token_ls(struct cli *c, const char *id)
 
 static int token_revoke(struct cli *c, const char *id)
 {
+	int r = CLI_OK;
+
 	if (c->argc < 3) {
 		cli_say("weir ingress token revoke needs: SANDBOX ID ...");
 		return CLI_USAGE;
 	}
-	for (int i = 2; i < c->argc; i++) {
-		auto_buf struct buf path = BUF_MAX(4096);
-		auto_json json_t *data = NULL;
-		int r;
-
-		buf_add_c(&path, box_path(id, "/ingress/tokens/").s);
-		api_escape(&path, c->argv[i]);
-		if (!buf_cstr(&path)) {
-			cli_say("\"%.60s...\" is no token", c->argv[i]);
-			return CLI_USAGE;
-		}
-		r = api_json(c, "DELETE", path.p, STR_NONE, &data);
-		if (!r && c->opt.json)
-			r = print_json(c, data);
-		if (r)
-			return r;
-	}
-	return CLI_OK;
+	for (int i = 2; !r && i < c->argc; i++)
+		r = api_delete(c, box_path(id, "/ingress/tokens/").s, c->argv[i], "token");
+	return r;
 }
 
 int cmd_ingress_token(struct cli *c)

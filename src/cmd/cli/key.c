@@ -47,22 +47,9 @@ int cmd_key_ls(struct cli *c)
 
 int cmd_key_rm(struct cli *c)
 {
-	for (int i = 0; i < c->argc; i++) {
-		auto_buf struct buf path = BUF_MAX(1024);
-		auto_json json_t *data = NULL;
-		int r;
+	int r = CLI_OK;
 
-		buf_add_c(&path, "/v1/keys/");
-		api_escape(&path, c->argv[i]);
-		if (!buf_cstr(&path)) {
-			cli_say("\"%.60s...\" is no id of a key", c->argv[i]);
-			return CLI_USAGE;
-		}
-		r = api_json(c, "DELETE", buf_cstr(&path), STR_NONE, &data);
-		if (!r && c->opt.json)
-			r = print_json(c, data);
-		if (r)
-			return r;
-	}
-	return CLI_OK;
+	for (int i = 0; !r && i < c->argc; i++)
+		r = api_delete(c, "/v1/keys/", c->argv[i], "id of a key");
+	return r;
 }

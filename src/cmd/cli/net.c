@@ -3,9 +3,9 @@
 #include "cmd/cli/cli.h"
 
 /* "/v1/networks/<word>"; NULL: too long to be a network. */
-static const char *net_path(struct buf *path, const char *prefix, const char *word)
+static const char *net_path(struct buf *path, const char *word)
 {
-	buf_add_c(path, prefix);
+	buf_add_c(path, "/v1/networks/");
 	api_escape(path, word);
 	if (!buf_cstr(path))
 		cli_say("\"%.60s...\" is no network", word);
@@ -69,7 +69,7 @@ int cmd_net_show(struct cli *c)
 	size_t i;
 	int r;
 
-	if (!net_path(&path, "/v1/networks/", c->argv[0]))
+	if (!net_path(&path, c->argv[0]))
 		return CLI_USAGE;
 	r = api_json(c, "GET", path.p, STR_NONE, &data);
 	if (r)
@@ -93,20 +93,11 @@ int cmd_net_show(struct cli *c)
 
 int cmd_net_rm(struct cli *c)
 {
-	for (int i = 0; i < c->argc; i++) {
-		auto_buf struct buf path = BUF_MAX(4096);
-		auto_json json_t *data = NULL;
-		int r;
+	int r = CLI_OK;
 
-		if (!net_path(&path, "/v1/networks/", c->argv[i]))
-			return CLI_USAGE;
-		r = api_json(c, "DELETE", path.p, STR_NONE, &data);
-		if (!r && c->opt.json)
-			r = print_json(c, data);
-		if (r)
-			return r;
-	}
-	return CLI_OK;
+	for (int i = 0; !r && i < c->argc; i++)
+		r = api_delete(c, "/v1/networks/", c->argv[i], "network");
+	return r;
 }
 
 int cmd_net_attach(struct cli *c)
@@ -128,17 +119,10 @@ int cmd_net_attach(struct cli *c)
 
 int cmd_net_detach(struct cli *c)
 {
-	auto_buf struct buf path = BUF_MAX(4096);
-	auto_json json_t *data = NULL;
 	char id[CLI_ID_LEN];
 	int r = box_find(c, c->argv[0], id);
 
-	if (r)
-		return r;
-	if (!net_path(&path, box_path(id, "/networks/").s, c->argv[1]))
-		return CLI_USAGE;
-	r = api_json(c, "DELETE", path.p, STR_NONE, &data);
-	return r || !c->opt.json ? r : print_json(c, data);
+	return r ? r : api_delete(c, box_path(id, "/networks/").s, c->argv[1], "network");
 }
 
 /* --- policy --- */
@@ -215,7 +199,7 @@ int cmd_net_policy(struct cli *c)
 	const char *method = c->argc == 1 ? "GET" : strcmp(only, "open") == 0 ? "DELETE" : "PUT";
 	int r;
 
-	if (!net_path(&path, "/v1/networks/", c->argv[0]))
+	if (!net_path(&path, c->argv[0]))
 		return CLI_USAGE;
 	buf_add_c(&path, "/policy");
 	if (strcmp(method, "PUT") == 0) {
