@@ -47,6 +47,14 @@ faults:
 	@WEIR_NO_BUILD=1 WEIR_BUILD=build-clang tools/with-internet -- python3 tests/fault/matrix.py
 	@WEIR_NO_BUILD=1 WEIR_BUILD=build-clang tools/with-internet -- /usr/bin/python3 -m pytest -q tests/fault/test_limits.py
 
+# What clients and command line see of containers, seen of virtual machines: all of tests/client and
+# tests/product but what is about containers, images and installing. Long where there is no KVM.
+vm: all
+	@scripts/deps.sh
+	@tests/client/install
+	@tools/with-internet -- tools/with-daemon --set runtime.default=vm --set vm.accel=auto -- \
+		tests/machines $(BUILD)/check
+
 soak: all
 	@python3 bench/soak.py
 
@@ -73,5 +81,5 @@ clean:
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-.PHONY: all deps-build demo check bench fuzz floods faults scale coverage soak guest-kernel install clean \
+.PHONY: all deps-build demo check bench fuzz floods faults scale coverage soak vm guest-kernel install clean \
 	format

@@ -26,7 +26,7 @@ from measure import COLUMNS, ROOT, Bench, Skip, kit, machine, markdown  # noqa: 
 
 # In the order of running: what is small first, what heats the page cache last.
 NAMES = ("create", "burst", "execs", "policy", "commit", "packets", "throughput", "overlay", "dns",
-         "ingress", "memory", "files")
+         "ingress", "memory", "vm", "files")
 BEGIN, END = "<!-- make bench -->", "<!-- /make bench -->"
 
 

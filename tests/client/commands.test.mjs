@@ -79,7 +79,11 @@ describe(`commands, ${variant}`, { concurrency: 4 }, () => {
   it("streamed: a silent command sends heartbeats", async () => {
     await withSandbox({}, async (box) => {
       const kinds = [];
-      for await (const e of box.streamCommand("sleep", ["6"])) kinds.push(e.type);
+      const silent = "until [ -e /tmp/heard ]; do sleep 0.1; done";
+      for await (const e of box.streamCommand("sh", ["-c", silent])) {
+        if (e.type === "heartbeat" && !kinds.includes("heartbeat")) await box.files.upload("/tmp/heard", "");
+        kinds.push(e.type);
+      }
       assert.ok(kinds.includes("heartbeat"), kinds.join());
       assert.equal(kinds.at(-1), "exit");
     });

@@ -101,7 +101,7 @@ def test_a_life(weir, api):
         assert seen["disk_mib"] == 512 and seen["auto_pause_after_seconds"] == 600
         assert seen["mem_mib"] == 512 and seen["rootfs"] == "devbox:1"
         shown = weir("show", ident).stdout
-        for text in ("cli-life", ident, "running", "10.9.0.0/16", "600 s", "container", "FROM_HERE"):
+        for text in ("cli-life", ident, "running", "10.9.0.0/16", "600 s", "runtime ", "FROM_HERE"):
             assert text in shown, shown
         assert "blue" not in shown and "there" not in shown, "values of variables are secrets"
         assert weir("exec", "cli-life", "--", "sh", "-c", "echo $COLOUR $FROM_HERE").stdout == \
