@@ -74,7 +74,7 @@ _weir()
 	' denials') options="--follow --limit" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' pause') options="--no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' resume') options="--no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
-	' fork') options="--egress --env --ssh-key --paused" operands=$(weir ls --quiet 2>/dev/null) ;;
+	' fork') options="--egress --env --ssh-key --paused --files-only" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' rm') options="--quiet --no-wait" operands=$(weir ls --quiet 2>/dev/null) ;;
 	' net') operands="create ls show rm attach detach policy" ;;
 	' net create') options="" ;;

@@ -114,7 +114,7 @@ static void running(struct start_op *s)
 		return;
 	}
 	FAULT("api.create.running");
-	b->entry_due = !s->from; /* a fork's runs already */
+	b->entry_due = !s->from || !box_is_machine(b); /* a machine's fork has it already */
 	if (!s->paused)
 		box_awake(b);
 	op_finish(&s->op, NULL);

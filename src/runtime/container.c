@@ -240,6 +240,25 @@ static int check_seat(const struct runtime *rt, const struct runtime_seat *seat,
 	return layers_may_begin(rt->kit.layers, seat->revive, seat->disk_mib, err);
 }
 
+/* Whose files it begins with: what nobody writes to meanwhile. */
+static int check_source(const struct runtime *rt, const struct runtime_seat *seat, struct starter_seat *s,
+	struct err *err)
+{
+	const struct runtime_box *box = rt->boxes;
+
+	if (!seat->from)
+		return 0;
+	while (box && strcmp(box->id, seat->from) != 0)
+		box = box->next;
+	if (!box || !cgroup_frozen(rt->kit.cgroups, box->known.cgroup))
+		return err_set(err, -EBUSY, ERR_CONFLICT,
+			"%s cannot be copied: it is not frozen (after a restart of the host: resume it, and "
+			"pause it again)", seat->from);
+	s->from = seat->from;
+	s->from_uid = rt->uid_base + box->known.slot * IDS_PER_SANDBOX;
+	return 0;
+}
+
 static int container_park(struct runtime *rt, const struct runtime_seat *seat,
 	struct runtime_parked **ret, struct err *err)
 {
@@ -258,6 +277,7 @@ static int container_park(struct runtime *rt, const struct runtime_seat *seat,
 		return err_sys(err, -ENOMEM, "sandbox");
 	r = rootfs = open_image(rt, seat->image, p, &s.image_uid, err);
 	r = r < 0 ? r : check_seat(rt, seat, err);
+	r = r < 0 ? r : check_source(rt, seat, &s, err);
 	if (r < 0)
 		return r;
 	random_bytes(&random, sizeof(random));

@@ -38,6 +38,9 @@ int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *er
 int layer_copy(struct layers *ls, const char *from, const char *name, struct err *err);
 int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
 int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err);
+/* The files of a layer whose sandbox is frozen into a new one, their ids mapped as in userns. As long as
+ * it takes. */
+int layer_copy_files(struct layers *ls, const char *from, const struct layer_at *to, int userns, struct err *err);
 /* Give a spare one its name. */
 int layer_claim(struct layers *ls, const char *from, const char *name, struct err *err);
 /* Backend loop: the image of one that nobody has mounted. The caller's to close. */

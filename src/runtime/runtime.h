@@ -51,7 +51,8 @@ struct runtime_seat {
 	const char *image;
 	uint32_t vcpu_milli, mem_mib, disk_mib;
 	const char *revive; /* the id whose writable layer is used; NULL: a new layer */
-	const char *from;   /* it begins as this one was paused, with a copy of its layer; NULL: anew */
+	/* It begins with a copy of this paused one's layer, a machine as it was paused; NULL: anew. */
+	const char *from;
 	bool paused;	    /* such a one: with no process, until it is thawed */
 };
 

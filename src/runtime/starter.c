@@ -179,25 +179,6 @@ static int make_map_holder(struct work *w, struct err *err)
 	return w->holder < 0 ? err_sys(err, w->holder, "make a user namespace") : 0;
 }
 
-/* What needs no more than a control group and a layer. */
-static int make_place(struct work *w, struct err *err)
-{
-	const struct starter_kit *kit = w->kit;
-	int r = cgroup_enter(kit->cgroups, w->seat->cgroup, err);
-
-	if (r == 0 && !w->seat->layer)
-		r = layer_make(kit->layers, w->layer_name, w->seat->disk_mib, err);
-	else if (r == 0 && w->seat->disk_mib) /* checking a large one takes its time: not the host role's */
-		r = layer_grow(kit->layers, w->layer_name, w->seat->disk_mib, false, err);
-	r = r < 0 ? r : layer_mount(kit->layers, w->layer_name, &w->at, err);
-	r = r < 0 ? r : make_stage(w, err);
-	r = r < 0 ? r : make_map_holder(w, err);
-	if (r < 0)
-		return r;
-	r = mount_on(w->at.mnt, w->layer);
-	return r < 0 ? err_sys(err, r, "attach the writable layer") : 0;
-}
-
 static int map_namespace(const struct work *w, uint32_t from, uint32_t to)
 {
 	char path[48];
@@ -212,6 +193,40 @@ static int map_namespace(const struct work *w, uint32_t from, uint32_t to)
 	/* It may not have run yet; should we end before it does, no death signal would find it. */
 	kill(w->holder, SIGKILL);
 	return fd;
+}
+
+/* Of a frozen sandbox, into a layer that is new; its ids become ours. */
+static int copy_files(struct work *w, struct err *err)
+{
+	auto_fd int userns = -EBADF;
+	int r = make_map_holder(w, err);
+
+	if (r < 0)
+		return r;
+	userns = map_namespace(w, w->seat->from_uid, w->seat->uid);
+	if (userns < 0)
+		return err_sys(err, userns, "map another's ids");
+	return layer_copy_files(w->kit->layers, w->seat->from, &w->at, userns, err);
+}
+
+/* What needs no more than a control group and a layer. */
+static int make_place(struct work *w, struct err *err)
+{
+	const struct starter_kit *kit = w->kit;
+	int r = cgroup_enter(kit->cgroups, w->seat->cgroup, err);
+
+	if (r == 0 && !w->seat->layer)
+		r = layer_make(kit->layers, w->layer_name, w->seat->disk_mib, err);
+	else if (r == 0 && w->seat->disk_mib) /* checking a large one takes its time: not the host role's */
+		r = layer_grow(kit->layers, w->layer_name, w->seat->disk_mib, false, err);
+	r = r < 0 ? r : layer_mount(kit->layers, w->layer_name, &w->at, err);
+	r = r < 0 || !w->seat->from ? r : copy_files(w, err);
+	r = r < 0 ? r : make_stage(w, err);
+	r = r < 0 ? r : make_map_holder(w, err);
+	if (r < 0)
+		return r;
+	r = mount_on(w->at.mnt, w->layer);
+	return r < 0 ? err_sys(err, r, "attach the writable layer") : 0;
 }
 
 static int mount_image(struct work *w, struct err *err)

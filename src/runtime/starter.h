@@ -40,6 +40,8 @@ struct starter_kit { /* what all starters of a daemon share; outlives them */
 struct starter_seat { /* what a sandbox is made in and from */
 	const char *cgroup;
 	const char *layer; /* a stored layer; NULL: a spare one of disk_mib is made */
+	const char *from;  /* whose files a spare one begins with; NULL: none */
+	uint32_t from_uid; /* that one's base id */
 	uint32_t disk_mib; /* of a stored layer: it is grown to that; 0: stays as it is */
 	uint32_t uid;	    /* the sandbox's base id on the host */
 	uint32_t image_uid; /* the image's base id on disk */

@@ -1,5 +1,6 @@
 /*
- * POST /v1/sandboxes/{sandbox}/fork: another sandbox, which goes on from what a paused one holds.
+ * POST /v1/sandboxes/{sandbox}/fork: another sandbox, which goes on from what a paused one holds. Native:
+ * "memory": false copies a container's files instead, and the new one begins anew with them.
  *
  * What the body does not say is as in the source, but for what is the source's own: its name and
  * address, its networks, ports published one by one, tokens, and what it has used.
@@ -14,7 +15,7 @@
 
 struct fork_ask {
 	struct box *from; /* the request holds it */
-	bool paused, bandwidth_seen;
+	bool paused, bandwidth_seen, memory, memory_seen;
 	json_t *egress, *envs, *ssh_pubkeys;
 	int64_t bandwidth;
 	struct ingress_ask ingress;
@@ -24,6 +25,8 @@ struct fork_ask {
 #define F(n, k, f) .name = n, .kind = k, .offset = offsetof(struct fork_ask, f), .seen_offset = -1
 static const struct json_field fields[] = {
 	{ F("start_paused", JK_BOOL, paused) },
+	{ .name = "memory", .kind = JK_BOOL, .offset = offsetof(struct fork_ask, memory),
+		.seen_offset = offsetof(struct fork_ask, memory_seen) },
 	{ F("egress", JK_RAW, egress) },
 	{ F("envs", JK_STR_MAP, envs) },
 	{ F("ssh_pubkeys", JK_STR_LIST, ssh_pubkeys) },
@@ -45,14 +48,24 @@ static int decode(const struct req *q, struct fork_ask *ask, struct err *err)
 	return r;
 }
 
-/* Is it one that can be forked, as it is now? */
-static int check_source(const struct req *q, struct err *err)
+/* Is it one that can be forked so, as it is now? */
+static int check_source(const struct req *q, const struct fork_ask *ask, struct err *err)
 {
-	if (!q->box || !box_is_machine(q->box))
+	bool machine = !strcmp(q->row->runtime, "vm"), memory = !ask->memory_seen || ask->memory;
+
+	if (!machine && memory)
 		return err_field(err, -ENOTSUP, ERR_CONFLICT, "runtime",
 			"fork needs the runtime vm (at create: \"runtime\": \"vm\" or node_selector "
-			"{\"runtime\": \"vm\"}); this sandbox runs as %s",
-			q->row->runtime);
+			"{\"runtime\": \"vm\"}); this sandbox runs as %s, of which \"memory\": false copies "
+			"the files alone", q->row->runtime);
+	if (machine && !memory)
+		return err_field(err, -ENOTSUP, ERR_UNSUPPORTED, "memory",
+			"memory: a machine is forked with its memory");
+	if (!memory && ask->paused)
+		return err_field(err, -EINVAL, ERR_INVALID, "start_paused",
+			"a fork without memory begins anew: it cannot start paused");
+	if (!q->box)
+		return err_set(err, -ESRCH, ERR_CONFLICT, "the sandbox has ended");
 	return life_may(q->row->state, LIFE_OP_FORK) == LIFE_ALLOW ? 0 : box_refuse(q->box, LIFE_OP_FORK, err);
 }
 
@@ -129,9 +142,9 @@ void createos_fork(struct req *q)
 {
 	struct fork_ask *ask = http_alloc(q->h, sizeof(*ask));
 	struct err err;
-	int r = ask ? check_source(q, &err) : err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	int r = ask ? decode(q, ask, &err) : err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
 
-	r = r < 0 ? r : decode(q, ask, &err);
+	r = r < 0 ? r : check_source(q, ask, &err);
 	r = r < 0 ? r : birth_quota(q, &err);
 	if (r < 0) {
 		reply_err(q, &err);

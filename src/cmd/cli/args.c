@@ -53,6 +53,7 @@ const struct cli_option cli_options[OPT_COUNT] = {
 		.help = "close that one, or both" },
 	[OPT_EXPIRES] = { "expires", 0, CLI_NUMBER, AT(expires), "SECONDS", 1, 316224000,
 		.help = "how long it is good for; otherwise until it is revoked" },
+	[OPT_FILES_ONLY] = { "files-only", 0, CLI_FLAG, AT(files_only), .help = "copy the files alone: containers" },
 	[OPT_PAUSED] = { "paused", 0, CLI_FLAG, AT(paused), .help = "leave it paused" },
 	[OPT_NO_WAIT] = { "no-wait", 0, CLI_FLAG, AT(no_wait), .help = "do not wait until it is done" },
 };

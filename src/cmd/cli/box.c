@@ -176,6 +176,8 @@ int box_fork_body(struct cli *c, struct buf *out)
 	jw_obj(&w, NULL);
 	if (o->paused)
 		jw_bool(&w, "start_paused", true);
+	if (o->files_only)
+		jw_bool(&w, "memory", false);
 	if (o->egress.n)
 		put_list(&w, "egress", &o->egress);
 	if (o->env.n)

@@ -46,12 +46,13 @@ enum cli_opt { /* rows of cli_options */
 	OPT_INTERACTIVE, OPT_KEEP, OPT_QUIET, OPT_ALL, OPT_FOLLOW, OPT_LIMIT, OPT_ADMIN, OPT_NO_WAIT,
 	OPT_INGRESS, OPT_ACCESS, OPT_HOLD, OPT_NO_HOLD, OPT_PORTS, OPT_NO_PORTS, OPT_EXPIRES,
 	OPT_PAUSED,
+	OPT_FILES_ONLY,
 	OPT_COUNT
 };
 
 struct cli_opts { /* where their values go */
 	bool help, json, interactive, keep, quiet, all, follow, admin, no_wait;
-	bool ingress, hold, no_hold, paused;
+	bool ingress, hold, no_hold, paused, files_only;
 	const char *url, *shape, *name, *rootfs, *access, *ports, *no_ports;
 	uint32_t disk, auto_pause, limit, expires;
 	struct cli_list egress, env, ssh_key, net;

@@ -55,10 +55,10 @@ const struct cli_command cli_commands[] = {
 	{ "resume", NULL, "SANDBOX ...", "let a paused sandbox go on", O(NO_WAIT), 1, MANY,
 		.complete = "s", .run = cmd_resume },
 	{ "fork", NULL, "SANDBOX", "another sandbox that goes on from a paused one, print its id",
-		O(EGRESS) | O(ENV) | O(SSH_KEY) | O(PAUSED), 1, 1, .complete = "s", .run = cmd_fork,
+		O(EGRESS) | O(ENV) | O(SSH_KEY) | O(PAUSED) | O(FILES_ONLY), 1, 1, .complete = "s", .run = cmd_fork,
 		.more = "What runs in it and its disk are copied; the source stays as it is. Rules,\n"
-			"environment and keys are the source's unless they are given. Virtual machines\n"
-			"only.\n\n"
+			"environment and keys are the source's unless they are given. Of a container\n"
+			"only the files can be copied (--files-only): the new one begins anew with them.\n\n"
 			"  weir pause build && weir fork build\n" },
 	{ "rm", "delete", "SANDBOX ...", "destroy sandboxes", O(QUIET) | O(NO_WAIT), 1, MANY, .complete = "s",
 		.run = cmd_rm },
