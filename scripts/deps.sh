@@ -12,7 +12,7 @@ set -eu
 build="build-essential clang llvm clang-format libclang-rt-14-dev meson ninja-build pkg-config
 	bpftool libbpf-dev libelf-dev zlib1g-dev libuv1-dev libjansson-dev libsqlite3-dev libmnl-dev
 	libseccomp-dev libcap-ng-dev libssl-dev libcurl4-openssl-dev libarchive-dev node-llhttp
-	libcmocka-dev musl-tools uthash-dev linux-libc-dev"
+	libcmocka-dev musl-tools uthash-dev linux-libc-dev libidn2-dev"
 run="iproute2 nftables mmdebstrap e2fsprogs quota procps util-linux openssl ca-certificates curl
 	debian-archive-keyring python3 libnss-myhostname skopeo umoci lz4 kmod"
 demo="knot"

@@ -74,6 +74,18 @@ void birth_shape(struct sandbox_row *row, const struct shape *shape)
 	row->disk_mib = shape->disk_mib;
 }
 
+void birth_memory(struct sandbox_row *row, uint32_t mem_mib)
+{
+	const char *name = "custom";
+
+	row->mem_mib = mem_mib;
+	for (size_t i = 0; i < SHAPES; i++)
+		if (shapes[i].mem_mib == mem_mib && shapes[i].vcpu == row->vcpu &&
+			shapes[i].quota_pct == row->quota_pct)
+			name = shapes[i].id;
+	snprintf(row->shape, sizeof(row->shape), "%s", name);
+}
+
 /* --- the row --- */
 
 static struct str image_of(const struct birth *c)

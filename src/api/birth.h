@@ -37,3 +37,5 @@ int birth_quota(const struct req *q, struct err *err);
 /* Fill in a shape. */
 struct shape;
 void birth_shape(struct sandbox_row *row, const struct shape *shape);
+/* Another amount of memory: the row is then of that shape, or of none ("custom"). */
+void birth_memory(struct sandbox_row *row, uint32_t mem_mib);

@@ -202,6 +202,8 @@ void flow_ingress(struct box *b, const struct ingress_want *want, op_done_fn don
 /* Tell host and edges again: its tokens have changed, or the kernel has another word. */
 void flow_ingress_again(struct box *b, op_done_fn done, void *arg, struct op **slot);
 void flow_grow(struct box *b, uint32_t disk_mib, op_done_fn done, void *arg, struct op **slot);
+/* Another limit of memory, more or less. */
+void flow_memory(struct box *b, uint32_t mem_mib, op_done_fn done, void *arg, struct op **slot);
 /* After adoption: go on with what the row says was under way; `repolicy`: the kernel has another
  * policy than the row. frozen: as the kernel has it. */
 void flow_adopt(struct box *b, bool frozen, bool repolicy);

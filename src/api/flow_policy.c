@@ -1,5 +1,5 @@
 /*
- * A policy change, and growing the disk.
+ * A policy change; growing the disk, and another limit of memory.
  *
  *	store (new version)  ->  SET (edges)  ->  COMMIT (host: written beside, flipped)  ->  RETIRE
  *
@@ -9,6 +9,7 @@
  * While the sandbox is paused its slot still exists, and the change takes the same way; without a
  * slot (error) storing is all, and the resume puts it in force before the first packet.
  */
+#include "api/birth.h"
 #include "api/flow.h"
 #include "api/peers.h"
 #include "base/fault.h"
@@ -287,24 +288,26 @@ void flow_repolicy(struct box *b)
 	flow_policy(b, same, str_c(b->row.policy_json), b->row.dialect, NULL, NULL, NULL);
 }
 
-/* --- growing the writable layer --- */
+/* --- growing the writable layer; memory --- */
 
 struct grow_op {
 	struct op op;
-	uint32_t disk_mib;
+	uint32_t disk_mib, mem_mib; /* 0: stays */
 };
 
 static void grown(const struct err *err, void *arg)
 {
 	struct grow_op *g = arg;
 	struct box *b = g->op.box;
-	uint32_t before = b->row.disk_mib;
+	struct sandbox_row before = b->row;
 	struct err why;
 
 	if (!err) {
-		b->row.disk_mib = g->disk_mib;
+		b->row.disk_mib = g->disk_mib ? g->disk_mib : before.disk_mib;
+		if (g->mem_mib)
+			birth_memory(&b->row, g->mem_mib);
 		if (box_save(b, &why) < 0) {
-			b->row.disk_mib = before;
+			b->row = before;
 			err = &why;
 		}
 	}
@@ -342,6 +345,40 @@ static void grow_start(struct op *op)
 	}
 	snprintf(grow.id, sizeof(grow.id), "%s", b->row.id);
 	host_call(b->api, IPC_HOST_GROW, &grow, sizeof(grow), -1, on_grown, g);
+}
+
+/* Kernel, then store: what a crash in between leaves is undone by the next change, and by a new
+ * start. Without processes storing is all. */
+static void memory_start(struct op *op)
+{
+	struct grow_op *g = container_of(op, struct grow_op, op);
+	struct box *b = op->box;
+	struct ipc_grow grow = { .mem_mib = g->mem_mib };
+	struct err err;
+
+	if (life_may(b->row.state, LIFE_OP_CHANGE) != LIFE_ALLOW) {
+		box_refuse(b, LIFE_OP_CHANGE, &err);
+		op_finish(op, &err);
+	} else if (!b->in_kernel) {
+		on_grown(NULL, NULL, g);
+	} else {
+		snprintf(grow.id, sizeof(grow.id), "%s", b->row.id);
+		host_call(b->api, IPC_HOST_GROW, &grow, sizeof(grow), -1, on_grown, g);
+	}
+}
+
+void flow_memory(struct box *b, uint32_t mem_mib, op_done_fn fn, void *arg, struct op **slot)
+{
+	struct grow_op *g = calloc(1, sizeof(*g));
+
+	if (!g) {
+		op_refuse(b, fn, arg);
+		return;
+	}
+	g->op = (struct op){ .name = "memory", .start = memory_start, .done = fn, .arg = arg,
+		.slot = slot };
+	g->mem_mib = mem_mib;
+	op_queue(b, &g->op);
 }
 
 void flow_grow(struct box *b, uint32_t disk_mib, op_done_fn fn, void *arg, struct op **slot)

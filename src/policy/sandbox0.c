@@ -10,6 +10,7 @@
 
 struct build {
 	struct policy *p;
+	struct build *idle; /* what is checked and dropped */
 	const struct policy_floor *floor;
 	struct err *err;
 };
@@ -38,8 +39,14 @@ static int too_long(const struct build *b, const char *prefix, const char *list,
 		"%s%s: expected at most %u entries, got %zu", prefix, list, SANDBOX0_LIST_MAX, n);
 }
 
+static bool is_star(struct str text)
+{
+	return str_eq_c(text, "*");
+}
+
 /* Blank entries are passed over; a list of nothing else would be no condition at all, and open
- * what it was meant to close. */
+ * what it was meant to close. A lone "*" is a name that nobody has: it adds nothing, and a list of
+ * nothing else never matches (add_rule). */
 static int add_domains(struct build *b, const struct sandbox0_lists *l, const struct at *at)
 {
 	size_t added = 0;
@@ -48,20 +55,34 @@ static int add_domains(struct build *b, const struct sandbox0_lists *l, const st
 		return too_long(b, at->prefix, at->domains, l->n_domains);
 	for (size_t i = 0; i < l->n_domains; i++) {
 		struct str text = str_trim(l->domains[i]);
-		const char *why = "a lone \"*\" matches nothing here; use the mode instead";
-		int r = str_eq_c(text, "*") ? -EINVAL : 0;
+		const char *why = NULL;
+		int r;
 
 		if (!text.n)
 			continue;
-		if (r == 0)
-			r = target_add_name(b->p, text, true, &why);
+		added++;
+		if (is_star(text))
+			continue;
+		r = target_add_name(b->p, text, true, &why);
 		if (r < 0)
 			return refuse(b, r, at->prefix, at->domains, i, text, why);
-		added++;
 	}
 	return added || !l->n_domains ? 0
 				      : refuse(b, -EINVAL, at->prefix, at->domains, 0,
 						l->domains[0], "all entries are blank");
+}
+
+static bool never_matches(const struct sandbox0_lists *l)
+{
+	size_t stars = 0, others = 0;
+
+	for (size_t i = 0; i < l->n_domains; i++) {
+		struct str text = str_trim(l->domains[i]);
+
+		stars += is_star(text);
+		others += text.n && !is_star(text);
+	}
+	return stars && !others;
 }
 
 static int add_cidrs(struct build *b, const struct sandbox0_lists *l, const struct at *at,
@@ -128,6 +149,8 @@ static int add_rule(struct build *b, enum weir_verdict action, const struct sand
 
 	if (!l->n_domains && !l->n_cidrs && !l->n_ports)
 		return 0;
+	if (never_matches(l) && b != b->idle) /* its other lists are checked all the same */
+		return add_rule(b->idle, action, l, at, floor);
 	r = policy_add_rule(b->p, action);
 	if (r < 0)
 		return out_of_memory(b, r);
@@ -151,8 +174,9 @@ static int add_denials(struct build *b, const struct sandbox0_lists *l, const st
 	return r == 0 ? add_rule(b, WEIR_DENY, &domains, at, floor) : r;
 }
 
-static int add_lists(struct build *b, struct build *idle, const struct sandbox0_ask *ask)
+static int add_lists(struct build *b, const struct sandbox0_ask *ask)
 {
+	struct build *idle = b->idle;
 	static const struct at allowed = { "egress.allowed", "Domains", "Cidrs", "Ports" };
 	static const struct at denied = { "egress.denied", "Domains", "Cidrs", "Ports" };
 	int r = add_rule(ask->block_all ? b : idle, WEIR_ALLOW, &ask->allowed, &allowed, b->floor);
@@ -193,7 +217,7 @@ int sandbox0_policy(const struct sandbox0_ask *ask, const struct policy_floor *f
 	auto_policy struct policy *p =
 		policy_new(POLICY_SANDBOX0, ask->block_all ? WEIR_DENY : WEIR_ALLOW);
 	auto_policy struct policy *unused = policy_new(POLICY_SANDBOX0, WEIR_DENY);
-	struct build b = { p, floor, err }, idle = { unused, floor, err };
+	struct build idle = { unused, &idle, floor, err }, b = { p, &idle, floor, err };
 	bool lists = ask->allowed.n_domains || ask->allowed.n_cidrs || ask->allowed.n_ports ||
 		ask->denied.n_domains || ask->denied.n_cidrs || ask->denied.n_ports;
 	int r;
@@ -204,7 +228,7 @@ int sandbox0_policy(const struct sandbox0_ask *ask, const struct policy_floor *f
 		return err_field(err, -EINVAL, ERR_INVALID, "network",
 			"invalid network policy: egress.trafficRules cannot be combined with the "
 			"allowed and denied lists");
-	r = lists ? add_lists(&b, &idle, ask) : add_traffic(&b, ask);
+	r = lists ? add_lists(&b, ask) : add_traffic(&b, ask);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(p);

@@ -333,6 +333,57 @@ int cgroup_limit(struct cgroups *cg, const char *name, const struct cgroup_limit
 	return r < 0 ? err_sys(err, r, "limit CPU to %u/1000", l->vcpu_milli) : 0;
 }
 
+static int in_use(uint32_t mib, struct err *err)
+{
+	return err_field(err, -EBUSY, ERR_CONFLICT, "memory", "more than %u MiB are in use", mib);
+}
+
+/* memory.high makes the kernel write back what it can, and slows down who would take more, where
+ * memory.max would kill. */
+static int memory_v2(const struct hierarchy *h, const char *name, uint64_t bytes, uint32_t mib,
+	struct err *err)
+{
+	uint64_t used = 0;
+	int r = put_u64(h, name, "memory.high", bytes);
+
+	if (r == 0)
+		r = get_u64(h, name, "memory.current", NULL, &used);
+	if (r == 0 && used <= bytes)
+		r = put_u64(h, name, "memory.max", bytes);
+	put(h, name, "memory.high", STR("max"));
+	if (r == 0 && used > bytes)
+		return in_use(mib, err);
+	return r < 0 ? err_sys(err, r, "limit memory to %u MiB", mib) : 0;
+}
+
+/* The limit that counts swap too must never be the lower one. */
+static int memory_v1(const struct hierarchy *h, const char *name, uint64_t bytes, uint32_t mib,
+	struct err *err)
+{
+	const char *files[] = { "memory.limit_in_bytes", "memory.memsw.limit_in_bytes" };
+	uint64_t before;
+	int r = get_u64(h, name, files[0], NULL, &before);
+	bool more = r == 0 && bytes > before;
+
+	for (int i = 0; i < 2 && r == 0; i++) {
+		const char *file = files[more ? 1 - i : i];
+
+		r = put_u64(h, name, file, bytes);
+		if (r == -ENOENT && file == files[1]) /* no accounting of swap */
+			r = 0;
+	}
+	if (r == -EBUSY)
+		return in_use(mib, err);
+	return r < 0 ? err_sys(err, r, "limit memory to %u MiB", mib) : 0;
+}
+
+int cgroup_memory(struct cgroups *cg, const char *name, uint32_t mib, struct err *err)
+{
+	const struct hierarchy *h = cg->by_use[USE_MEMORY];
+
+	return (h->v2 ? memory_v2 : memory_v1)(h, name, (uint64_t)mib << 20, mib, err);
+}
+
 int cgroup_v2_open(struct cgroups *cg, const char *name)
 {
 	for (size_t i = 0; i < cg->n; i++)

@@ -31,6 +31,9 @@ int cgroup_make(struct cgroups *cg, const char *name, struct err *err);
 int cgroup_need(struct cgroups *cg, const char *name, struct err *err);
 int cgroup_limit(struct cgroups *cg, const char *name, const struct cgroup_limits *l,
 	struct err *err);
+/* Another limit of memory, while processes run in it. Less than is in use, after what can be written
+ * back was: -EBUSY, and the limit stays. May wait for the disk. */
+int cgroup_memory(struct cgroups *cg, const char *name, uint32_t mib, struct err *err);
 /* The v2 directory, for CLONE_INTO_CGROUP; negative when there is none. */
 int cgroup_v2_open(struct cgroups *cg, const char *name);
 /* Move the calling process in. In v1 this waits for an RCU grace period: 1 to 20 ms. */

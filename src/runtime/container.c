@@ -508,6 +508,12 @@ static int container_stats(const struct runtime_box *box, struct ipc_stats *ret)
 	return 0;
 }
 
+/* What is on record is the limit it began with: nobody reads that of a container. */
+static int container_limit(const struct runtime_box *box, uint32_t mem_mib, struct err *err)
+{
+	return cgroup_memory(box->rt->kit.cgroups, box->known.cgroup, mem_mib, err);
+}
+
 static int container_grow(const struct runtime_box *box, uint32_t disk_mib, struct err *err)
 {
 	return layer_grow(box->rt->kit.layers, box->id, disk_mib, true, err);
@@ -594,6 +600,7 @@ const struct runtime_ops runtime_container = {
 	.cleanup = container_cleanup,
 	.stats = container_stats,
 	.grow = container_grow,
+	.limit = container_limit,
 	.drop_layer = container_drop_layer,
 	.sweep = container_sweep,
 };

@@ -121,6 +121,8 @@ struct runtime_ops {
 	/* In another thread; what else is asked meanwhile, cleanup() is not. A machine has the room when
 	 * its agent is woken next. */
 	int (*grow)(const struct runtime_box *box, uint32_t disk_mib, struct err *err);
+	/* NULL: its memory is what it began with. In another thread, as grow(). -EBUSY: it uses more. */
+	int (*limit)(const struct runtime_box *box, uint32_t mem_mib, struct err *err);
 	/* A sandbox that has no process (after a reboot): drop its layer. */
 	int (*drop_layer)(struct runtime *rt, const char *id, struct err *err);
 	/* After all adoptions: remove what no adopted box owns (mounts, cgroups, loop devices). */

@@ -42,7 +42,7 @@ struct box {
 	} port[IPC_INGRESS_PORTS];
 	struct aside_job end, grow; /* where the queue of its end, and that of growth, have it */
 	struct waiter grown;	    /* fn NULL: it does not grow */
-	uint32_t grow_mib;
+	uint32_t grow_mib, mem_mib; /* 0: stays */
 	bool ended;		    /* while it grew, or took a nap */
 	struct aside_job nap;	    /* its freeze, or a thaw that is slow */
 	struct waiter nappers[WAITERS_MAX];
@@ -732,7 +732,9 @@ static int grow(struct aside_job *job, struct err *err)
 	int r;
 
 	FAULT("host.grow.asked");
-	r = x->runner->ops->grow(x->rt, x->grow_mib, err);
+	r = x->grow_mib ? x->runner->ops->grow(x->rt, x->grow_mib, err) : 0;
+	if (r == 0 && x->mem_mib)
+		r = x->runner->ops->limit(x->rt, x->mem_mib, err);
 	FAULT("host.grow.done");
 	return r;
 }
@@ -748,17 +750,21 @@ static void grown(struct aside_job *job, int result, const struct err *err)
 		clean_up(x);
 }
 
-int box_grow(struct box *x, uint32_t disk_mib, box_done_fn done, void *arg, struct err *err)
+int box_grow(struct box *x, const struct ipc_grow *how, box_done_fn done, void *arg, struct err *err)
 {
 	int r = must_live(x, "grow", err);
 
 	if (r < 0)
 		return r;
 	if (x->grown.fn)
-		return err_set(err, -EBUSY, ERR_CONFLICT, "the disk of %s is growing already",
-			x->rec.id);
+		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is growing already", x->rec.id);
+	if (how->mem_mib && !x->runner->ops->limit)
+		return err_field(err, -EOPNOTSUPP, ERR_UNSUPPORTED, "memory",
+			"a sandbox with runtime %s keeps the memory that it began with",
+			x->runner->ops->name);
 	x->grown = (struct waiter){ done, arg };
-	x->grow_mib = disk_mib;
+	x->grow_mib = how->disk_mib;
+	x->mem_mib = how->mem_mib;
 	x->grow = (struct aside_job){ .work = grow, .done = grown };
 	aside_do(&x->in->d->growth, &x->grow);
 	return 0;

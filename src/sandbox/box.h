@@ -56,6 +56,6 @@ typedef void (*box_done_fn)(const struct err *err, void *arg);
 int box_freeze(struct box *x, box_done_fn done, void *arg, struct err *err);
 int box_thaw(struct box *x, box_done_fn done, void *arg, struct err *err);
 /* 0: done will be called once. -EBUSY while it grows already. */
-int box_grow(struct box *x, uint32_t disk_mib, box_done_fn done, void *arg, struct err *err);
+int box_grow(struct box *x, const struct ipc_grow *how, box_done_fn done, void *arg, struct err *err);
 /* done is called once, also when the sandbox is already on its way out. */
 void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg);

@@ -310,7 +310,7 @@ static int do_grow(const struct ask *a, struct err *err)
 	w = waiting_new(a);
 	if (!w)
 		return err_sys(err, -ENOMEM, "grow");
-	r = box_grow(x, q->disk_mib, over, w, err);
+	r = box_grow(x, q, over, w, err);
 	if (r == 0)
 		take_ptr(w);
 	return r;

@@ -60,7 +60,7 @@ enum ipc_type {
 	IPC_HOST_THAW,	     /* struct ipc_id */
 	IPC_HOST_DESTROY,    /* struct ipc_destroy: answered when everything is reclaimed */
 	IPC_HOST_STATS,	     /* struct ipc_id -> struct ipc_stats */
-	IPC_HOST_GROW,	     /* struct ipc_grow: writable layer, online */
+	IPC_HOST_GROW,	     /* struct ipc_grow: writable layer or memory, online */
 	IPC_HOST_IMAGES,     /* -> struct ipc_image[] : images in the store */
 	IPC_HOST_BUILD,	     /* struct ipc_build + its credentials -> struct ipc_sandbox, its slot, and
 			      * 1 descriptor: the log, read to its end. It begins with COMMIT */
@@ -189,7 +189,8 @@ struct ipc_destroy {
 };
 struct ipc_grow {
 	char id[IPC_ID_LEN];
-	uint32_t disk_mib;
+	uint32_t disk_mib, mem_mib; /* 0: stays as it is. Memory may become less, too: -EBUSY if that
+				     * much is in use */
 };
 struct ipc_stats {
 	uint64_t mem_bytes, cpu_usec, pids, disk_bytes;

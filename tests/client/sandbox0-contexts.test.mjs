@@ -1,6 +1,7 @@
 // Commands, streams and REPLs of sandbox0's client.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import WebSocket from "ws";
 import { client, refused, until, withSandbox } from "./sandbox0-kit.mjs";
 
 const NO_CONTEXT = refused(404, "context_not_found");
@@ -19,6 +20,13 @@ test("sandbox0: contexts", { timeout: 60000 }, async (t) => {
       assert.equal((await box.cmd("sh -c 'kill -9 $$'")).state, "killed");
       assert.equal((await box.cmd("pwd", { cwd: "/usr" })).stdout, "/usr\n");
       assert.equal((await box.cmd("printf a\\\\xffb")).stdout, "a\ufffdb");
+      const literal = await box.cmd("echo a | b > c; $FROM_CLAIM '_S0_> '"); // no shell, no prompts
+      assert.equal(literal.outputRaw, "a | b > c; $FROM_CLAIM _S0_> \n");
+      assert.deepEqual(await box.cmd("cat").then((r) => [r.exitCode, r.outputRaw]), [0, ""]); // no input
+      const silent = await box.createContext({ type: "cmd", cmd: { command: ["true"] }, waitUntilDone: true });
+      assert.deepEqual([silent.stdout, silent.stderr, silent.running, silent.paused, silent.envVars],
+        [undefined, undefined, false, false, {}]);
+      assert.ok(Math.abs(Date.now() - new Date(silent.createdAt)) < 60000);
     });
 
     await t.test("what cannot be started, and what is no request", async () => {
@@ -48,6 +56,8 @@ test("sandbox0: contexts", { timeout: 60000 }, async (t) => {
       });
       assert.equal(ended.state, "killed");
       assert.equal(ended.exitCode, 143);
+      assert.equal(ended.stdout, "begun\n"); // ended ones stay readable, stream by stream
+      assert.equal(ended.outputRaw, undefined);
       await assert.rejects(box.contextSignal(run.contextId, "TERM"), refused(409, "process_not_running"));
       await assert.rejects(box.contextSignal(run.contextId, "NOSUCH"), refused(400, "invalid_request"));
       const again = await box.restartContext(run.contextId);
@@ -138,6 +148,93 @@ test("sandbox0: contexts", { timeout: 60000 }, async (t) => {
       const end = (await box.listContexts()).find((c) => c.id === gone.contextId);
       assert.equal(end.exitCode, 5);
       assert.equal(end.alias, "python");
+    });
+  });
+
+  await t.test("REPLs of one's own", async () => {
+    await withSandbox({}, async (box) => {
+      const program = "import os\nwhile True: print(eval(input('mine> ')))";
+      const mine = { name: "mine", displayName: "Mine", env: [{ name: "GIVEN", value: "to it" }],
+        candidates: [{ name: "/nosuch/one" }, { name: "nosuch-two", args: ["x"] },
+          { name: "python3", args: ["-u", "-c", program] }],
+        ready: { mode: "prompt_token", token: "mine> " } };
+      const own = (replConfig, more = {}) => box.createContext({ type: "repl", repl: { replConfig, ...more } });
+      const made = await own(mine);
+      assert.equal(made.alias, "mine");
+      assert.equal(made.running, true);
+      const asks = async (id, data) => (await box.contextExec(id, data)).outputRaw;
+      assert.match(await asks(made.id, "6 * 7\n"), /42\r\n$/); // the prompt behind it is cut
+      assert.match(await asks(made.id, "os.environ['GIVEN'] + os.environ['TERM']\n"), /to itdumb/);
+      assert.match(await asks(made.id, "'_S0' + '_> '\n"), /\r\n/); // another's word means nothing here
+      assert.equal((await box.restartContext(made.id)).alias, "mine");
+      assert.match(await asks(made.id, "6 * 7\n"), /42\r\n$/);
+      const told = { ...mine, prompt: { customPrompt: "mine> " }, ready: undefined, defaultTerm: "xterm" };
+      const given = await own(told, { input: "40 + 2\n" });
+      assert.match(given.outputRaw, /42\r\n$/);
+      assert.match(await asks(given.id, "os.environ['TERM']\n"), /xterm/);
+      const late = await own({ ...told, ready: { mode: "startup_delay", startupDelayMs: 20 } });
+      assert.match(await asks(late.id, "6 * 7\n"), /42/);
+      await assert.rejects(own({ ...mine, candidates: mine.candidates.slice(0, 2) }),
+        refused(500, "create_failed", "nosuch-two"));
+      for (const [change, text] of [[{ candidates: [] }, "candidates"], [{ name: "" }, "name"],
+        [{ candidates: [{ name: "" }] }, "candidates"], [{ env: [{ name: "A", valueFrom: "B" }] }, "value_from"],
+        [{ env: [{ name: "A=", value: "" }] }, "env"], [{ ready: { token: "" } }, "1 to 64"],
+        [{ ready: { mode: "guess" } }, "prompt_token or startup_delay"],
+        [{ ready: { mode: "startup_delay", startupDelayMs: 30001 } }, "30000"]])
+        await assert.rejects(own({ ...mine, ...change }), refused(400, "invalid_request", text));
+      const perl = await box.run("perl", "my $x = 20; $x * 2 + 2");
+      assert.ok(perl.outputRaw.includes("42") && !perl.outputRaw.includes("_S0_"), JSON.stringify(perl));
+      await assert.rejects(box.run("redis-cli", "PING"), refused(500, "create_failed", "redis-cli"));
+      await assert.rejects(box.run("cobol", "x"), refused(400, "invalid_request", "repl_config"));
+      await assert.rejects(box.contextExec(made.id, ""), refused(400, "invalid_request", "data"));
+    });
+  });
+
+  await t.test("the stream's frames, as they are", async () => {
+    await withSandbox({}, async (box) => {
+      const { id } = await box.createContext({ type: "repl", repl: { alias: "python" } });
+      const ws = new WebSocket(`${process.env.SANDBOX0_BASE_URL.replace("http", "ws")}/api/v1/sandboxes/${box.id}` +
+        `/contexts/${id}/ws`, { headers: { authorization: `BEARER ${process.env.SANDBOX0_TOKEN}` } });
+      const frames = [];
+      ws.on("message", (data, binary) => frames.push(binary ? "binary" : JSON.parse(data)));
+      const closed = new Promise((done) => ws.on("close", (code) => done(code)));
+      await new Promise((open, fail) => ws.on("open", open).on("error", fail));
+      const send = (o) => ws.send(JSON.stringify(o));
+      const answered = (id) => frames.some((f) => f.type === "done" && f.request_id === id);
+      send({ type: "input", data: "print(6 * 7)\n", requestId: "one" }); // the client's spelling
+      await until("its prompt", () => answered("one"));
+      send({ type: "input", data: "print(43)\n", request_id: "two" });
+      await until("its prompt", () => answered("two"));
+      for (const f of frames.filter((f) => f.type === "done"))
+        assert.deepEqual(Object.keys(f).sort(), ["request_id", "type"]); // neither is the end
+      send({ type: "no such thing" });
+      send({ type: "resize", rows: 0, cols: "x" });
+      ws.send("print(44)\n"); // what is no JSON is input
+      const text = () => frames.filter((f) => f.type === "output").map((f) => f.data).join("");
+      await until("raw input", () => text().includes("44\r\n"));
+      assert.ok(frames.every((f) => f.type !== "output" || f.source === "pty"));
+      send({ type: "signal", signal: "SIGKILL" });
+      assert.equal(await closed, 1000);
+      assert.deepEqual(frames.at(-1), { type: "done", exit_code: 137, state: "killed" });
+    });
+  });
+
+  await t.test("a client that leaves: the command stays", async () => {
+    await withSandbox({}, async (box) => {
+      const leave = new AbortController();
+      const left = fetch(`${process.env.SANDBOX0_BASE_URL}/api/v1/sandboxes/${box.id}/contexts`, {
+        method: "POST", signal: leave.signal,
+        headers: { Authorization: `Bearer ${process.env.SANDBOX0_TOKEN}`, "Content-Type": "application/json" },
+        body: JSON.stringify({ type: "cmd", cmd: { command: ["sleep", "600"] }, wait_until_done: true }),
+      });
+      const sleeper = await until("the command", async () => (await box.listContexts()).find((c) => c.running));
+      leave.abort();
+      await assert.rejects(left);
+      await assert.rejects(box.contextInput(sleeper.id, "x"), refused(409, "process_not_running"));
+      await assert.rejects(box.contextResize(sleeper.id, 10, 10), refused(409, "pty_unavailable"));
+      assert.equal((await box.getContext(sleeper.id)).running, true);
+      for (const signal of ["SIGSTOP", "CONT", "WINCH", "10"])
+        assert.ok((await box.contextSignal(sleeper.id, signal)).success, signal);
     });
   });
 

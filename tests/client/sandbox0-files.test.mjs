@@ -52,6 +52,33 @@ test("sandbox0: files", { timeout: 60000 }, async (t) => {
       await assert.rejects(box.statFile("/tmp/d"), refused(404, "file_not_found"));
     });
 
+    await t.test("a hundred megabytes, and not a byte more", async () => {
+      await box.cmd("truncate -s 104857600 /tmp/most");
+      await box.cmd("truncate -s 104857601 /tmp/more");
+      assert.equal((await box.readFile("/tmp/most")).length, 104857600);
+      await assert.rejects(box.readFile("/tmp/more"), refused(413, "file_too_large"));
+      await assert.rejects(box.writeFile("/tmp/new", Buffer.alloc(104857601)), refused(413, "file_too_large"));
+      await assert.rejects(box.statFile("/tmp/new"), refused(404, "file_not_found"));
+    });
+
+    await t.test("statuses, types and modes on the wire", async () => {
+      const ask = async (method, rest, body, accept = "*/*") => {
+        const r = await fetch(`${process.env.SANDBOX0_BASE_URL}/api/v1/sandboxes/${box.id}/files${rest}`, { method, body,
+          headers: { Authorization: `Bearer ${process.env.SANDBOX0_TOKEN}`, Accept: accept } });
+        return [r.status, r.headers.get("content-type"), await r.text()];
+      };
+      const json = "application/json";
+      assert.deepEqual(await ask("POST", "?path=%2Ftmp%2Fw", "one two"), [200, json, '{"success":true,"data":{"written":true}}']);
+      assert.deepEqual(await ask("POST", "?path=%2Ftmp%2Fw", "2"), [200, json, '{"success":true,"data":{"written":true}}']);
+      assert.deepEqual(await ask("GET", "?path=%2Ftmp%2Fw", undefined, json), [200, "application/octet-stream", "2"]);
+      assert.deepEqual(await ask("POST", "?path=/tmp/wd&mkdir=true"), [201, json, '{"success":true,"data":{"created":true}}']);
+      assert.deepEqual(await ask("DELETE", "?path=/tmp/wd"), [200, json, '{"success":true,"data":{"deleted":true}}']);
+      for (const [method, rest] of [["GET", ""], ["POST", ""], ["DELETE", ""], ["GET", "/stat"], ["GET", "/list"]]) {
+        const [status, type, text] = await ask(method, rest);
+        assert.deepEqual([status, type, JSON.parse(text).error.code], [400, json, "invalid_request"], `${method} ${rest}`);
+      }
+    });
+
     await t.test("what is wrong is named", async () => {
       await assert.rejects(box.readFile("/nosuch"), refused(404, "file_not_found"));
       await assert.rejects(box.readFile("/tmp"), refused(409, "path_not_file"));
@@ -59,7 +86,8 @@ test("sandbox0: files", { timeout: 60000 }, async (t) => {
       await assert.rejects(box.listFiles("/etc/hostname"), refused(409, "path_not_directory"));
       await assert.rejects(box.writeFile("/tmp", "x"), refused(409, "path_not_file"));
       await assert.rejects(box.moveFile("/nosuch", "/tmp/x"), refused(404, "file_not_found"));
-      await assert.rejects(box.moveFile("", "/tmp/x"), refused(400, "invalid_request", "path"));
+      await assert.rejects(box.moveFile("", "/tmp/x"), refused(400, "invalid_paths", "source"));
+      await assert.rejects(box.moveFile("/tmp/x", ""), refused(400, "invalid_paths", "destination"));
       await assert.rejects(box.readFile("a\0b"), refused(400, "invalid_request"));
     });
   });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Client } from "sandbox0";
 import { client, refused, until, withSandbox } from "./sandbox0-kit.mjs";
+import { client as createos } from "./kit.mjs";
 
 test("sandbox0: lifecycle", { concurrency: 8 }, async (t) => {
   await t.test("claim, get, status, list, delete", async () => {
@@ -117,10 +118,44 @@ test("sandbox0: lifecycle", { concurrency: 8 }, async (t) => {
       assert.equal((await box.getNetworkPolicy()).mode, "block-all");
       for (const [config, text] of [[undefined, "config is required"], [{ ttl: -1 }, "config.ttl"],
         [{ network: { mode: "none" } }, "invalid mode"], [{ envVars: { "a=b": "c" } }, "env_vars"],
-        [{ resources: { memory: "2Gi" } }, "config.resources.memory"]])
+        [{ resources: { memory: "64Mi" } }, "128Mi to 16Gi"], [{ network: {} }, "mode is required"]])
         await assert.rejects(client.sandboxes.update(box.id, { config }), refused(400, "bad_request", text));
       assert.equal((await box.getNetworkPolicy()).mode, "block-all");
     });
+  });
+
+  await t.test("memory, more and less, while it runs and while it sleeps", async () => {
+    const box = await client.sandboxes.claim("default", { config: { hardTtl: 600, resources: { memory: "256Mi" } } });
+    const hold = (mib, then) => ["python3", "-c", `b = bytearray(${mib} << 20); print("held", flush=True); ${then}`];
+    const holds = async (mib) => (await box.cmd("x", { command: hold(mib, "0") })).stdout === "held\n";
+    try {
+      const vm = (await createos.getSandbox(box.id)).data.runtime === "vm";
+      if (vm) {
+        await assert.rejects(client.sandboxes.updateMemory(box.id, "768Mi"),
+          refused(400, "bad_request", "virtual machine"));
+        return;
+      }
+      assert.equal(await holds(400), false);
+      assert.equal((await client.sandboxes.updateMemory(box.id, "768Mi")).resources.memory, "768Mi");
+      assert.equal((await client.sandboxes.get(box.id)).resources.memory, "768Mi");
+      assert.equal(await holds(400), true);
+      const holder = await box.cmd("x", { command: hold(400, "import time; time.sleep(600)"), wait: false });
+      await until("what it holds", async () => (await box.getContext(holder.contextId)).stdout === "held\n");
+      await assert.rejects(client.sandboxes.updateMemory(box.id, "256Mi"), refused(409, "conflict", "in use"));
+      assert.equal((await client.sandboxes.get(box.id)).resources.memory, "768Mi");
+      assert.equal((await box.getContext(holder.contextId)).running, true);
+      await box.deleteContext(holder.contextId);
+      await until("less", () => client.sandboxes.updateMemory(box.id, "256Mi").then(() => true,
+        (e) => !refused(409, "conflict", "in use")(e)));
+      assert.equal(await holds(400), false);
+      await client.sandboxes.pauseAndWait(box.id);
+      assert.equal((await client.sandboxes.updateMemory(box.id, "1Gi")).resources.memory, "1Gi");
+      await client.sandboxes.resumeAndWait(box.id);
+      assert.equal(await holds(400), true);
+      assert.equal((await createos.getSandbox(box.id)).data.shape, "s-1vcpu-1gb");
+    } finally {
+      await client.sandboxes.delete(box.id);
+    }
   });
 
   await t.test("what is asked for in memory", async () => {

@@ -89,10 +89,8 @@ static void fill_size(struct sandbox_row *row, uint32_t mem_mib)
 	const struct shape *shape = mem_mib ? shape_for(mem_mib) : shape_find(STR(DEFAULT_SHAPE));
 
 	birth_shape(row, shape);
-	if (!mem_mib || mem_mib == shape->mem_mib)
-		return;
-	row->mem_mib = mem_mib;
-	snprintf(row->shape, sizeof(row->shape), "custom");
+	if (mem_mib)
+		birth_memory(row, mem_mib);
 }
 
 static int fill(struct box *b, void *arg, struct err *err)

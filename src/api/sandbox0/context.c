@@ -11,42 +11,13 @@
 #define NOTE_MAX     (FRAME_NOTE_MAX - 64u)
 #define ALL_MAX	     (2u * CONTEXT_KEEP) /* of a buffer: then the older half goes */
 
-/* --- REPLs --- */
-
-static const struct repl {
-	const char *alias;
-	const char *argv[6]; /* NULL ends it */
-} repls[] = {
-	{ "python", { "python3", "-q", "-i", "-c",
-			    "import sys; sys.ps1 = '" CONTEXT_PROMPT "'; sys.ps2 = '" CONTEXT_PROMPT2
-			    "'" } },
-	{ "bash", { "bash", "--norc", "--noprofile", "--noediting", "-i" } },
-	{ "sh", { "sh", "-i" } },
-	{ "zsh", { "zsh", "-f", "-i", "+Z", "+V" } },
-	{ "node", { "node", "-e",
-			  "require('repl').start({prompt: '" CONTEXT_PROMPT "', terminal: false})" } },
-	{ "lua", { "lua", "-i", "-e",
-			 "_PROMPT = '" CONTEXT_PROMPT "'; _PROMPT2 = '" CONTEXT_PROMPT2 "'" } },
-	{ "php", { "php", "-d", "cli.prompt=" CONTEXT_PROMPT, "-a" } },
-	{ "sqlite", { "sqlite3", "-interactive", "-cmd",
-			    ".prompt '" CONTEXT_PROMPT "' '" CONTEXT_PROMPT2 "'" } },
-};
-
-static const struct repl *repl_find(struct str alias)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(repls); i++)
-		if (str_eq_c(alias, repls[i].alias))
-			return &repls[i];
-	return NULL;
-}
-
 /* --- the request --- */
 
 #define F(n, k, f) .name = n, .kind = k, .offset = offsetof(struct context_ask, f), .seen_offset = -1
 static const struct json_field fields[] = {
 	{ F("type", JK_STR, type), .max = 16 },
 	{ F("cmd", JK_RAW, cmd) },
-	{ F("repl", JK_RAW, repl) },
+	{ F("repl", JK_RAW, repl_json) },
 	{ F("wait_until_done", JK_BOOL, wait) },
 	{ F("cwd", JK_STR, cwd), .max = 4000 },
 	{ F("env_vars", JK_STR_MAP, env_vars) },
@@ -72,30 +43,15 @@ static int decode_cmd(struct context_ask *a, struct err *err)
 
 static int decode_repl(struct context_ask *a, struct err *err)
 {
-	json_t *config = NULL;
-	int r;
+	static const struct json_field more[] = {
+		{ F("input", JK_STR, input), .max = FRAME_REQUEST_MAX / 2 },
+	};
+	int r = repl_decode(a->repl_json, &a->repl, err);
 
-	if (!json_is_object(a->repl))
-		return err_field(err, -EINVAL, ERR_INVALID, "repl", "expected an object with alias");
-	{
-		const struct json_field repl[] = {
-			{ F("alias", JK_STR, alias), .max = 64 },
-			{ F("input", JK_STR, input), .max = FRAME_REQUEST_MAX / 2 },
-		};
-
-		r = json_decode(a->repl, repl, ARRAY_SIZE(repl), a, err);
-	}
-	if (r < 0)
-		return r;
-	config = json_object_get(a->repl, "repl_config");
-	if (config && !json_is_null(config))
-		return err_field(err, -ENOSYS, ERR_UNSUPPORTED, "repl.repl_config",
-			"interpreters of your own are not built yet");
-	if (!repl_find(a->alias))
-		return err_field(err, -EINVAL, ERR_INVALID, "repl.alias",
-			"unknown: there are python, bash, sh, zsh, node, lua, php, sqlite");
-	a->is_repl = a->pty = true;
-	return 0;
+	if (r == 0)
+		r = json_decode(a->repl_json, more, ARRAY_SIZE(more), a, err);
+	a->is_repl = a->pty = r == 0;
+	return r;
 }
 
 static int decode_size(struct context_ask *a, struct err *err)
@@ -122,7 +78,7 @@ static bool given(const json_t *v)
 int context_decode(const json_t *body, struct context_ask *ret, struct err *err)
 {
 	int r = json_decode(body, fields, ARRAY_SIZE(fields), ret, err);
-	bool repl = given(ret->repl);
+	bool repl = given(ret->repl_json);
 
 	if (r < 0)
 		return r;
@@ -148,12 +104,11 @@ void context_id_new(char ret[static CONTEXT_ID_LEN])
 	snprintf(ret, CONTEXT_ID_LEN, "ctx-%08x", n);
 }
 
-static int fill_argv(const struct context_ask *ask, struct context_start *s)
+static int fill_argv(const struct context_ask *ask, unsigned int nth, struct context_start *s)
 {
-	const struct repl *repl = ask->is_repl ? repl_find(ask->alias) : NULL;
 	size_t n = json_array_size(ask->command);
 
-	s->argv = calloc(n + ARRAY_SIZE(repl->argv), sizeof(*s->argv));
+	s->argv = calloc(n + 1 + REPL_ARGS_MAX, sizeof(*s->argv));
 	if (!s->argv)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
@@ -161,29 +116,39 @@ static int fill_argv(const struct context_ask *ask, struct context_start *s)
 
 		s->argv[i] = str_n(json_string_value(v), json_string_length(v));
 	}
-	for (size_t i = 0; repl && i < ARRAY_SIZE(repl->argv) && repl->argv[i]; i++)
-		s->argv[n++] = str_c(repl->argv[i]);
+	if (ask->is_repl)
+		n = repl_argv(&ask->repl, nth, s->argv);
 	s->spec.argv = s->argv;
 	s->spec.n_argv = n;
-	return 0;
+	return n ? 0 : -ENOENT;
 }
 
+static struct str string_of(const json_t *v)
+{
+	return str_n(json_string_value(v), json_string_length(v));
+}
+
+/* Later ones count: the interpreter's, its description's, the request's. */
 static void fill_env(const struct context_ask *ask, struct context_start *s)
 {
+	const json_t *more = json_object_get(ask->repl.config, "env");
 	const char *key;
 	json_t *v;
-	size_t n = 0;
+	size_t i, n = 0;
 
 	if (ask->is_repl) { /* shells take their prompts from here; no terminal's tricks */
-		s->env[n++] = (struct agent_env){ STR("PS1"), STR(CONTEXT_PROMPT) };
-		s->env[n++] = (struct agent_env){ STR("PS2"), STR(CONTEXT_PROMPT2) };
-		s->env[n++] = (struct agent_env){ STR("TERM"), STR("dumb") };
+		s->env[n++] = (struct agent_env){ STR("PS1"), STR(REPL_PROMPT) };
+		s->env[n++] = (struct agent_env){ STR("PS2"), STR(REPL_PROMPT2) };
+		s->env[n++] = (struct agent_env){ STR("TERM"),
+			ask->repl.term.n ? ask->repl.term : STR("dumb") };
 		s->env[n++] = (struct agent_env){ STR("PYTHON_BASIC_REPL"), STR("1") };
 	}
+	json_array_foreach (more, i, v)
+		s->env[n++] = (struct agent_env){ string_of(json_object_get(v, "name")),
+			string_of(json_object_get(v, "value")) };
 	json_object_foreach (ask->env_vars, key, v)
 		if (n < CONTEXT_ENV_MAX)
-			s->env[n++] = (struct agent_env){ str_c(key),
-				str_n(json_string_value(v), json_string_length(v)) };
+			s->env[n++] = (struct agent_env){ str_c(key), string_of(v) };
 	s->spec.env = s->env;
 	s->spec.n_env = n;
 }
@@ -195,8 +160,12 @@ static char *note_of(const struct context_ask *ask)
 	char *text;
 
 	json_object_set_new(note, "type", json_string(ask->is_repl ? "repl" : "cmd"));
-	if (ask->alias.n)
-		json_object_set_new(note, "alias", json_stringn(ask->alias.p, ask->alias.n));
+	if (ask->is_repl) {
+		json_object_set_new(note, "alias", json_stringn(ask->repl.alias.p, ask->repl.alias.n));
+		json_object_set_new(note, "prompt", json_stringn(ask->repl.prompt.p, ask->repl.prompt.n));
+	}
+	if (ask->repl.config)
+		json_object_set(note, "repl_config", (json_t *)ask->repl.config);
 	if (ask->cwd.n)
 		json_object_set_new(note, "cwd", json_stringn(ask->cwd.p, ask->cwd.n));
 	if (ask->command)
@@ -210,7 +179,8 @@ static char *note_of(const struct context_ask *ask)
 	if (ask->ttl_s)
 		json_object_set_new(note, "ttl_sec", json_integer(ask->ttl_s));
 	text = json_dumps(note, JSON_COMPACT);
-	for (const char *const *p = (const char *const[]){ "env_vars", "command", "cwd", NULL };
+	for (const char *const *p = (const char *const[]){ "env_vars", "command", "cwd",
+		     "repl_config", NULL };
 		text && *p && strlen(text) > NOTE_MAX; p++) {
 		free(text);
 		json_object_del(note, *p);
@@ -220,15 +190,18 @@ static char *note_of(const struct context_ask *ask)
 	return text;
 }
 
-int context_start_from(const struct context_ask *ask, const char *id, struct context_start *ret,
-	struct err *err)
+int context_start_from(const struct context_ask *ask, unsigned int nth, const char *id,
+	struct context_start *ret, struct err *err)
 {
 	struct proc_spec *spec = &ret->spec;
 	int r = ask->cwd.n ? path_from(ask->cwd, ret->cwd, sizeof(ret->cwd), "cwd", err) : 0;
 
 	if (r < 0)
 		return r;
-	if (fill_argv(ask, ret) < 0 || !(ret->note = note_of(ask)))
+	r = fill_argv(ask, nth, ret);
+	if (r == -ENOENT)
+		return r;
+	if (r < 0 || !(ret->note = note_of(ask)))
 		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	fill_env(ask, ret);
 	spec->id = str_c(id);
@@ -286,6 +259,15 @@ const char *context_state(const struct context *c)
 	return c->code ? "crashed" : "stopped";
 }
 
+/* A word it never said would answer nothing: the note is a tenant's. */
+struct str context_prompt(const struct context *c)
+{
+	const json_t *word = json_object_get(c->note, "prompt");
+	struct str s = json_is_string(word) ? string_of(word) : STR_NONE;
+
+	return s.n && s.n <= REPL_PROMPT_MAX ? s : STR(REPL_PROMPT);
+}
+
 json_t *context_request(const struct context *c)
 {
 	static const char *const plain[] = { "type", "cwd", "env_vars", "pty_size", "idle_timeout_sec",
@@ -299,7 +281,8 @@ json_t *context_request(const struct context *c)
 		if (json_object_get(c->note, plain[i]))
 			json_object_set(body, plain[i], json_object_get(c->note, plain[i]));
 	if (alias)
-		json_object_set_new(body, "repl", json_pack("{s:O}", "alias", alias));
+		json_object_set_new(body, "repl", json_pack("{s:O,s:O*}", "alias", alias, "repl_config",
+			json_object_get(c->note, "repl_config")));
 	else
 		json_object_set_new(body, "cmd",
 			json_pack("{s:O*}", "command", json_object_get(c->note, "command")));
@@ -315,7 +298,8 @@ static void put_note(struct jw *w, const struct context *c, const char *member)
 		jw_raw(w, member, str_c(text));
 }
 
-void context_put(struct jw *w, const char *name, const struct context *c, const struct kept *out)
+void context_put(struct jw *w, const char *name, const struct context *c, const struct kept *out,
+	bool raw)
 {
 	const json_t *type = json_object_get(c->note, "type");
 	bool repl = json_is_string(type) && str_eq_c(str_c(json_string_value(type)), "repl");
@@ -337,7 +321,7 @@ void context_put(struct jw *w, const char *name, const struct context *c, const 
 	if (!c->running && !c->waiting)
 		jw_i64(w, "exit_code", c->code);
 	if (out)
-		kept_put(w, out, true, !c->pty);
+		kept_put(w, out, repl ? context_prompt(c) : STR_NONE, raw, !c->pty);
 	jw_end(w);
 }
 
@@ -355,15 +339,20 @@ static void drop(struct kept *k, struct buf *b, size_t n)
 	box_let_go(k->box, n);
 }
 
+void kept_forget(struct kept *k)
+{
+	drop(k, &k->all, k->all.n);
+	for (int i = 0; i < 2; i++)
+		drop(k, &k->stream[i], k->stream[i].n);
+}
+
 void kept_done(struct kept *k)
 {
 	if (!k->box)
 		return;
-	drop(k, &k->all, k->all.n);
-	for (int i = 0; i < 2; i++) {
-		drop(k, &k->stream[i], k->stream[i].n);
+	kept_forget(k);
+	for (int i = 0; i < 2; i++)
 		buf_done(&k->stream[i]);
-	}
 	buf_done(&k->all);
 	k->box = box_unref(k->box);
 }
@@ -385,9 +374,9 @@ void kept_add(struct kept *k, enum proc_stream stream, struct str data)
 		add(k, &k->stream[stream == PROC_ERR], data);
 }
 
-bool kept_prompted(const struct kept *k)
+bool kept_prompted(const struct kept *k, struct str prompt)
 {
-	return str_ends(buf_str(&k->all), STR(CONTEXT_PROMPT));
+	return str_ends(buf_str(&k->all), prompt);
 }
 
 static struct str newest(const struct buf *b)
@@ -395,16 +384,23 @@ static struct str newest(const struct buf *b)
 	return str_skip(buf_str(b), b->n > CONTEXT_KEEP ? b->n - CONTEXT_KEEP : 0);
 }
 
-/* Both prompts, wherever they stand. */
-static void put_plain(struct jw *w, const char *name, struct str s)
+/* Without prompts: the private ones wherever they stand, another word only at the end, for it may be
+ * anybody's. */
+static void put_plain(struct jw *w, const char *name, struct str s, struct str prompt)
 {
 	static const struct str prompts[] = {
-		{ CONTEXT_PROMPT2, sizeof(CONTEXT_PROMPT2) - 1 },
-		{ CONTEXT_PROMPT, sizeof(CONTEXT_PROMPT) - 1 },
+		{ REPL_PROMPT2, sizeof(REPL_PROMPT2) - 1 },
+		{ REPL_PROMPT, sizeof(REPL_PROMPT) - 1 },
 	};
 	auto_buf struct buf out = BUF_MAX(ALL_MAX);
 	size_t i = 0;
 
+	if (!prompt.n) {
+		jw_str(w, name, s);
+		return;
+	}
+	if (str_ends(s, prompt))
+		s.n -= prompt.n;
 	while (i < s.n) {
 		struct str rest = str_skip(s, i);
 		size_t k = 0;
@@ -421,12 +417,12 @@ static void put_plain(struct jw *w, const char *name, struct str s)
 	jw_str(w, name, buf_str(&out));
 }
 
-void kept_put(struct jw *w, const struct kept *k, bool raw, bool streams)
+void kept_put(struct jw *w, const struct kept *k, struct str prompt, bool raw, bool streams)
 {
 	if (raw)
-		put_plain(w, "output_raw", newest(&k->all));
+		put_plain(w, "output_raw", newest(&k->all), prompt);
 	if (streams && k->stream[0].n)
-		put_plain(w, "stdout", newest(&k->stream[0]));
+		put_plain(w, "stdout", newest(&k->stream[0]), prompt);
 	if (streams && k->stream[1].n)
-		put_plain(w, "stderr", newest(&k->stream[1]));
+		put_plain(w, "stderr", newest(&k->stream[1]), prompt);
 }

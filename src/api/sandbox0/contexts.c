@@ -2,12 +2,14 @@
  * Contexts: see the header. The agent has the processes (api/procs.h); a call here is one or two
  * conversations about one of them, and leaves it as it is when the client leaves.
  *
- *	create, wait	START and follow it to its end; a REPL to its first prompt. Clients give up
- *			where no head comes for minutes, so it is sent while the command runs, and
- *			blanks behind it; what fails then can only break the connection
+ *	create, wait	START and follow it to its end. Clients give up where no head comes for
+ *			minutes, so it is sent while the command runs, and blanks behind it; what
+ *			fails then can only break the connection
+ *	create, REPL	START, the next candidate where one does not, up to its first prompt; what
+ *			it is given, then, and up to the next
  *	create		START
  *	get		what it is, then its output
- *	exec		input, then output up to the next prompt
+ *	exec		what it is, then input, and output up to the next prompt
  *	restart		KILL, wait for its end, forget it, START the same again
  *	the others	one question each
  */
@@ -30,8 +32,11 @@ struct call {
 	struct tick *tick, *limit, *early;
 	struct kept out;
 	struct context context;
-	char id[64];
+	struct context_ask want; /* create, restart; of exec the input */
+	unsigned int nth;	 /* of a REPL's candidates */
+	char id[64], why[200];	 /* why the last candidate did not start */
 	bool found, started, prompting; /* prompting: the end is a prompt */
+	bool fed;   /* the REPL has what it was to be given */
 	bool begun; /* the answer's head has gone out */
 	json_t *again;	       /* restart: the request that made it */
 };
@@ -138,7 +143,7 @@ static void send_rest(struct req *q, struct answer *a)
 	buf_done(&a->buf);
 }
 
-static void reply_context(struct call *c, int status, bool output)
+static void reply_context(struct call *c, int status, bool output, bool raw)
 {
 	struct req *q = c->q;
 	bool begun = c->begun;
@@ -146,7 +151,7 @@ static void reply_context(struct call *c, int status, bool output)
 
 	q->on_gone = NULL;
 	sandbox0_begin(&a, ANSWER_MAX);
-	context_put(&a.w, "data", &c->context, output ? &c->out : NULL);
+	context_put(&a.w, "data", &c->context, output ? &c->out : NULL, raw);
 	call_free(c);
 	if (begun)
 		send_rest(q, &a);
@@ -204,15 +209,25 @@ static void create_failed(struct call *c, const char *why)
 	call_fail_as(c, "create_failed", -ENOEXEC, why);
 }
 
-/* A program that never started is no context. */
+static int create_start(struct call *c, struct err *err);
+
+/* A program that never started is no context; another candidate may start. */
 static void forgotten(const struct proc_info *info, const struct err *err, void *arg)
 {
 	struct call *c = arg;
+	struct err why;
+	int r = -ENOENT;
 
 	if (info)
 		return;
 	c->ask = NULL;
-	create_failed(c, json_string_value(json_object_get(c->context.note, "error")));
+	c->nth++;
+	if (c->want.is_repl)
+		r = create_start(c, &why);
+	if (r == -ENOENT)
+		create_failed(c, c->why);
+	else if (r < 0)
+		call_fail(c, &why);
 }
 
 static void forget(struct call *c, const char *why)
@@ -220,9 +235,9 @@ static void forget(struct call *c, const char *why)
 	struct proc_change change = { .id = str_c(c->id), .forget = true };
 	struct err err;
 
-	json_object_set_new(c->context.note, "error", json_string(why));
+	snprintf(c->why, sizeof(c->why), "%s", why);
 	if (proc_change(c->q->api->loop, &c->q->box->link, &change, forgotten, c, &c->ask, &err) < 0)
-		create_failed(c, why);
+		create_failed(c, c->why);
 }
 
 static void created(struct call *c, const struct agent_exit *exit, bool output)
@@ -234,7 +249,7 @@ static void created(struct call *c, const struct agent_exit *exit, bool output)
 		c->context.code = exit->code;
 		c->context.signal = exit->signal;
 	}
-	reply_context(c, status, output);
+	reply_context(c, status, output, true);
 }
 
 static void on_create_end(struct proc *x, const struct agent_exit *exit, const struct err *err,
@@ -256,14 +271,21 @@ static void on_quiet(void *arg)
 {
 	struct call *c = arg;
 
-	created(c, NULL, false);
+	if (c->want.input.n && !c->fed) {
+		c->fed = true;
+		c->tick = tick_free(c->tick);
+		kept_forget(&c->out);
+		proc_write(c->proc, c->want.input, false);
+		return;
+	}
+	created(c, NULL, c->fed);
 }
 
 static void on_create_limit(void *arg)
 {
 	struct call *c = arg;
 
-	created(c, NULL, false); /* it runs; whatever it is doing */
+	created(c, NULL, c->fed); /* it runs; whatever it is doing */
 }
 
 static void wait_quiet(struct call *c, tick_fn fn)
@@ -280,7 +302,7 @@ static void on_create_output(struct proc *x, enum proc_stream stream, uint64_t o
 	struct call *c = arg;
 
 	kept_add(&c->out, stream, data);
-	if (c->prompting && kept_prompted(&c->out))
+	if (c->prompting && kept_prompted(&c->out, c->want.repl.prompt))
 		wait_quiet(c, on_quiet);
 	else
 		c->tick = tick_free(c->tick);
@@ -302,20 +324,22 @@ static void on_create_started(struct proc *x, uint32_t pid, void *arg)
 	struct call *c = arg;
 
 	c->started = true;
-	if (!c->prompting)
+	if (!c->want.is_repl)
 		c->early = tick_new(c->q->api->loop, EARLY_MS, EARLY_MS, on_early, c);
 }
 
-static int create_start(struct call *c, const struct context_ask *ask, struct err *err)
+static int create_start(struct call *c, struct err *err)
 {
 	static const struct proc_ops ops = { .on_started = on_create_started,
 		.on_output = on_create_output, .on_end = on_create_end };
 	struct req *q = c->q;
+	const struct context_ask *ask = &c->want;
 	struct context_start *s = calloc(1, sizeof(*s));
 	bool follow = ask->wait || ask->is_repl;
-	int r = s ? context_start_from(ask, c->id, s, err)
+	int r = s ? context_start_from(ask, c->nth, c->id, s, err)
 		  : err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 
+	context_done(&c->context);
 	if (r == 0)
 		r = json_parse(s->spec.note, &c->context.note, err);
 	if (r == 0)
@@ -330,18 +354,20 @@ static int create_start(struct call *c, const struct context_ask *ask, struct er
 static void create(struct call *c, const struct context_ask *ask)
 {
 	struct req *q = c->q;
+	uint32_t limit = ask->repl.delay_ms ? ask->repl.delay_ms : PROMPT_MS;
 	struct err err;
 
+	c->want = *ask;
 	snprintf(c->context.id, sizeof(c->context.id), "%s", c->id);
 	c->context.started_ms = api_now_ms();
 	c->context.pty = ask->pty;
-	c->prompting = ask->is_repl;
-	if (create_start(c, ask, &err) < 0) {
+	c->prompting = ask->is_repl && (!ask->repl.delay_ms || ask->input.n);
+	if (create_start(c, &err) < 0) {
 		q->on_gone = NULL;
 		call_free(c);
 		invalid(q, &err);
 	} else if (ask->is_repl) {
-		c->limit = tick_new(q->api->loop, PROMPT_MS, 0, on_create_limit, c);
+		c->limit = tick_new(q->api->loop, limit, 0, on_create_limit, c);
 	}
 }
 
@@ -407,7 +433,7 @@ static void on_listed(const struct proc_info *info, const struct err *err, void 
 
 	if (info) {
 		if (context_from(info, &c) == 0)
-			context_put(&l->a.w, NULL, &c, NULL);
+			context_put(&l->a.w, NULL, &c, NULL, false);
 		context_done(&c);
 		return;
 	}
@@ -455,7 +481,7 @@ static void on_got(struct proc *x, const struct agent_exit *exit, const struct e
 	if (err)
 		call_fail(c, err);
 	else
-		reply_context(c, 200, true);
+		reply_context(c, 200, true, false);
 }
 
 static void on_output(struct proc *x, enum proc_stream stream, uint64_t offset, struct str data,
@@ -544,7 +570,7 @@ static void reply_exec(struct call *c, const struct agent_exit *exit)
 	q->on_gone = NULL;
 	sandbox0_begin(&a, ANSWER_MAX);
 	jw_obj(&a.w, "data");
-	kept_put(&a.w, &c->out, true, false);
+	kept_put(&a.w, &c->out, context_prompt(&c->context), true, false);
 	if (exit) {
 		c->context.code = exit->code;
 		c->context.signal = exit->signal;
@@ -567,7 +593,7 @@ static void on_exec_output(struct proc *x, enum proc_stream stream, uint64_t off
 	struct call *c = arg;
 
 	kept_add(&c->out, stream, data);
-	if (kept_prompted(&c->out))
+	if (kept_prompted(&c->out, context_prompt(&c->context)))
 		wait_quiet(c, on_exec_quiet);
 	else
 		c->tick = tick_free(c->tick);
@@ -592,23 +618,41 @@ static void on_exec_limit(void *arg)
 	call_fail(c, &err);
 }
 
-void sandbox0_context_exec(struct req *q)
+static void on_exec_info(const struct proc_info *info, const struct err *err, void *arg)
 {
 	static const struct proc_ops ops = { .on_output = on_exec_output, .on_end = on_exec_end };
-	struct proc_attach how = { .from = PROC_FROM_END, .follow = true };
+	struct call *c = arg;
+	struct proc_attach how = { .id = str_c(c->id), .from = PROC_FROM_END, .follow = true,
+		.input = c->want.input };
+	struct api *a = c->q->api;
+	struct err why;
+
+	if (info) {
+		on_info(c, info);
+		return;
+	}
+	if (asked(c, err) < 0)
+		return;
+	if (proc_attach(a->loop, &c->q->box->link, &how, &ops, c, &c->proc, &why) < 0)
+		call_fail(c, &why);
+	else
+		c->limit = tick_new(a->loop, PROMPT_MS, 0, on_exec_limit, c);
+}
+
+void sandbox0_context_exec(struct req *q)
+{
+	struct str input;
 	struct call *c;
 	struct err err;
 
-	if (take_input(q, &how.input) < 0)
+	if (take_input(q, &input) < 0)
 		return;
 	c = call_new(q);
 	if (!c)
 		return;
-	how.id = str_c(c->id);
-	if (proc_attach(q->api->loop, &q->box->link, &how, &ops, c, &c->proc, &err) < 0)
+	c->want.input = input;
+	if (ask_one(c, on_exec_info, &err) < 0)
 		call_fail(c, &err);
-	else
-		c->limit = tick_new(q->api->loop, PROMPT_MS, 0, on_exec_limit, c);
 }
 
 /* --- delete, resize, signal --- */

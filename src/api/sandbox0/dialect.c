@@ -83,11 +83,13 @@ static int error(const struct req *q, const struct err *err, struct buf *out)
 		q->route->op == LIFE_OP_DATA) {
 		status = 503;
 		code = q->row->state == LIFE_ERROR ? "sandbox_resume_failed" : "unavailable";
-		http_add_header(q->h, "Retry-After", STR("1"));
 	}
 	for (size_t i = 0; q->code && i < ARRAY_SIZE(codes); i++)
 		if (str_eq_c(str_c(code), codes[i].code))
 			status = codes[i].status;
+	/* Of these two kinds the answer has it already. */
+	if ((status == 429 || status == 503) && err->kind != ERR_CAPACITY && err->kind != ERR_RATE)
+		http_add_header(q->h, "Retry-After", STR("1"));
 	jw_obj(&w, NULL);
 	jw_bool(&w, "success", false);
 	jw_obj(&w, "error");

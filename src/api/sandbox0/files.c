@@ -396,12 +396,17 @@ void sandbox0_file_move(struct req *q)
 	};
 	struct file *f;
 	struct err err;
+	int r = json_decode(q->json, fields, ARRAY_SIZE(fields), &in, &err);
 
-	if (json_decode(q->json, fields, ARRAY_SIZE(fields), &in, &err) < 0) {
-		invalid(q, &err);
+	if (r == 0 && (!in.source.n || !in.destination.n))
+		r = err_field(&err, -EINVAL, ERR_INVALID, in.source.n ? "destination" : "source",
+			"required");
+	if (r < 0) {
+		q->code = "invalid_paths";
+		reply_err(q, &err);
 		return;
 	}
-	f = file_new(q, in.source.p ? in.source : STR(""));
+	f = file_new(q, in.source);
 	if (!f)
 		return;
 	f->done = "moved";

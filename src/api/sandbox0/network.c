@@ -6,6 +6,7 @@
  * those that are not built. The second turns lists of the document into those of policy/sandbox0.h,
  * and no longer meets anything of the wrong type.
  */
+#include <idn2.h>
 #include "api/dialect.h"
 #include "api/sandbox0/foreign.h"
 #include "api/sandbox0/network.h"
@@ -313,10 +314,15 @@ struct lists {
 	struct sandbox0_port *ports;
 	struct sandbox0_rule *rules;
 	size_t n_texts, n_ports;
+	char **ascii; /* of international names: as DNS has them; as many as texts at most */
+	size_t n_ascii;
 };
 
 static void lists_done(struct lists *l)
 {
+	for (size_t i = 0; i < l->n_ascii; i++)
+		idn2_free(l->ascii[i]);
+	free(l->ascii);
 	free(l->texts);
 	free(l->ports);
 	free(l->rules);
@@ -339,6 +345,51 @@ static void count(const json_t *doc, struct lists *l)
 			json_array_foreach (v, i, one)
 				count(one, l);
 	}
+}
+
+static bool is_ascii(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((unsigned char)s.p[i] >= 0x80)
+			return false;
+	return true;
+}
+
+/* What the user wrote is kept and told; what is judged is what a resolver will be asked. */
+static int to_ascii(struct lists *l, struct str text, const struct place *at, struct str *ret,
+	struct err *err)
+{
+	char name[1024], why[128];
+	char *ascii = NULL;
+	int r;
+
+	text = str_trim(text);
+	if (text.n >= sizeof(name))
+		return bad(at, "the name is longer than 253 characters", err);
+	snprintf(name, sizeof(name), STR_FMT, STR_ARG(text));
+	r = idn2_to_ascii_8z(name, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
+	if (r != IDN2_OK) {
+		snprintf(why, sizeof(why), "not an international name: %.80s", idn2_strerror(r));
+		return r == IDN2_MALLOC ? no_memory(err) : bad(at, why, err);
+	}
+	l->ascii[l->n_ascii++] = ascii;
+	*ret = str_c(ascii);
+	return 0;
+}
+
+/* Those that the mode leaves idle, too. */
+static int ascii_domains(struct lists *l, struct sandbox0_lists *of, const char *list, struct err *err)
+{
+	struct str *texts = (struct str *)of->domains;
+
+	for (size_t i = 0; i < of->n_domains; i++) {
+		struct place top = { "" }, named = below(&top, list), here = element(&named, i);
+		int r = is_ascii(texts[i]) ? 0 : to_ascii(l, texts[i], &here, &texts[i], err);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 static void take_texts(const json_t *from, struct lists *l, const struct str **ret, size_t *ret_n)
@@ -390,25 +441,34 @@ static int meaning(struct api *a, const json_t *doc, struct policy **ret, struct
 			"block-all") };
 	json_t *rule;
 	size_t i;
+	int r;
 
 	count(egress, &l);
 	l.texts = calloc(l.n_texts + 1, sizeof(*l.texts));
 	l.ports = calloc(l.n_ports + 1, sizeof(*l.ports));
 	l.rules = calloc(json_array_size(rules) + 1, sizeof(*l.rules));
-	if (!l.texts || !l.ports || !l.rules)
+	l.ascii = calloc(l.n_texts + 1, sizeof(*l.ascii));
+	if (!l.texts || !l.ports || !l.rules || !l.ascii)
 		return no_memory(err);
 	l.n_texts = l.n_ports = 0;
 	take_lists(egress, &l, "allowedDomains", "allowedCidrs", "allowedPorts", &ask.allowed);
 	take_lists(egress, &l, "deniedDomains", "deniedCidrs", "deniedPorts", &ask.denied);
+	r = ascii_domains(&l, &ask.allowed, "egress.allowedDomains", err);
+	if (r == 0)
+		r = ascii_domains(&l, &ask.denied, "egress.deniedDomains", err);
 	json_array_foreach (rules, i, rule) {
 		struct sandbox0_rule *to = &l.rules[ask.n_rules++];
+		char list[64];
 
 		to->allow = str_eq_c(
 			str_c(json_string_value(json_object_get(rule, "action"))), "allow");
 		take_lists(rule, &l, "domains", "cidrs", "ports", &to->match);
+		snprintf(list, sizeof(list), "egress.trafficRules[%zu].domains", i);
+		if (r == 0)
+			r = ascii_domains(&l, &to->match, list, err);
 	}
 	ask.rules = l.rules;
-	return sandbox0_policy(&ask, &a->floor, ret, err);
+	return r < 0 ? r : sandbox0_policy(&ask, &a->floor, ret, err);
 }
 
 int network_from_json(struct api *a, const json_t *in, bool mode_required, struct policy **ret,
@@ -465,6 +525,19 @@ void sandbox0_network_get(struct req *q)
 	reply_network(q);
 }
 
+/* It was not put in force, and the one before it is again: the client may ask once more. */
+static void put_done(struct op *op, const struct err *err, void *arg)
+{
+	struct err e;
+
+	if (err && err->kind == ERR_INTERNAL) {
+		e = *err;
+		e.kind = ERR_UPSTREAM;
+		err = &e;
+	}
+	req_held(op, err, arg);
+}
+
 void sandbox0_network_put(struct req *q)
 {
 	auto_free char *json = NULL;
@@ -475,6 +548,6 @@ void sandbox0_network_put(struct req *q)
 		reply_err(q, &err);
 		return;
 	}
-	flow_policy(q->box, policy, str_c(json), POLICY_SANDBOX0, req_held, q,
+	flow_policy(q->box, policy, str_c(json), POLICY_SANDBOX0, put_done, q,
 		req_hold(q, reply_network));
 }

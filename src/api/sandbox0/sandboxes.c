@@ -286,19 +286,23 @@ void sandbox0_refresh(struct req *q)
 	reply_send(q, 200, &a);
 }
 
-/* --- update: the policy, then the row, then what is published, then the agent --- */
+/* --- update: memory, the policy, the row, what is published, then the agent --- */
 
 struct update {
 	struct req *q; /* NULL: the client left; what was begun goes on */
 	struct box *box;
 	struct sandbox0_config c;
 	json_t *body; /* holds the config's texts */
+	struct policy *policy; /* NULL: stays */
+	char *policy_json;
 	struct op *op;
 };
 
 static void update_free(struct update *u)
 {
 	config_done(&u->c);
+	policy_free(u->policy);
+	free(u->policy_json);
 	json_decref(u->body);
 	box_unref(u->box);
 	free(u);
@@ -410,6 +414,19 @@ static void update_policy(struct op *op, const struct err *err, void *arg)
 		update_row(arg);
 }
 
+static void update_memory(struct op *op, const struct err *err, void *arg)
+{
+	struct update *u = arg;
+
+	if (err)
+		update_end(u, err);
+	else if (u->policy)
+		flow_policy(u->box, take_ptr(u->policy), str_c(u->policy_json), POLICY_SANDBOX0,
+			update_policy, u, &u->op);
+	else
+		update_row(u);
+}
+
 static int check(struct req *q, struct sandbox0_config *c, struct policy **policy, char **json,
 	struct err *err)
 {
@@ -423,28 +440,25 @@ static int check(struct req *q, struct sandbox0_config *c, struct policy **polic
 	if (r == 0)
 		r = config_check_times(c->has_ttl ? c->ttl : row->sleep_s,
 			c->has_hard_ttl ? c->hard_ttl : row->ttl_s, err);
-	if (r == 0 && c->mem_mib && c->mem_mib != row->mem_mib)
-		r = err_field(err, -ENOSYS, ERR_UNSUPPORTED, "config.resources.memory",
-			"cannot be changed after the claim yet");
+	if (r == 0 && c->mem_mib && c->mem_mib != row->mem_mib && str_eq_c(str_c(row->runtime), "vm"))
+		r = err_field(err, -EOPNOTSUPP, ERR_UNSUPPORTED, "config.resources.memory",
+			"a virtual machine keeps the memory that it was claimed with");
 	if (r == 0 && c->has_network)
-		r = network_from_json(q->api, c->network, false, policy, json, err);
+		r = network_from_json(q->api, c->network, true, policy, json, err);
 	return r;
 }
 
 void sandbox0_update(struct req *q)
 {
-	auto_free char *json = NULL;
-	struct policy *policy = NULL;
 	struct update *u = calloc(1, sizeof(*u));
 	struct err err;
 	int r = u ? 0 : err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
 
 	if (r == 0)
-		r = check(q, &u->c, &policy, &json, &err);
+		r = check(q, &u->c, &u->policy, &u->policy_json, &err);
 	if (r < 0) {
 		if (u)
-			config_done(&u->c);
-		free(u);
+			update_free(u);
 		reply_err(q, &err);
 		return;
 	}
@@ -453,8 +467,8 @@ void sandbox0_update(struct req *q)
 	u->body = json_incref(q->json);
 	q->state = u;
 	q->on_gone = update_gone;
-	if (policy)
-		flow_policy(q->box, policy, str_c(json), POLICY_SANDBOX0, update_policy, u, &u->op);
+	if (u->c.mem_mib && u->c.mem_mib != q->row->mem_mib)
+		flow_memory(q->box, u->c.mem_mib, update_memory, u, &u->op);
 	else
-		update_row(u);
+		update_memory(NULL, NULL, u);
 }

@@ -24,7 +24,7 @@ struct stream {
 	struct context context;
 	char id[64], request[128]; /* request: the input that a REPL's next prompt answers */
 	bool found;
-	char prompt[sizeof(CONTEXT_PROMPT)]; /* the newest bytes of output */
+	char prompt[REPL_PROMPT_MAX + 1]; /* the newest bytes of output */
 	struct frames_carry carry[2];
 };
 
@@ -99,15 +99,16 @@ static int send_output(struct stream *s, const char *source, struct frames_carry
 /* A prompt answers the input before it: told under that input's name. */
 static void note_prompt(struct stream *s, struct str data)
 {
-	const size_t n = sizeof(CONTEXT_PROMPT) - 1;
+	const struct str word = context_prompt(&s->context);
+	const size_t n = word.n;
 	auto_buf struct buf text = BUF_MAX(1024);
 	struct jw w = JW(&text);
-	char both[2 * sizeof(CONTEXT_PROMPT)];
+	char both[2 * sizeof(s->prompt)];
 	struct str tail = str_skip(data, data.n > n ? data.n - n : 0);
 
 	snprintf(both, sizeof(both), "%s" STR_FMT, s->prompt, STR_ARG(tail));
-	snprintf(s->prompt, sizeof(s->prompt), "%s", both + (strlen(both) > n ? strlen(both) - n : 0));
-	if (!s->request[0] || !str_eq_c(str_c(s->prompt), CONTEXT_PROMPT))
+	str_copy(s->prompt, sizeof(s->prompt), str_skip(str_c(both), strlen(both) > n ? strlen(both) - n : 0));
+	if (!s->request[0] || !str_eq(str_c(s->prompt), word))
 		return;
 	jw_obj(&w, NULL);
 	jw_c(&w, "type", "done");

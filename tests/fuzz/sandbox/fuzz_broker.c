@@ -133,7 +133,7 @@ int box_stats(struct box *x, struct ipc_stats *ret, struct err *err)
 	return act(true);
 }
 
-int box_grow(struct box *x, uint32_t disk_mib, box_done_fn done, void *arg, struct err *err)
+int box_grow(struct box *x, const struct ipc_grow *how, box_done_fn done, void *arg, struct err *err)
 {
 	act(true);
 	if (result == 0)

@@ -113,9 +113,10 @@ static void sandbox0_faults(void **state)
 			"10.0.0.0/8 or 2001:db8::/32, or an address" },
 		{ { .allowed = { LIST(domains, STR("*.")) } },
 			"egress.allowedDomains[0] \"*.\": the name is empty" },
-		{ { .denied = { LIST(domains, STR("*")) } },
-			"egress.deniedDomains[0] \"*\": a lone \"*\" matches nothing here; use "
-			"the mode instead" },
+		{ { .denied = { LIST(domains, STR("*"), STR("*.")) } },
+			"egress.deniedDomains[1] \"*.\": the name is empty" },
+		{ { .block_all = true, .allowed = { LIST(domains, STR("*")), PORT(0, 0, "") } },
+			"egress.allowedPorts[0] \"0\": port must be 1 to 65535" },
 		{ { .block_all = true, .allowed = { LIST(domains, STR(" ")), PORT(443, 0, "") } },
 			"egress.allowedDomains[0] \" \": all entries are blank" },
 		{ { .allowed = { PORT(0, 0, "") } },
