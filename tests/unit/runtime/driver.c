@@ -258,6 +258,8 @@ static int do_box(char **w, int n, char *reply, size_t size, struct err *err)
 			s.mem_bytes, s.cpu_usec, s.pids, s.disk_bytes);
 	} else if (!strcmp(w[0], "grow") && n > 2) {
 		return ops->grow(box, number(w[2]), err);
+	} else if (!strcmp(w[0], "limit") && n > 2) {
+		return ops->limit(box, number(w[2]), err);
 	} else if (!strcmp(w[0], "record")) {
 		struct buf rec = BUF_MAX(1024);
 

@@ -251,6 +251,24 @@ def test_grow(driver):
         driver("grow", "sb-1", 32)
 
 
+def test_another_limit_of_memory(driver):
+    """More, less, and less than is in use, in whichever hierarchy the limit lives."""
+    def fits(mib):
+        return driver.run("sb-1", f"dd if=/dev/zero of=/dev/null bs={mib}M count=1")[1] == 0
+
+    driver.spawn(mem=64)
+    assert fits(32) and not fits(96)
+    driver("limit", "sb-1", 160)
+    assert fits(96) and not fits(192)
+    assert driver.run("sb-1", "dd if=/dev/zero of=/dev/shm/held bs=1M count=48")[1] == 0
+    with pytest.raises(Refused, match="more than 24 MiB are in use"):
+        driver("limit", "sb-1", 24)
+    assert fits(64), "the limit stayed"
+    assert driver.run("sb-1", "rm /dev/shm/held")[1] == 0
+    driver("limit", "sb-1", 64)
+    assert fits(32) and not fits(96)
+
+
 def test_growth_of_a_running_disk_without_space():
     """The host's disk is full: refused, and the sandbox goes on as it was."""
     with small_disk(160) as state, Driver(backend="loop", state=state) as driver:
