@@ -3,6 +3,7 @@ another user's, whichever route is asked (the descriptions in doc/ name them all
 
 import json
 import os
+import time
 
 import pytest
 
@@ -138,6 +139,118 @@ def test_a_sandbox_agrees_with_itself(user, by):
     until("gone", lambda: user.createos("GET", f"/v1/sandboxes/{sb}").json["data"]["status"] == "destroyed")
     assert user.opensandbox("GET", f"/v1/sandboxes/{sb}").status == 404
     assert user.sandbox0("GET", f"/api/v1/sandboxes/{sb}").status == 404
+
+
+def test_every_field_agrees(user):
+    """What more than one shows is the same thing, before and after it was changed through each."""
+    sb = user.sandbox0("POST", "/api/v1/sandboxes", {"template": "default", "config": {
+        "resources": {"memory": "768Mi"}, "ttl": 600, "hard_ttl": 3600, "env_vars": {"A": "b"},
+        "auto_resume": False}}).json["data"]["sandbox_id"]
+
+    def agree(memory, envs, generation=1):
+        one = user.createos("GET", f"/v1/sandboxes/{sb}").json["data"]
+        two = user.opensandbox("GET", f"/v1/sandboxes/{sb}").json
+        three = user.sandbox0("GET", f"/api/v1/sandboxes/{sb}").json["data"]
+        short = user.sandbox0("GET", f"/api/v1/sandboxes/{sb}/status").json["data"]
+        item, = user.sandbox0("GET", "/api/v1/sandboxes").json["data"]["sandboxes"]
+        assert one["id"] == two["id"] == three["id"] == short["sandbox_id"] == item["id"] == sb
+        assert one["name"] == three["pod_name"] == short["pod_name"]
+        assert one["created_at"] == two["createdAt"] == three["created_at"] == three["claimed_at"]
+        assert one["rootfs"] == two["image"]["uri"] and one["runtime"] == "container"
+        assert two["expiresAt"] == three["hard_expires_at"] == short["hard_expires_at"]
+        assert one["status"] == two["status"]["state"].lower() == three["status"] == short["status"]
+        assert three["paused"] == item["paused"] == (one["status"] == "paused")
+        assert one["mem_mib"] == memory and three["resources"] == {"memory": f"{memory}Mi"}
+        assert one["envs"] == envs and three["team_id"] == three["user_id"]
+        assert three["runtime_generation"] == item["runtime_generation"] == generation
+        for view in (short, item):  # the shorter forms say the same as the long one
+            assert all(three[k] == v for k, v in view.items() if k in three), (view, three)
+        return three
+
+    assert agree(768, ["A"])["auto_resume"] is False
+    user.sandbox0("PUT", f"/api/v1/sandboxes/{sb}", {"config": {
+        "resources": {"memory": "512Mi"}, "env_vars": {"B": "c", "D": "e"}, "auto_resume": True}})
+    assert agree(512, ["B", "D"])["auto_resume"] is True
+    later = agree(512, ["B", "D"])["hard_expires_at"].replace("-", "")  # one clock for all of them
+    renewed = user.opensandbox("POST", f"/v1/sandboxes/{sb}/renew-expiration", {
+        "expiresAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 9000))})
+    assert renewed.status == 200, renewed.body
+    assert agree(512, ["B", "D"])["hard_expires_at"].replace("-", "") > later
+    assert user.createos("POST", f"/v1/sandboxes/{sb}/pause").status < 300
+    until("paused", lambda: states(user, sb) == ("paused",) * 3)
+    agree(512, ["B", "D"])
+    assert user.opensandbox("POST", f"/v1/sandboxes/{sb}/resume").status < 300
+    until("running", lambda: states(user, sb) == ("running",) * 3)
+    agree(512, ["B", "D"], 2)
+
+
+def said(user, sb):
+    """The policy in each one's words."""
+    return (user.createos("GET", f"/v1/sandboxes/{sb}").json["data"]["egress"], user.egress(sb),
+            user.sandbox0("GET", f"/api/v1/sandboxes/{sb}/network").json.get("data"))
+
+
+def rules(*texts):
+    return [{"action": t.split(" ")[0], "target": t.split(" ")[1]} for t in texts]
+
+
+def ports(port, *protocols):
+    return [{"port": port, "protocol": p} for p in protocols]
+
+
+PROBES = [("a.test", 443), ("a.test", 80), ("b.test", 443), ("x.b.test", 443), ("198.51.100.7", 443),
+          ("198.51.100.7", 8080), ("10.1.2.3", 25), ("203.0.113.9", 443), ("169.254.169.254", 80)]
+# (through whom, what is set, what CreateOS's, OpenSandbox's and sandbox0's clients are shown, and which
+# of the probes pass)
+POLICIES = [
+    ("sandbox0", {"mode": "allow-all"}, [], ("allow", []), {"mode": "allow-all"}, "111111 1"),
+    ("sandbox0", {"mode": "block-all"}, ["deny everything else"], ("deny", []), {"mode": "block-all"}, ""),
+    ("sandbox0", {"mode": "block-all", "egress": {"allowed_domains": ["a.test", "*.b.test"], "allowed_ports": [443]}},
+     ["allow a.test, b.test, *.b.test port tcp/443", "deny everything else"],
+     ("deny", rules("allow a.test:443/tcp", "allow b.test:443/tcp", "allow *.b.test:443/tcp")),
+     {"mode": "block-all", "egress": {"allowedDomains": ["a.test", "*.b.test"], "allowedPorts": [{"port": 443}]}},
+     "1 11"),
+    ("sandbox0", {"mode": "allow-all", "egress": {"deniedDomains": ["b.test"], "deniedCidrs": ["198.51.100.0/24"],
+                                                  "deniedPorts": [25]}},
+     ["deny 198.51.100.0/24", "deny everything port tcp/25", "deny b.test", "allow everything else"],
+     ("allow", rules("deny 198.51.100.0/24", "deny *:25/tcp", "deny b.test")),
+     {"mode": "allow-all", "egress": {"deniedDomains": ["b.test"], "deniedCidrs": ["198.51.100.0/24"],
+                                      "deniedPorts": [{"port": 25}]}}, "11 1   1"),
+    ("createos", ["a.test:443", "198.51.100.0/24", "*.b.test"], ["a.test:443", "198.51.100.0/24", "*.b.test"],
+     ("deny", rules("allow a.test:443", "allow 198.51.100.0/24", "allow *.b.test")),
+     {"mode": "block-all", "egress": {"trafficRules": [
+         {"action": "allow", "domains": ["a.test"], "ports": ports(443, "tcp", "udp")},
+         {"action": "allow", "cidrs": ["198.51.100.0/24"]}, {"action": "deny", "domains": ["b.test"]},
+         {"action": "allow", "domains": ["*.b.test"]}]}}, "1  111"),
+    ("createos", [], [], ("allow", []), {"mode": "allow-all"}, "111111 1"),
+]
+
+
+def passing(user, sb):
+    return {p for p in PROBES if user.explain(sb, *p) == "allow"}
+
+
+@pytest.mark.parametrize("by, given, one, two, three, passes", POLICIES)
+def test_a_policy_set_through_one_is_shown_by_all(user, by, given, one, two, three, passes):
+    boxes = [user.sandbox0("POST", "/api/v1/sandboxes", {"template": "default"}).json["data"]["sandbox_id"]
+             for _ in range(2)]
+
+    def put(sb, document, by="sandbox0"):
+        a = user.sandbox0("PUT", f"/api/v1/sandboxes/{sb}/network", document) if by == "sandbox0" else \
+            user.createos("PUT", f"/v1/sandboxes/{sb}/egress", {"egress": document})
+        assert a.status == 200, a.body
+
+    put(boxes[0], given, by)
+    shown = said(user, boxes[0])
+    assert shown[0] == one and shown[2] == three
+    assert (shown[1]["defaultAction"], shown[1]["egress"]) == two
+    opened = passing(user, boxes[0])
+    assert ("169.254.169.254", 80) not in opened
+    assert {p for p, mark in zip(PROBES, passes) if mark == "1"} <= opened
+    assert {p for p, mark in zip(PROBES, passes.ljust(len(PROBES))) if mark == " "}.isdisjoint(
+        opened - {("10.1.2.3", 25)})
+    put(boxes[1], shown[2])  # what is shown can be set, and means the same
+    assert passing(user, boxes[1]) == opened
 
 
 def routes():

@@ -123,6 +123,109 @@ def test_policies_outlive_a_restart(s0):
     assert [v["dialect"] for v in versions] == ["sandbox0"] and versions[0]["egress"] == given
 
 
+def raw(s0, method, path, body=None, key=None, **headers):
+    return s0.role.ask(method, path, body, key=None,
+                       headers={"Authorization": f"Bearer {key or s0.key}", **headers})
+
+
+def test_an_update_means_what_a_put_does(s0):
+    given = {"mode": "block-all", "egress": {"allowedDomains": ["a.test"]}}
+    sb = s0.claim(network=given)
+    for network, text in (({}, "mode is required"), ({"egress": {}}, "mode is required"),
+                          ({"mode": "block-all", "egres": {}}, "no such member"),
+                          ({"mode": "allow-all", "egress": {"deniedPorts": [0]}}, "deniedPorts[0]")):
+        assert text in s0.ask("PUT", f"/sandboxes/{sb}", {"config": {"network": network}}, 400)["message"]
+    # What is not said, or null, changes nothing; what is said replaces all of it.
+    for config in ({}, {"network": None}, {"env_vars": {"A": "b"}, "network": None}):
+        s0.ask("PUT", f"/sandboxes/{sb}", {"config": config})
+        assert s0.ask("GET", f"/sandboxes/{sb}/network") == given
+    s0.ask("PUT", f"/sandboxes/{sb}", {"config": {"network": {"mode": "block-all"}}})
+    assert s0.ask("GET", f"/sandboxes/{sb}/network") == {"mode": "block-all"}
+    assert "config is required" in s0.ask("PUT", f"/sandboxes/{sb}", {}, 400)["message"]
+
+
+def test_a_policy_that_could_not_be_put_in_force(s0):
+    """503, to be tried again, and the one before it is still shown and stored."""
+    given = {"mode": "block-all", "egress": {"allowedDomains": ["a.test"]}}
+    sb = s0.claim(network=given)
+    s0.role.host("fail COMMIT 0")
+    a = raw(s0, "PUT", f"/api/v1/sandboxes/{sb}/network", {"mode": "allow-all"})
+    assert a.status == 503 and a.json["error"]["code"] == "unavailable", a.body
+    assert a.headers["Retry-After"] == "1"
+    assert s0.ask("GET", f"/sandboxes/{sb}/network") == given
+    s0.role.restart()
+    assert s0.ask("GET", f"/sandboxes/{sb}/network") == given
+    assert s0.ask("PUT", f"/sandboxes/{sb}/network", {"mode": "allow-all"}) == {"mode": "allow-all"}
+
+
+def test_memory_is_told_to_the_host_and_kept(s0):
+    sb = s0.claim(resources={"memory": "512Mi"})
+    s0.role.calls()
+    one = s0.ask("PUT", f"/sandboxes/{sb}", {"config": {"resources": {"memory": "768Mi"}}})
+    assert one["resources"] == {"memory": "768Mi"}
+    assert [c[0] for c in s0.role.calls()].count("GROW") == 1
+    s0.role.host("fail GROW 9")
+    a = raw(s0, "PUT", f"/api/v1/sandboxes/{sb}", {"config": {"resources": {"memory": "2Gi"},
+                                                              "network": {"mode": "block-all"}}})
+    assert a.status >= 400, a.body
+    s0.role.restart()
+    assert s0.get(sb)["resources"] == {"memory": "768Mi"}
+    assert s0.ask("GET", f"/sandboxes/{sb}/network") == {"mode": "allow-all"}
+    s0.role.calls()
+    s0.ask("PUT", f"/sandboxes/{sb}", {"config": {"resources": {"memory": "768Mi"}}})  # as it is
+    assert not [c for c in s0.role.calls() if c[0] == "GROW"]
+
+
+def test_the_envelope(s0):
+    sb = s0.claim()
+    for method, path, body, status in (
+            ("GET", "/sandboxes", None, 200), ("GET", f"/sandboxes/{sb}", None, 200),
+            ("GET", f"/sandboxes/{sb}/network", None, 200), ("POST", f"/sandboxes/{sb}/refresh", b"", 200),
+            ("POST", f"/sandboxes/{sb}/pause", b"", 200), ("POST", f"/sandboxes/{sb}/resume", b"", 200),
+            ("GET", "/sandboxes/sb-01000000000000000000000000", None, 404), ("GET", "/sessions", None, 404),
+            ("PATCH", f"/sandboxes/{sb}", None, 405), ("GET", "/templates/none", None, 404)):
+        a = raw(s0, method, "/api/v1" + path, body, **{"Content-Type": "application/json"})
+        assert a.status == status and a.headers["content-type"] == "application/json", (path, a.status, a.body)
+        assert a.headers["x-request-id"]
+        want = {"success", "data"} if status < 400 else {"success", "error"}
+        assert set(a.json) == want and a.json["success"] is (status < 400), a.body
+        assert status < 400 or {"code", "message"} <= set(a.json["error"])
+    for headers in ({}, {"Authorization": s0.key}, {"Authorization": f"Basic {s0.key}"},
+                    {"Authorization": "Bearer "}, {"Authorization": "Bearer s0_home_00"}):
+        a = s0.role.ask("GET", "/api/v1/sandboxes", key=None, headers=headers)
+        assert a.status == 401 and a.json["error"]["code"] == "unauthorized", (headers, a.body)
+    for scheme in ("bearer", "BEARER"):
+        a = s0.role.ask("GET", "/api/v1/sandboxes", key=None, headers={"Authorization": f"{scheme} {s0.key}"})
+        assert a.status == 200
+
+
+def test_times_are_null_or_dates(s0):
+    sb = s0.claim()
+    one = s0.get(sb)
+    assert one["expires_at"] is None and one["hard_expires_at"] is None
+    assert all(re.match(r"\d{4}-\d\d-\d\dT[0-9:.]+Z$", one[k]) for k in ("created_at", "claimed_at", "updated_at"))
+    for config in ({"ttl": -1}, {"hard_ttl": -1}, {"ttl": 2, "hard_ttl": 1}, {"ttl": "1"}, {"ttl": 1.5}):
+        a = s0.ask("POST", "/sandboxes", {"template": "default", "config": config}, 400)
+        assert a["code"] == "bad_request" and "config." in a["message"], a
+    assert s0.get(s0.claim(ttl=1000, hard_ttl=0))["hard_expires_at"] is None
+    s0.ask("POST", f"/sandboxes/{sb}/refresh", {"duration": -1}, 400)
+
+
+def test_claims(s0):
+    def bad(status=400, **body):
+        return s0.ask("POST", "/sandboxes", body, status)
+
+    assert s0.ask("POST", "/sandboxes", {"template": " DEFAULT "}, 201)["template"] == "default"
+    assert bad(template="a/b")["code"] == bad(template="x" * 256)["code"] == bad()["code"] == "bad_request"
+    assert bad(404, template="none")["code"] == "not_found"
+    for member, value in (("mounts", [{}]), ("snapshot_id", "x")):
+        assert member in bad(template="default", **{member: value})["message"]
+        s0.ask("POST", "/sandboxes", {"template": "default", member: value[:0]}, 201)
+    for memory in ("127Mi", "17Gi", "lots", "1.5Gi", 512):
+        assert "128Mi to 16Gi" in bad(template="default", config={"resources": {"memory": memory}})["message"]
+    assert "webhook" in bad(template="default", config={"webhook": {"url": "http://a.test"}})["message"]
+
+
 def test_bodies_that_do_not_read(s0):
     sb = s0.claim()
     for path in ("/sandboxes", f"/sandboxes/{sb}/network"):
