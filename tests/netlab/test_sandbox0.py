@@ -47,7 +47,8 @@ def together(steps):
     """Only addresses wait for what was resolved before them: lists of steps."""
     groups = []
     for step in steps:
-        raw = re.match(r"[0-9a-f]+[.:]", step.get("tcp") or step.get("udp") or step.get("ping") or "") is not None
+        host = "" if "dns" in step else step.get("tcp") or step.get("udp") or step.get("ping") or ""
+        raw = re.match(r"[0-9a-f]+[.:]", host) is not None
         if not groups or groups[-1][0] != raw:
             groups.append((raw, []))
         groups[-1][1].append(step)
