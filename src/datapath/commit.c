@@ -52,7 +52,7 @@ static struct dp_policy *policy_keys_new(struct datapath *dp, uint32_t id)
  * remembered whole. */
 static void keys_delete(int map, const void *keys, size_t size, size_t n)
 {
-	const char *at = keys, *end = at + n * size;
+	const char *at = keys, *end = n ? at + n * size : at;
 
 	while (at < end) {
 		__u32 done = (__u32)((size_t)(end - at) / size);

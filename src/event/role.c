@@ -37,7 +37,10 @@ struct role {
 	struct named_fd fds[ROLE_FDS_MAX];
 };
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifndef __has_feature /* clang's way of telling */
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
 /* The leak checker traces its process at exit, which a confined role may not let itself do. */
 static bool confined;
 int __lsan_is_turned_off(void);

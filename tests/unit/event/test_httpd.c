@@ -276,7 +276,7 @@ static bool has(struct client *k, const char *text)
 
 static unsigned int times(struct client *k, const char *text)
 {
-	const char *p = k->got.p, *end = p + k->got.n;
+	const char *p = k->got.p, *end = p ? p + k->got.n : p;
 	unsigned int n = 0;
 
 	while (p && (p = memmem(p, (size_t)(end - p), text, strlen(text)))) {
