@@ -269,7 +269,7 @@ static void deliver(struct websocket *w)
 	size_t taken = 0, at = 0;
 	int r = 0;
 
-	while (w->state != GONE && (!w->paused || w->state == CLOSING)) {
+	while (at < w->in.n && w->state != GONE && (!w->paused || w->state == CLOSING)) {
 		struct ws_frame f;
 
 		r = ws_next(w->in.p + at, w->in.n - at, WEBSOCKET_MESSAGE_MAX, &f, &taken);

@@ -113,8 +113,8 @@ int policy_add_port(struct policy *p, enum policy_proto protos, uint16_t lo, uin
 
 bool policy_rule_is_dialects(const struct policy *p, uint32_t rule)
 {
-	const struct policy_rule *r = &p->rules[0];
-	const struct policy_port *port = &p->ports[0];
+	const struct policy_rule *r = p->rules;
+	const struct policy_port *port = p->ports;
 
 	return p->dialect == POLICY_OPENSANDBOX && rule == 0 && p->n_rules &&
 		r->action == WEIR_DENY && !r->names && !r->prefixes && r->ports == 1 &&
