@@ -144,23 +144,31 @@ static void client_moved(struct client *c)
 		client_wait(c, conf->silence_ms);
 }
 
+/* Nothing more is answered here. */
+static void client_last(struct client *c)
+{
+	c->state = C_LINGER;
+	client_moved(c);
+	if (end_shut(&c->end) < 0)
+		client_close(c, true);
+	else if (c->end.eof && !end_pending(&c->end))
+		client_close(c, false);
+}
+
 void client_next(struct client *c)
 {
+	bool more = c->pumping ? c->view.n : c->got.n;
+
 	idle_leave(c);
 	c->counted = false;
 	buf_reset(&c->kept);
-	if (!c->keep || c->end.eof) {
-		c->state = C_LINGER;
-		client_moved(c);
-		if (end_shut(&c->end) < 0)
-			client_close(c, true);
-		else if (c->end.eof && !end_pending(&c->end))
-			client_close(c, false);
+	if (!c->keep || (c->end.eof && !more)) {
+		client_last(c);
 		return;
 	}
 	c->state = C_HEAD;
 	c->scan = (struct head_scan){ .max = c->in->conf.head_max };
-	if (c->view.n || c->got.n) {
+	if (more) {
 		c->deadline = now_ms(c->in) + c->in->conf.head_ms;
 		return;
 	}
@@ -464,8 +472,13 @@ void client_pump(struct client *c, struct str fresh)
 	c->pumping = false;
 	if (c->state == C_CLOSED)
 		return;
+	/* The rest of a request will not come. A reset could overtake the answers before it. */
 	if (c->state == C_BUSY && c->end.eof && !c->body.done && !c->view.n) {
-		client_close(c, true); /* the rest of the request will not come */
+		client_close(c, c->started);
+		return;
+	}
+	if (c->state == C_HEAD && c->end.eof && !end_pending(&c->end)) {
+		client_last(c);
 		return;
 	}
 	if (joined)
@@ -635,5 +648,7 @@ void client_overdue(struct client *c)
 	} else {
 		client_close(c, c->state == C_BUSY || c->state == C_TUNNEL);
 	}
+	if (c->state == C_HEAD && c->got.n)
+		client_pump(c, STR_NONE); /* what was sent ahead is not late */
 	client_watch(c);
 }

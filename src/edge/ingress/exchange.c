@@ -251,7 +251,7 @@ void exchange_client_eof(struct client *c)
 {
 	end_probe(&c->end);
 	c->deadline = MIN(c->until, now_ms(c->in) + c->in->conf.half_ms);
-	c->keep = false;
+	c->keep = c->keep && c->got.n; /* requests sent ahead are answered too */
 	if (c->state == C_TUNNEL) {
 		if (c->up->end.eof || c->up->frame_eof)
 			tunnel_over(c);

@@ -19,8 +19,8 @@
  * (client_pump()) goes on from there; it never nests. Closing marks CLOSED, the close callback
  * frees: after any call that may close, the state is looked at.
  *
- * A client that closes its side may still want its answer, however long that takes, or may have
- * left: its end looks the same. So nothing is cut; the kernel probes the connection, and it is
+ * A client that closes its side may still want its answer, and those to what it sent ahead whole,
+ * however long that takes, or may have left: its end looks the same. So nothing is cut; the kernel probes the connection, and it is
  * looked after (client_overdue()) until a probe found nobody there.
  */
 #pragma once

@@ -846,6 +846,37 @@ def test_a_client_that_closed_its_side_gets_its_answer(proxy, service):
     assert c.rest() == b"half"
 
 
+@pytest.mark.parametrize("rest", ["", "GET / HTTP/1.1\r\nHost: ", "POST / HTTP/1.1\r\nHost: {h}\r\n"
+                                  "Content-Length: 9\r\n\r\nhalf"], ids=["", "half_head", "half_body"])
+def test_all_that_was_asked_before_a_side_was_closed_is_answered(proxy, service, rest):
+    """In order, each by the service or by the proxy; then the connection ends, as it does for who sent
+    half a request last: that one is not answered."""
+    c = proxy.client().send(get(service.port, "/0"))
+    s = service.accept()
+    assert s.head().first == "GET /0 HTTP/1.1"  # under way when the others and the end come
+    c.send(get(service.port, "/1", "Content-Length: 3", method="POST", body="one") + get(service.port, "/2") +
+           get(service.port, ulid="0" * 26) + get(service.port, "/4") + rest.format(h=host(service.port))).shut()
+    for i in (0, 1, 2, 4):
+        if i:
+            assert s.head().first == ("POST /1 HTTP/1.1" if i == 1 else f"GET /{i} HTTP/1.1")
+        assert i != 1 or s.exactly(3) == b"one"
+        s.send(ok(str(i)))
+    for i in range(5):
+        a = c.answer()
+        assert (a.status, a.body) == (200, str(i).encode()) if i != 3 else a.status == 404
+    assert c.ended()
+    proxy.until("none is left", lambda: proxy.count("clients") == 0)
+
+
+def test_behind_connection_close_nothing_is_a_request(proxy, service):
+    """The control: what follows is not answered, sent whole or not."""
+    c = proxy.client().send(get(service.port, "/0", "Connection: close") + get(service.port, "/1")).shut()
+    s = service.accept()
+    s.head()
+    s.send(ok("0"))
+    assert c.answer().body == b"0" and c.ended()
+
+
 def test_who_closed_his_side_is_waited_for_and_who_left_is_not(service):
     p = Proxy("half_ms=20")
     p.set()
