@@ -1,10 +1,11 @@
-"""Machines that are paused and resumed: the host role is killed at each step, and so is QEMU. The
+"""Machines that are paused, resumed and forked: the host role is killed at each step, and so is QEMU. The
 machine goes on from where it was, and afterwards nothing is left. On a daemon without a lab."""
 
 import glob
 import os
 import shutil
 import signal
+import threading
 
 import pytest
 
@@ -94,3 +95,99 @@ def test_qemu_is_killed(daemon, point):
         assert box.sh("true").code == 0
     box.destroy()
     assert wait_until(lambda: not os.path.exists(os.path.join(daemon.state_dir, "vm/paused", box.id)), 20)
+
+
+# --- forks ---
+
+@pytest.fixture(scope="module")
+def paused(daemon):
+    box = Api(daemon.url, daemon.key).create(runtime="vm")
+    assert box.sh("echo $RANDOM$RANDOM >/dev/shm/secret").code == 0
+    box.secret = box.exec("cat", "/dev/shm/secret").stdout
+    box.pause()
+    yield box
+    box.api = Api(daemon.url, daemon.key)
+    box.resume()
+    assert box.exec("cat", "/dev/shm/secret").stdout == box.secret
+    box.destroy()
+
+
+def fork(box, **how):
+    return box.api.request("POST", f"{box.path}/fork", how)
+
+
+def only(daemon, box):
+    """No disk or file of a machine that does not live."""
+    def left():
+        at = os.path.join(daemon.state_dir, "vm")
+        live = {b["id"] for b in box.api.ok("GET", "/v1/sandboxes")["data"]
+                if b["status"] not in ("failed", "destroying", "destroyed")}
+        there = os.listdir(f"{at}/layers") + os.listdir(f"{at}/paused")
+        return {n for n in there if not n.startswith((".template-", ".trash")) and n != "empty"} - live
+
+    assert wait_until(lambda: not left(), 30), left()
+
+
+def a_fork_works(paused):
+    r = fork(paused)
+    assert r.status == 201, r.body
+    child = type(paused)(paused.api, r.data)
+    assert child.exec("cat", "/dev/shm/secret").stdout == paused.secret
+    child.destroy()
+    child.wait("destroyed")
+
+
+@pytest.mark.parametrize("point, how", [
+    ("host.fork.fill", {}), ("host.fork.load", {}), ("host.fork.copied", {"start_paused": True})])
+def test_the_starter_of_a_fork_is_killed(daemon, paused, point, how):
+    """An error, and nothing is left; the next one fills what it left unfilled."""
+    table = fault.table(daemon.faults, "host")
+    if point == "host.fork.fill":  # a template nobody has filled yet
+        paused.resume()
+        paused.pause()
+    table.arm(point, fault.KILL)
+    r = fork(paused, **how)
+    assert r.status >= 500, r.body
+    only(daemon, paused)
+    a_fork_works(paused)
+    only(daemon, paused)
+
+
+@pytest.mark.parametrize("point, how", [
+    ("host.spawn.slot", {}), ("host.spawn.started", {}), ("host.spawn.recorded", {"start_paused": True}),
+    ("host.commit.done", {})])
+def test_the_host_role_is_killed_in_a_fork(daemon, paused, point, how):
+    """Nobody was answered: there is no child. The source is paused as it was."""
+    table = fault.table(daemon.faults, "host")
+    table.arm(point, fault.KILL)
+    with pytest.raises(OSError):
+        fork(paused, **how)
+    assert wait_until(lambda: daemon.process.poll() is not None, 60), f"{point} was not passed"
+    daemon.start()
+    paused.api = Api(daemon.url, daemon.key)
+    paused.wait("paused")
+    only(daemon, paused)
+    a_fork_works(paused)
+
+
+def test_qemu_of_a_fork_is_killed(daemon, paused):
+    table = fault.table(daemon.faults, "host")
+    table.arm("host.fork.load", fault.HOLD)
+    asked = threading.Thread(target=lambda: answers.append(fork(paused)))
+    answers = []
+    asked.start()
+    assert wait_until(lambda: table.held("host.fork.load"), 60)
+    starter = table.held("host.fork.load")
+    group = [line for line in open(f"/proc/{starter}/cgroup") if "/vm-" in line][0].strip().rsplit("/", 1)[1]
+    for path in glob.glob("/proc/[0-9]*/cgroup"):
+        try:
+            pid = int(path.split("/")[2])
+            if group in open(path).read() and pid != starter:
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
+            continue
+    table.release()
+    asked.join(120)
+    assert answers and answers[0].status >= 500, answers
+    only(daemon, paused)
+    a_fork_works(paused)

@@ -21,7 +21,7 @@ drawn = []
 it = {"n": 0, "secret": os.urandom(8).hex(), "os": os, "time": time, "drawn": drawn}
 def draw():
     while True:
-        drawn.append(os.urandom(16).hex()); time.sleep(0.002)
+        drawn.append(os.urandom(16).hex()); time.sleep(0.01)
 threading.Thread(target=draw, daemon=True).start()
 while True:
     c, _ = s.accept(); it["n"] += 1

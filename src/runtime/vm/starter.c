@@ -248,6 +248,7 @@ static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct er
 	r = jail_make(w->kit->run_dir, w->bundle, accel_is_kvm(m.accel) ? w->seat->uid : 0, err);
 	r = r < 0 ? r : jail_qemu(&w->line, w->seat->uid, fds, ret_pidfd, err);
 	w->console[1] = fd_close(w->console[1]);
+	w->qmp = fd_close(w->qmp); /* or who has connected to it would not hear that QEMU has ended */
 	if (r < 0)
 		return r;
 	news->n.pid = r;

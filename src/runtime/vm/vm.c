@@ -210,7 +210,7 @@ static void fill_seat(const struct runtime *rt, const struct runtime_seat *from,
 	if (from->revive)
 		snprintf(s->layer, sizeof(s->layer), "%s", from->revive);
 	else
-		snprintf(s->layer, sizeof(s->layer), LAYER_SPARE "%.24s", s->cgroup);
+		snprintf(s->layer, sizeof(s->layer), LAYER_SPARE "box-%.16s", s->cgroup + strlen(CGROUP_PREFIX));
 	s->stored = from->revive;
 	s->vcpus = from->vcpu_milli ? (from->vcpu_milli + 999) / 1000 : 1;
 	s->mem_mib = from->mem_mib;
