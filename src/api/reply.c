@@ -171,10 +171,15 @@ void reply_flag(struct req *q, const char *name)
 
 void req_end(struct req *q)
 {
+	req_end_with(q, STR(""));
+}
+
+void req_end_with(struct req *q, struct str trailers)
+{
 	struct http *h = q->h;
 
 	req_release(q);
-	http_end(h);
+	http_end_with(h, trailers);
 }
 
 void req_abort(struct req *q)

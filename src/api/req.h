@@ -86,4 +86,5 @@ void reply_flag(struct req *q, const char *name);
 void req_release(struct req *q);
 /* Streams: after http_start(). */
 void req_end(struct req *q);   /* http_end() */
+void req_end_with(struct req *q, struct str trailers); /* http_end_with() */
 void req_abort(struct req *q); /* http_abort() */

@@ -105,6 +105,20 @@ enum head_pass pass_answer(struct str name)
 	return PASS_ON;
 }
 
+bool pass_trailer(struct str name)
+{
+	static const char *const never[] = { "trailer", "expect", "cache-control", "max-forwards", "pragma",
+		"range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
+		"if-range", "www-authenticate", "authentication-info", "proxy-authentication-info",
+		"set-cookie", "age", "date", "expires", "retry-after", "vary", "warning",
+		"content-encoding", "content-type", "content-range", "x-request-id" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(never); i++)
+		if (str_caseeq(name, str_c(never[i])))
+			return false;
+	return pass_request(name) == PASS_ON && pass_answer(name) == PASS_ON;
+}
+
 bool pass_names_fields(const struct http_head *h)
 {
 	for (size_t i = 0; i < h->n_fields; i++) {

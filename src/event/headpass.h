@@ -16,6 +16,9 @@ enum head_pass {
 
 enum head_pass pass_request(struct str name);
 enum head_pass pass_answer(struct str name);
+/* May it stand behind a body? Not what frames, routes, authorizes or qualifies a message, which is
+ * decided before its body is read (RFC 9110 6.5.1), nor what would not go on in the head. */
+bool pass_trailer(struct str name);
 /* Does Connection name anything beside the words that every client says? */
 bool pass_names_fields(const struct http_head *h);
 /* Does some Connection line name it? Then it is of this hop. */

@@ -1,8 +1,7 @@
 /* Body framing, one byte of framing at a time: see the header. */
 #include "event/httpbody.h"
 
-#define DIGITS_MAX 15u	/* 2^60 bytes; no overflow to think about */
-#define EXTRA_MAX  8192u
+#define DIGITS_MAX 15u /* 2^60 bytes; no overflow to think about */
 
 struct body body_from(bool chunked, int64_t length)
 {
@@ -51,6 +50,32 @@ static int size_byte(struct body *b, char c, struct err *err)
 	return 0;
 }
 
+static bool name_byte(char c)
+{
+	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') ||
+		(c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+/* A line of the trailers; the empty one is their end. */
+static int trailer_byte(struct body *b, char c, struct err *err)
+{
+	if (c == '\r') {
+		if (b->line && !b->named)
+			return broken(err, "a trailer without a colon");
+		b->at = BODY_TRAILER_LF;
+		return 0;
+	}
+	if (b->named ? control(c) : c == ':' ? !b->line : !name_byte(c))
+		return broken(err, "malformed trailer");
+	if (++b->extra > BODY_EXTRA_MAX)
+		return broken(err, "the trailers are too long");
+	if (b->trailers && buf_add(b->trailers, &c, 1) < 0)
+		return broken(err, "out of memory");
+	b->named |= c == ':';
+	b->line++;
+	return 0;
+}
+
 static int framing_byte(struct body *b, char c, struct err *err)
 {
 	switch (b->at) {
@@ -61,7 +86,7 @@ static int framing_byte(struct body *b, char c, struct err *err)
 			b->at = BODY_SIZE_LF;
 		else if (control(c))
 			return broken(err, "a control byte in a chunk extension");
-		else if (++b->extra > EXTRA_MAX)
+		else if (++b->extra > BODY_EXTRA_MAX)
 			return broken(err, "too many chunk extensions");
 		return 0;
 	case BODY_SIZE_LF:
@@ -82,21 +107,15 @@ static int framing_byte(struct body *b, char c, struct err *err)
 		b->at = BODY_SIZE;
 		return 0;
 	case BODY_TRAILER:
-		if (c == '\r') {
-			b->at = BODY_TRAILER_LF;
-			return 0;
-		}
-		if (control(c) || (!b->line && (c == ' ' || c == '\t')))
-			return broken(err, "malformed trailer");
-		if (++b->extra > EXTRA_MAX)
-			return broken(err, "the trailers are too long");
-		b->line++;
-		return 0;
+		return trailer_byte(b, c, err);
 	case BODY_TRAILER_LF:
 		if (c != '\n')
 			return broken(err, "a CR that no LF follows");
 		b->done = !b->line;
+		if (b->line && b->trailers && buf_add_c(b->trailers, "\r\n") < 0)
+			return broken(err, "out of memory");
 		b->line = 0;
+		b->named = false;
 		b->at = BODY_TRAILER;
 		return 0;
 	case BODY_PLAIN:

@@ -1,13 +1,15 @@
 /*
  * The body of a request as it is framed: nothing, so many bytes, or chunks.
  *
- * A chunk line is hexadecimal digits, perhaps an extension (ignored), CR, LF; trailers are
- * read and ignored; all of them bounded. Our own reader instead of llhttp's, because version
+ * A chunk line is hexadecimal digits, perhaps an extension (ignored), CR, LF. A trailer is a name, a
+ * colon and a value, kept for who gives a buffer for them. All of it is bounded. Our own reader instead of llhttp's, because version
  * 8.1 takes a lone CR for a line end here and sets no bound to extensions.
  */
 #pragma once
+#include "base/buf.h"
 #include "base/err.h"
-#include "base/str.h"
+
+#define BODY_EXTRA_MAX 8192u /* bytes of a body's chunk extensions and trailers together */
 
 enum body_at { BODY_PLAIN, BODY_SIZE, BODY_EXT, BODY_SIZE_LF, BODY_CHUNK, BODY_CHUNK_CR,
 	BODY_CHUNK_LF, BODY_TRAILER, BODY_TRAILER_LF };
@@ -18,8 +20,10 @@ struct body {
 	unsigned int digits; /* of the chunk size */
 	unsigned int extra;  /* bytes of extensions and trailers so far */
 	size_t line;	     /* length of the trailer line so far */
+	bool named;	     /* its colon was seen */
 	bool last;	     /* the chunk of size 0 was seen */
 	bool done;
+	struct buf *trailers; /* set by who wants them: "Name: value\r\n" each, as they came; or NULL */
 };
 
 /* length: -1 without one. */

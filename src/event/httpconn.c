@@ -276,6 +276,8 @@ static bool step_body(struct conn *c)
 	if (r == 0)
 		return false;
 	c->since = now_ms(c);
+	if (h->relayed && !c->up.bytes)
+		c->up.since = c->since; /* it may have waited to be told to go on */
 	c->up.bytes += r > 0 ? data.n : 0;
 	if (r == -ENODATA) {
 		body_complete(h);
@@ -452,6 +454,15 @@ static bool hung_up(const struct conn *c)
 	return (p.revents & (POLLHUP | POLLERR)) || ((p.revents & POLLRDHUP) && c->body.done);
 }
 
+/* Is it the client's turn to send of its body? Not while it was told neither to go on nor to leave. */
+static bool body_due(const struct conn *c)
+{
+	const struct http *h = c->h;
+
+	return c->reading && !c->body.done && h->mode != BODY_UNASKED &&
+		!(h->relayed && h->head.expect && !c->up.bytes);
+}
+
 /* Slower than any honest link, for longer than any honest hitch. */
 static bool too_slow(const struct httpd *d, const struct pace *p, size_t unsent, uint64_t now)
 {
@@ -485,8 +496,7 @@ void conn_check(struct conn *c, uint64_t now)
 	case C_ACTIVE:
 		if (!c->reading && hung_up(c))
 			conn_lost(c);
-		else if (c->reading && !c->body.done && c->h->mode != BODY_UNASKED &&
-			(age > d->idle_ms || too_slow(d, &c->up, 0, now)))
+		else if (body_due(c) && (age > d->idle_ms || too_slow(d, &c->up, 0, now)))
 			conn_refuse(c, 408, ERR_TIMEOUT, "the request body took too long");
 		break;
 	case C_DRAIN:

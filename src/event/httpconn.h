@@ -120,6 +120,8 @@ struct http {
 	bool paused;
 	size_t whole_max;
 	struct buf whole;
+	struct buf trailers; /* of a body that is passed on */
+	bool relayed;
 	void (*on_body)(struct http *h, struct str body, void *arg);
 	void (*on_data)(struct http *h, struct str data, bool end, void *arg);
 	void *body_arg;

@@ -4,7 +4,7 @@
  * Strict: what two parsers could read differently is refused with 400 and the
  * connection closed (CL with TE, duplicate CL, bare LF, obs-fold, bad Host, control
  * bytes in a target). Keep-alive for HTTPD_IDLE_S; `Expect: 100-continue` answered
- * when the handler first asks for the body; a `PRI * HTTP/2.0` preface is answered
+ * when the handler first asks for the body, or by one that passes it on (http_body_relay()); a `PRI * HTTP/2.0` preface is answered
  * and closed at once. One request at a time per connection; pipelined requests wait.
  *
  * Past connections_max, or an address's part of it, a new connection is told 503, unless another (of
@@ -103,6 +103,12 @@ void http_body_whole(struct http *h, size_t max,
 /* In pieces; end: the last call, data may be empty. Pause stops reading from the socket. */
 void http_body_stream(struct http *h,
 	void (*on_data)(struct http *h, struct str data, bool end, void *arg), void *arg);
+/* The same for who passes the body on. Expect is not answered by asking: http_continue() does it, and
+ * a client that waits for that is not measured. Trailers are there with the last call. */
+void http_body_relay(struct http *h,
+	void (*on_data)(struct http *h, struct str data, bool end, void *arg), void *arg);
+void http_continue(struct http *h); /* nothing, where nobody waits for it (any more) */
+struct str http_trailers(const struct http *h); /* "Name: value\r\n" each; BODY_EXTRA_MAX at most */
 void http_body_pause(struct http *h, bool paused);
 
 /* --- the response --- */
@@ -116,6 +122,8 @@ int http_start(struct http *h, int status, const char *content_type, int64_t len
 int http_write(struct http *h, struct str data);
 void http_on_drain(struct http *h, void (*on_drain)(struct http *h, void *arg), void *arg);
 int http_end(struct http *h);
+/* With trailers, as http_trailers() has them; dropped where the answer does not go out in chunks. */
+int http_end_with(struct http *h, struct str trailers);
 /* Break the connection: a streamed response that cannot be finished. on_gone is not called. */
 void http_abort(struct http *h);
 /* 101 and then raw bytes: hands over the connection's uv stream (caller owns it: uv_close(), then

@@ -150,6 +150,9 @@ void http_free(struct http *h)
 		free(a);
 	}
 	h->c->d->bodies -= h->whole.cap;
+	if (h->c->body.trailers == &h->trailers)
+		h->c->body.trailers = NULL;
+	buf_done(&h->trailers);
 	buf_done(&h->whole);
 	buf_done(&h->extra);
 	free(h);
@@ -166,16 +169,25 @@ static void ask(struct http *h, enum body_mode mode)
 	h->mode = mode;
 	c->since = uv_now(c->d->loop);
 	c->up = (struct pace){ .since = c->since };
-	if (h->head.expect && !c->body.done && !c->in.n && !(c->pumping && c->view.n) &&
+	if (!h->relayed && !c->in.n && !(c->pumping && c->view.n) &&
 		!(mode == BODY_WHOLE && h->head.length > 0 &&
-			(uint64_t)h->head.length > h->whole_max)) {
-		static char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-		uv_buf_t b = uv_buf_init(go_on, sizeof(go_on) - 1);
-
-		conn_write(c, &b, 1);
-		h->head.expect = false;
-	}
+			(uint64_t)h->head.length > h->whole_max))
+		http_continue(h);
 	conn_later(c);
+}
+
+void http_continue(struct http *h)
+{
+	static char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	uv_buf_t b = uv_buf_init(go_on, sizeof(go_on) - 1);
+	struct conn *c = h->c;
+
+	if (!h->head.expect || h->started || c->body.done)
+		return;
+	h->head.expect = false;
+	c->since = uv_now(c->d->loop);
+	c->up.since = c->since;
+	conn_write(c, &b, 1);
 }
 
 void http_body_whole(struct http *h, size_t max,
@@ -194,6 +206,22 @@ void http_body_stream(struct http *h,
 	h->on_data = on_data;
 	h->body_arg = arg;
 	ask(h, BODY_STREAM);
+}
+
+void http_body_relay(struct http *h,
+	void (*on_data)(struct http *h, struct str data, bool end, void *arg), void *arg)
+{
+	if (h->mode == BODY_UNASKED) {
+		h->relayed = true;
+		h->trailers = BUF_MAX(2 * BODY_EXTRA_MAX); /* and their line ends */
+		h->c->body.trailers = &h->trailers;
+	}
+	http_body_stream(h, on_data, arg);
+}
+
+struct str http_trailers(const struct http *h)
+{
+	return buf_str(&h->trailers);
 }
 
 void http_body_pause(struct http *h, bool paused)

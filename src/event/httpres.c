@@ -343,15 +343,22 @@ void http_on_drain(struct http *h, void (*on_drain)(struct http *h, void *arg), 
 
 int http_end(struct http *h)
 {
+	return http_end_with(h, STR(""));
+}
+
+int http_end_with(struct http *h, struct str trailers)
+{
 	struct conn *c = h->c;
 	int r = 0;
 
 	if (!h->started)
 		return -EINVAL;
 	if (h->chunked && !h->bodyless) {
-		uv_buf_t b = uv_buf_init((char *)"0\r\n\r\n", 5);
+		uv_buf_t bufs[] = { uv_buf_init((char *)"0\r\n", 3),
+			uv_buf_init((char *)trailers.p, (unsigned int)trailers.n),
+			uv_buf_init((char *)"\r\n", 2) };
 
-		r = conn_write(c, &b, 1);
+		r = conn_write(c, bufs, ARRAY_SIZE(bufs));
 	} else if (h->left > 0 && !h->bodyless) {
 		c->broken = true; /* fewer bytes than announced: the client must see it */
 		r = -EPROTO;

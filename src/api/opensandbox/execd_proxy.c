@@ -2,7 +2,8 @@
  * execd's /proxy/{port}/{rest}, and the server's own proxy, which is the same with less of a browser's
  * headers and with redirections that stay below it: HTTP to a service on the sandbox's loopback, through its agent, one
  * connection for each request. Bodies stream both ways, each read as fast as the other side takes
- * it; an answer's pieces leave as they come, so events do. A change of protocol that the service
+ * it; an answer's pieces leave as they come, so events do. Trailers follow their bodies where
+ * these go in chunks, BODY_EXTRA_MAX bytes of them; `Expect: 100-continue` is the service's to answer. A change of protocol that the service
  * agrees to ties the two connections together (api/relay.h).
  *
  *	asked --on_open--> head sent, body follows --answer's head--> started --its end--> freed
@@ -34,6 +35,7 @@ struct pass {
 	struct buf got;	 /* of an answer's head, so far */
 	struct head_scan scan;
 	struct body body; /* the answer's */
+	struct buf trailers; /* and what stands behind it */
 	bool server;	  /* the server's proxy, not execd's */
 	bool upgrade;	  /* asked for */
 	bool uploads;	  /* the request's body is being passed */
@@ -70,6 +72,7 @@ static void pass_end(struct pass *p)
 	box_unuse(&p->use);
 	buf_done(&p->head);
 	buf_done(&p->got);
+	buf_done(&p->trailers);
 	relay_end(&p->relay, p);
 }
 
@@ -157,7 +160,7 @@ static void pass_bounce(struct use *u, const struct err *err)
 static void on_body(struct http *h, struct str data, bool end, void *arg)
 {
 	struct pass *p = arg;
-	auto_buf struct buf out = BUF_MAX(data.n + 64);
+	auto_buf struct buf out = BUF_MAX(data.n + 64 + 2 * BODY_EXTRA_MAX);
 	int r;
 
 	if (p->chunked && data.n)
@@ -165,8 +168,11 @@ static void on_body(struct http *h, struct str data, bool end, void *arg)
 	buf_add_str(&out, data);
 	if (p->chunked && data.n)
 		buf_add_c(&out, "\r\n");
-	if (p->chunked && end)
-		buf_add_c(&out, "0\r\n\r\n");
+	if (p->chunked && end) {
+		buf_add_c(&out, "0\r\n");
+		forward_trailers(&out, http_trailers(h));
+		buf_add_c(&out, "\r\n");
+	}
 	if (end)
 		p->uploads = false;
 	r = buf_failed(&out) ? -ENOMEM : agent_tunnel_write(p->relay.agent, buf_str(&out));
@@ -187,7 +193,7 @@ static void on_open(struct agent_tunnel *x, void *arg)
 	p->chunked = h->chunked;
 	p->uploads = h->chunked || h->length > 0;
 	if (p->uploads)
-		http_body_stream(p->q->h, on_body, p);
+		http_body_relay(p->q->h, on_body, p);
 }
 
 static void on_drain(struct agent_tunnel *x, void *arg)
@@ -243,8 +249,10 @@ static int64_t frame_body(struct pass *p, const struct http_head *h)
 	bool none = http_method(p->q->h) == HTTP_M_HEAD || h->status == 204 || h->status == 304;
 
 	p->until_end = !none && !h->chunked && h->length < 0;
+	p->trailers = BUF_MAX(2 * BODY_EXTRA_MAX); /* and their line ends */
 	p->body = none ? body_from(false, 0) :
 			 body_from(h->chunked, p->until_end ? INT64_MAX : h->length);
+	p->body.trailers = &p->trailers;
 	return h->chunked ? -1 : h->length;
 }
 
@@ -309,6 +317,8 @@ static enum head take_head(struct pass *p, struct str *in)
 			upgrade(p, &h, *in);
 			return HEAD_OVER;
 		}
+		if (h.status == 100)
+			http_continue(p->q->h);
 		if (h.status >= 200)
 			return start(p, &h) ? HEAD_STARTED : HEAD_OVER;
 	}
@@ -317,6 +327,17 @@ static enum head take_head(struct pass *p, struct str *in)
 	snprintf(why, sizeof(why), "the service's answer is malformed: %s", err.text);
 	pass_fail(p, why);
 	return HEAD_OVER;
+}
+
+/* All of the answer is here. */
+static void finish(struct pass *p)
+{
+	auto_buf struct buf trailers = BUF_MAX(2 * BODY_EXTRA_MAX);
+
+	if (forward_trailers(&trailers, buf_str(&p->trailers)) < 0)
+		pass_fail(p, "out of memory");
+	else
+		req_end_with(pass_over(p), buf_str(&trailers));
 }
 
 static void take_body(struct pass *p, struct str in)
@@ -334,7 +355,7 @@ static void take_body(struct pass *p, struct str in)
 			agent_tunnel_pause(p->relay.agent, true);
 	}
 	if (r == -ENODATA)
-		req_end(pass_over(p));
+		finish(p);
 	else if (r < 0)
 		pass_fail(p, err.text);
 }

@@ -2,11 +2,11 @@
 #include "api/opensandbox/forward.h"
 #include "event/headpass.h"
 
-/* Beside what never passes: of a request whose Expect and trailers end here, */
-static const char *const of_request[] = { "expect", "trailer", NULL };
+/* Beside what never passes: of a request what is said below, */
+static const char *const of_request[] = { "expect", NULL };
 /* and of an answer that our server frames and dates. */
 static const char *const of_answer[] = { "date", "x-request-id", "proxy-authenticate",
-	"proxy-authorization", "te", "trailer", "http2-settings", NULL };
+	"proxy-authorization", "te", "http2-settings", NULL };
 
 static bool is_one(const char *const *list, struct str name)
 {
@@ -24,12 +24,14 @@ static struct str field(const struct http_head *h, const char *name)
 	return STR_NONE;
 }
 
-/* Cookies carry no token here; the server's proxy passes none, and no Authorization. */
+/* Cookies carry no token here; the server's proxy passes none, and no Authorization. Trailers go on
+ * through both, but by that one's contract without being announced. */
 static bool request_passes(const struct http_head *h, const struct http_field *f, bool server)
 {
 	switch (pass_request(f->name)) {
 	case PASS_ON:
-		return !is_one(of_request, f->name) && !pass_is_named(h, f->name);
+		return !is_one(of_request, f->name) && !pass_is_named(h, f->name) &&
+			!(server && str_caseeq(f->name, STR("trailer")));
 	case PASS_COOKIES:
 		return !server && !pass_is_named(h, f->name);
 	case PASS_SECRET:
@@ -71,6 +73,8 @@ int forward_request(struct buf *out, const struct http_head *h, const struct for
 		buf_add_c(out, "Transfer-Encoding: chunked\r\n");
 	else if (h->length >= 0)
 		buf_fmt(out, "Content-Length: %" PRId64 "\r\n", h->length);
+	if (h->expect && (h->chunked || h->length > 0))
+		buf_add_c(out, "Expect: 100-continue\r\n");
 	if (f->server && f->host.n)
 		line(out, "X-Forwarded-Host", f->host);
 	buf_fmt(out, "X-Forwarded-For: " STR_FMT "%s%s\r\nX-Forwarded-Proto: http\r\n\r\n",
@@ -84,4 +88,15 @@ bool forward_answers(const struct http_head *h, struct str name)
 
 	return (rule == PASS_ON || rule == PASS_PLACE) && !is_one(of_answer, name) &&
 		!pass_is_named(h, name);
+}
+
+int forward_trailers(struct buf *out, struct str lines)
+{
+	while (lines.n) {
+		struct str one = str_cut(&lines, '\n'), value = one, name = str_cut(&value, ':');
+
+		if (pass_trailer(name))
+			buf_fmt(out, STR_FMT "\n", STR_ARG(one));
+	}
+	return buf_failed(out);
 }

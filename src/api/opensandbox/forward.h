@@ -23,3 +23,5 @@ struct forward {
 int forward_request(struct buf *out, const struct http_head *h, const struct forward *f);
 /* Is this field of an answer for the client? The server itself says the rest, and its framing. */
 bool forward_answers(const struct http_head *h, struct str name);
+/* Of the lines behind a body ("Name: value\r\n" each) those that may be there (pass_trailer()). */
+int forward_trailers(struct buf *out, struct str lines);

@@ -6,8 +6,9 @@
  *	wait (until killed or freed), nap MS, missing (not found), garbage (the agent misbehaves)
  *
  * Of its ports 7 echoes and 9 hangs up; 80 answers a request with the bytes of its body, as they are,
- * and closes if the path begins with /close; 82 with its head, in a proper answer. Nobody listens on the
- * others.
+ * and closes if the path begins with /close; 82 with its head, in a proper answer; 83 with all of the
+ * request, chunks as they came. Who expects 83 to say "go on" hears it if the path begins with /go, a
+ * refusal if it begins with /no, and nothing otherwise. Nobody listens on the others.
  *
  * Files live in memory. WAKE remembers the environment of each link. `signal pause|delete` makes
  * the watch of that sandbox report a self-signal.
@@ -444,8 +445,33 @@ struct agent_tunnel {
 	struct tick *tick;
 	uint16_t port;
 	struct buf back; /* what 7 was told */
-	bool open, finished, half, paused, answered;
+	bool open, finished, half, paused, answered, told;
 };
+
+static bool begins(const char *text, const char *path)
+{
+	const char *at = strchr(text, ' ');
+
+	return at && strncmp(at + 1, path, strlen(path)) == 0;
+}
+
+/* The answer to the head alone, if that is one. */
+static void tunnel_expected(struct agent_tunnel *x, const char *text, struct buf *out)
+{
+	if (x->port != 83 || x->told || !strcasestr(text, "\r\nexpect: 100-continue\r\n"))
+		return;
+	x->told = true;
+	if (begins(text, "/go"))
+		x->ops->on_data(x, STR("HTTP/1.1 100 Continue\r\n\r\n"), x->arg);
+	else if (begins(text, "/no"))
+		buf_add_c(out, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno");
+}
+
+static bool chunks_whole(const char *body, size_t n)
+{
+	return n >= 5 && memcmp(body + n - 4, "\r\n\r\n", 4) == 0 &&
+		(body[0] == '0' || strstr(body, "\r\n0\r\n"));
+}
 
 /* A service of HTTP: once the request is whole, what was told becomes the answer, and from there on
  * it echoes. */
@@ -459,13 +485,19 @@ static void tunnel_http(struct agent_tunnel *x)
 
 	if (length && length < end)
 		body = strtoul(length + 18, NULL, 10);
-	if (!end || x->back.n < head + body) {
+	if (end)
+		tunnel_expected(x, text, &out);
+	if (!out.n && (!end || x->back.n < head + body || (x->port == 83 &&
+			strcasestr(text, "\r\ntransfer-encoding: chunked\r\n") &&
+			!chunks_whole(text + head, x->back.n - head)))) {
 		x->ops->on_drain(x, x->arg);
 		return;
 	}
-	if (x->port == 82)
+	if (x->port == 83 && !out.n)
+		buf_fmt(&out, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", x->back.n, text);
+	else if (x->port == 82)
 		buf_fmt(&out, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%.*s", head, (int)head, text);
-	else
+	else if (x->port == 80)
 		buf_add(&out, text + head, body);
 	x->answered = true;
 	x->finished = close && close < end;
@@ -479,7 +511,7 @@ static void tunnel_turn(void *arg)
 	struct agent_tunnel *x = arg;
 	struct err err;
 
-	bool http = x->port == 80 || x->port == 82;
+	bool http = x->port == 80 || x->port == 82 || x->port == 83;
 
 	if (!x->open && !http && x->port != 7 && x->port != 9) {
 		err_set(&err, -ECONNREFUSED, ERR_UPSTREAM,

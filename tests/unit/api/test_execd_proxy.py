@@ -104,6 +104,96 @@ def test_half_an_answer_is_seen_as_such(role, sb, answer):
     assert type(e.value).__name__ in ("IncompleteRead", "ConnectionResetError"), e
 
 
+def both(sb, port, path="/"):
+    return at(sb, port, path), f"/v1/sandboxes/{sb}/proxy/{port}{path}"
+
+
+def wire(role, text):
+    s = socket.create_connection(("127.0.0.1", role.port), 20)
+    s.sendall(text.encode())
+    return s
+
+
+def said(s, *ends):
+    """What comes, until it ends with one of these; or until the connection does."""
+    data = b""
+    while not data.endswith(tuple(x.encode() for x in ends)) if ends else True:
+        piece = s.recv(65536)
+        if not piece:
+            assert not ends, data
+            break
+        data += piece
+    return data.decode()
+
+
+CHUNKS = "3\r\nabc\r\n0\r\nX-Sum: 1\r\nSet-Cookie: a\r\nX-Api-Key: k\r\nContent-Length: 9\r\ngrpc-status: 0\r\n\r\n"
+KEPT = "3\r\nabc\r\n0\r\nX-Sum: 1\r\ngrpc-status: 0\r\n\r\n"
+
+
+def test_trailers_go_both_ways(role, sb):
+    """Those that may be some; and the client's connection goes on behind them."""
+    for to in both(sb, 83):
+        s = wire(role, f"POST {to} HTTP/1.1\r\nHost: x\r\nTrailer: X-Sum\r\n"
+                 f"Transfer-Encoding: chunked\r\n\r\n{CHUNKS}")
+        text = said(s, KEPT)
+        assert text.startswith(OK) and ("\r\nTrailer: X-Sum\r\n" in text) == ("/44772/" in to)
+        s.sendall(f"GET {to} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert head(s).startswith(OK)
+    answer = OK + "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n" + CHUNKS
+    for to in both(sb, 80):
+        ask = f"Host: x\r\nContent-Length: {len(answer)}\r\n\r\n{answer}"
+        s = wire(role, f"POST {to} HTTP/1.1\r\n{ask}")
+        text = said(s, "0\r\n\r\n", ": 0\r\n\r\n")
+        assert text.endswith("\r\n\r\n" + KEPT) and "\r\nTrailer: X-Sum\r\n" in text
+        s.sendall(f"HEAD {to} HTTP/1.1\r\n{ask}".encode())
+        assert "X-Sum: 1" not in said(s, "\r\n\r\n")
+        # The controls: who knows no chunks gets no trailers, and none are made up.
+        assert said(wire(role, f"POST {to} HTTP/1.0\r\n{ask}")).endswith("\r\n\r\nabc")
+        plain = OK + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        s = wire(role, f"POST {to} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(plain)}\r\n\r\n{plain}")
+        assert said(s, "3\r\nabc\r\n0\r\n\r\n").startswith(OK)
+
+
+@pytest.mark.parametrize("last", ["X-Sum\r\n\r\n", "X : y\r\n\r\n", ": y\r\n\r\n", "X: \x01\r\n\r\n",
+                                  "X: y\n\r\n", "X: " + "y" * 8192 + "\r\n\r\n"],
+                         ids=["no_colon", "space", "no_name", "control", "lf", "long"])
+def test_trailers_that_are_none(role, sb, last):
+    """Of a request: 400. Of an answer: the client sees that it is not whole."""
+    for to in both(sb, 83):
+        s = wire(role, f"POST {to} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{last}")
+        assert head(s).startswith("HTTP/1.1 400 ")
+    with pytest.raises(Exception) as e:
+        says(role, sb, OK + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n" + last)
+    assert type(e.value).__name__ in ("IncompleteRead", "ConnectionResetError"), e
+
+
+@pytest.mark.parametrize("framing, body", [("Content-Length: 4", "body"),
+                                           ("Transfer-Encoding: chunked", "4\r\nbody\r\n0\r\n\r\n")],
+                         ids=["length", "chunked"])
+def test_expect_continue_is_the_services_to_answer(role, sb, framing, body):
+    ask = "POST {} HTTP/1.1\r\nHost: x\r\n" + framing + "\r\nExpect: 100-continue\r\n\r\n"
+    for go in both(sb, 83, "/go"):
+        s = wire(role, ask.format(go))
+        assert head(s) == "HTTP/1.1 100 Continue\r\n\r\n"
+        s.sendall(body.encode())
+        text = said(s, body)
+        assert text.startswith(OK) and "\r\nExpect: 100-continue\r\n" in text
+        s.sendall(ask.format(go).encode())  # and the connection goes on
+        assert head(s) == "HTTP/1.1 100 Continue\r\n\r\n"
+        s.close()
+    for no in both(sb, 83, "/no"):  # without the body, which then need not come
+        s = wire(role, ask.format(no))
+        text = said(s)
+        assert text.startswith("HTTP/1.1 417 ") and text.endswith("\r\n\r\nno") and "\r\nConnection: close\r\n" in text
+    for mute in both(sb, 83, "/mute"):  # a service that says nothing, and a client that waits no longer
+        s = wire(role, ask.format(mute) + body)
+        assert said(s, body).startswith(OK)
+    for go in both(sb, 83, "/go"):  # the control: who does not ask is not told
+        s = wire(role, f"POST {go} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n{body}")
+        text = said(s, body)
+        assert text.startswith(OK) and "Expect" not in text
+
+
 def test_refusals(role, sb):
     for port, status in ((0, 400), (65536, 400), ("x", 400), (1028, 400), (81, 502), (9, 502)):
         a = role.get(at(sb, port, "/"), key=None)

@@ -53,7 +53,7 @@ static void framing(void **state)
 static void what_stays_behind(void **state)
 {
 	static const char *const lines[] = { "Connection: x-mine, close", "X-Mine: 1", "Keep-Alive: 5",
-		"TE: trailers", "Trailer: x", "Proxy-Authorization: x", "Proxy-Connection: x", "Upgrade: h2c",
+		"TE: trailers", "Proxy-Authorization: x", "Proxy-Connection: x", "Upgrade: h2c",
 		"Expect: 100-continue", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https",
 		"X-Api-Key: weir_1", "OPEN-SANDBOX-API-KEY: weir_1", "OPENSANDBOX-EGRESS-AUTH: t",
 		"OpenSandbox-Secure-Access: t", "X-EXECD-ACCESS-TOKEN: t", "X-Weir-Ingress-Token: t", "Authorization: Bearer weir_1",
@@ -70,10 +70,49 @@ static void what_stays_behind(void **state)
 	}
 }
 
+/* With a body only, and from a client that may hear the answer. */
+static void expect(void **state)
+{
+#define POST(version, lines) "POST /x HTTP/" version "\r\nHost: a\r\n" lines "\r\n\r\n"
+	static const struct {
+		const char *head;
+		bool passes;
+	} rows[] = { { POST("1.1", "Expect: 100-Continue\r\nContent-Length: 1"), true },
+		{ POST("1.1", "Expect: 100-continue\r\nTransfer-Encoding: chunked"), true },
+		{ POST("1.1", "Expect: 100-continue\r\nContent-Length: 0"), false },
+		{ POST("1.0", "Expect: 100-continue\r\nContent-Length: 1"), false },
+		{ POST("1.1", "Content-Length: 1"), false } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		assert_int_equal(!!strstr(forwarded(rows[i].head, "/"), "\r\nExpect: 100-continue\r\n"),
+			rows[i].passes);
+}
+
+static void behind_the_body(void **state)
+{
+	static const char *const stays[] = { "Content-Length: 1", "transfer-encoding: chunked", "Host: x",
+		"Trailer: x", "Authorization: x", "Cookie: x", "Set-Cookie: x", "X-Api-Key: x",
+		"X-Forwarded-For: 1.2.3.4", "Content-Type: x", "If-Match: x", "Location: /", "Connection: x" };
+	static const char *const passes[] = { "X-Sum: 1", "grpc-status: 0", "Digest:",
+		"Server-Timing: a:b\tc" };
+	char lines[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(stays) + ARRAY_SIZE(passes); i++) {
+		bool stay = i < ARRAY_SIZE(stays);
+		const char *one = stay ? stays[i] : passes[i - ARRAY_SIZE(stays)];
+		auto_buf struct buf out = BUF_MAX(512);
+
+		snprintf(lines, sizeof(lines), "A: b\r\n%s\r\nC: d\r\n", one);
+		assert_int_equal(forward_trailers(&out, str_c(lines)), 0);
+		assert_true(str_eq_c(buf_str(&out), stay ? "A: b\r\nC: d\r\n" : lines));
+	}
+}
+
 static void what_passes(void **state)
 {
 	static const char *const lines[] = { "Authorization: Bearer mine", "Authorization: Basic weir_",
-		"Cookie: a=b", "Range: bytes=1-2", "Origin: http://x" };
+		"Cookie: a=b", "Range: bytes=1-2", "Origin: http://x",
+		"Trailer: X-Sum" };
 	char head[2048];
 
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
@@ -124,6 +163,8 @@ int main(void)
 		cmocka_unit_test(plain),
 		cmocka_unit_test(framing),
 		cmocka_unit_test(what_stays_behind),
+		cmocka_unit_test(expect),
+		cmocka_unit_test(behind_the_body),
 		cmocka_unit_test(what_passes),
 		cmocka_unit_test(upgrades),
 		cmocka_unit_test(answers),

@@ -50,6 +50,17 @@ static void count(struct http *h, struct str data, bool end, void *arg)
 	t.stream_ended = end;
 }
 
+/* The trailers, as they came, behind a body and as the answer's own. */
+static void turn_over(struct http *h, struct str data, bool end, void *arg)
+{
+	t.streamed += data.n;
+	if (!end)
+		return;
+	http_start(h, 200, "text/plain", -1);
+	http_write(h, http_trailers(h));
+	http_end_with(h, http_trailers(h));
+}
+
 static const char filler[65536];
 static const char huge[12u << 20];
 
@@ -84,6 +95,9 @@ static void on_request(struct http *h, void *arg)
 		http_body_whole(h, 1000, echo, NULL);
 	} else if (str_eq_c(path, "/count")) {
 		http_body_stream(h, count, &t);
+	} else if (str_eq_c(path, "/relay")) {
+		t.pending = h;
+		http_body_relay(h, turn_over, NULL);
 	} else if (str_eq_c(path, "/pending")) {
 		t.pending = h;
 	} else if (str_eq_c(path, "/chunks")) {
@@ -425,6 +439,9 @@ static const struct {
 	RAW(400, CHUNKED "0000000000000002\r\nhi\r\n0\r\n\r\n"),
 	RAW(400, CHUNKED "0\r\nX: a\n\r\n"),
 	RAW(400, CHUNKED "0\r\nX: a\r\n b\r\n\r\n"),
+	RAW(400, CHUNKED "0\r\nX: a\r\nY\r\n\r\n"),
+	RAW(400, CHUNKED "0\r\n: a\r\n\r\n"),
+	RAW(400, CHUNKED "0\r\nX : a\r\n\r\n"),
 	RAW(400, CHUNKED "0\r\n\rGET / HTTP/1.1\r\n"),
 };
 
@@ -615,6 +632,49 @@ static void expect_continue(void **state)
 	WAIT(k->eof);
 	assert_int_equal(status_of(k), 200);
 	assert_true(has(k, "Connection: close"));
+	client_free(k);
+}
+
+/* Who passes a body on says when, and what came behind it is there. */
+static void relayed(void **state)
+{
+	static const char ask[] = "POST /relay HTTP/1.1\r\n" HOST "Expect: 100-continue\r\n"
+				  "Transfer-Encoding: chunked\r\n" END;
+	struct client *k = client_new(true);
+	uint64_t until;
+
+	for (int i = 0; i < 2; i++) { /* and the connection goes on */
+		say_c(k, ask);
+		WAIT(t.pending);
+		until = uv_now(&t.loop) + 300; /* longer than a body may be silent */
+		WAIT(uv_now(&t.loop) > until);
+		assert_non_null(t.pending);
+		assert_false(has(k, "HTTP/1.1"));
+		http_continue(t.pending);
+		http_continue(t.pending); /* once is enough */
+		WAIT(has(k, "HTTP/1.1 100 Continue\r\n\r\n"));
+		say_c(k, "4\r\nbody\r\n0\r\nX: y\r\nZ:\r\n\r\n");
+		WAIT(has(k, "\r\na\r\nX: y\r\nZ:\r\n\r\n0\r\nX: y\r\nZ:\r\n\r\n"));
+		assert_null(strstr(strstr(buf_cstr(&k->got), "Continue") + 1, "Continue"));
+		t.pending = NULL;
+		buf_reset(&k->got);
+	}
+	/* refused, without a byte of it */
+	say_c(k, ask);
+	WAIT(t.pending);
+	http_reply(t.pending, 417, NULL, STR("no"));
+	WAIT(k->eof);
+	assert_true(status_of(k) == 417 && has(k, "Connection: close"));
+	assert_int_equal(t.streamed, 8);
+	client_free(k);
+	/* the control: once told to go on it is its turn */
+	t.pending = NULL;
+	k = client_new(true);
+	say_c(k, ask);
+	WAIT(t.pending);
+	http_continue(t.pending);
+	WAIT(k->eof);
+	assert_true(has(k, "HTTP/1.1 408 "));
 	client_free(k);
 }
 
@@ -1105,6 +1165,7 @@ int main(void)
 		TEST(gone_while_writing),
 		TEST_WITH(slow_head, setup_impatient),
 		TEST_WITH(slow_body, setup_impatient),
+		TEST_WITH(relayed, setup_impatient),
 		TEST_WITH(idle_closes, setup_impatient),
 		TEST_WITH(slow_handler, setup_impatient),
 		TEST_WITH(stalled_reader, setup_impatient),

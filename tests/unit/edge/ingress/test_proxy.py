@@ -540,7 +540,7 @@ def test_the_corpus_has_its_control(proxy, service):
 
 @pytest.mark.parametrize("body", ["5\n", "x\r\n", "5\r\nhelloX", "5 \r\nhello\r\n", "-1\r\n", "\r\n",
                                   "ffffffffffffffffff\r\n", "5;a\x01\r\n", "0\r\n x: y\r\n",
-                                  "0\r\nx: y\n\r\n"])
+                                  "0\r\nx: y\n\r\n", "0\r\nx\r\n\r\n", "0\r\nx : y\r\n\r\n"])
 def test_broken_chunks_are_not_passed_on(proxy, service, body):
     c = proxy.client().send(get(service.port, "/", "Transfer-Encoding: chunked", method="POST"))
     s = service.accept()
