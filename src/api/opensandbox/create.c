@@ -297,7 +297,9 @@ static int check_extensions(struct opensandbox_ask *ask, const char **code, stru
 static int check_unbuilt(const struct opensandbox_ask *ask, struct err *err)
 {
 	if (ask->secure)
-		return missing("secureAccess", "needs an ingress gateway", err);
+		return missing("secureAccess",
+			"true needs an ingress gateway, and this server's endpoints are ports of "
+			"the host: leave it out, or say false", err);
 	if (given(ask->volumes) && !json_is_array(ask->volumes))
 		return missing("volumes", "expected an array", err);
 	if (json_array_size(ask->volumes))

@@ -203,7 +203,7 @@ INVALID = "SANDBOX::INVALID_PARAMETER"
     ({"credentialProxy": {"enabled": True}}, 400, INVALID, "networkPolicy"),
     ({"credentialProxy": {"enabled": True}, "networkPolicy": {}}, 501,
      "SANDBOX::API_NOT_SUPPORTED", "credentialProxy"),
-    ({"secureAccess": True}, 400, INVALID, "gateway"),
+    ({"secureAccess": True}, 400, INVALID, "needs an ingress gateway, and this server's endpoints are"),
     ({"volumes": [{"name": "v"}]}, 501, "SANDBOX::API_NOT_SUPPORTED", "volumes"),
     ({"platform": {"os": "windows", "arch": "amd64"}}, 400, INVALID, "linux"),
     ({"extensions": {"poolRef": "p"}}, 400, "SANDBOX::UNSUPPORTED_POOL_REF", "pools"),
