@@ -14,7 +14,8 @@
  * its memory and processors, so the seat names them, and what is parked for one size may not fit
  * another. A container is handed a namespace and its agent's socket; a machine is handed its end of
  * the link, and makes the rest inside. Parking a container costs milliseconds, so a pool of them is
- * kept; a machine boots for a second and occupies its memory, so none is made before it is asked for.
+ * kept; a machine boots for a second and occupies its memory, so none is made before it is asked for:
+ * it may begin from a template (vm/warm.h).
  *
  * Ending is in three steps, so that nothing waits: kill() asks, the caller watches pidfd(), settle()
  * does in a thread what takes its time, then cleanup() takes the rest away. cleanup() must work alone
@@ -39,6 +40,7 @@ struct runtime_env {
 	const char *cgroup_root;
 	const char *disk_backend; /* "auto", "quota", "loop" */
 	const char *accel;	  /* "auto", "tcg" */
+	uint32_t warm_mib;	  /* of memory for what new machines may begin from */
 	uint32_t uid_base;	/* slot s owns [uid_base + s*65536, +65535] */
 };
 
@@ -81,8 +83,12 @@ struct runtime_ops {
 	int (*park)(struct runtime *rt, const struct runtime_seat *seat, struct runtime_parked **ret,
 		struct err *err);
 	int (*parked_fd)(const struct runtime_parked *p); /* readable: ask parked_look(); borrowed */
-	/* 1: ready; 0: not yet; negative: it failed, or has ended. The caller discards it then. */
+	/* 1: ready; 0: not yet; negative: it failed, or has ended. The caller discards it then. -EAGAIN:
+	 * the short way failed, and another park() takes the long one. */
 	int (*parked_look)(struct runtime_parked *p, struct err *err);
+	/* NULL, or: readable when news() is due. Borrowed, and always the same; negative: never. */
+	int (*news_fd)(const struct runtime *rt);
+	void (*news)(struct runtime *rt);
 	/* Is it made from this image, with this disk? Only asked of pooled ones. */
 	bool (*fits)(const struct runtime_parked *p, const char *image, uint32_t disk_mib);
 	/* Kill it without waiting: the descriptor is readable when its processes have ended. Borrowed,

@@ -225,7 +225,8 @@ int daemon_run(struct daemon *d, struct err *err)
 	uv_signal_start(&d->sigterm, on_signal, SIGTERM);
 	uv_signal_start(&d->sigint, on_signal, SIGINT);
 	d->phase = DAEMON_SERVING;
-	r = roles_start(d, &d->roles, err);
+	r = runners_watch(d, err);
+	r = r < 0 ? r : roles_start(d, &d->roles, err);
 	if (r < 0)
 		return r;
 	slots_serve(d->slots);
@@ -268,6 +269,7 @@ void daemon_close(struct daemon *d)
 	publish_free(take_ptr(d->publish));
 	listeners_close(take_ptr(d->listeners));
 	net_close(d);
+	runners_unwatch(d);
 	if (d->loop_open)
 		close_all_handles(d);
 	d->loop_open = false;

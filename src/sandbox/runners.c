@@ -20,6 +20,7 @@ int runners_open(struct daemon *d, struct err *err)
 		.cgroup_root = c->cgroup_root[0] ? c->cgroup_root : c->daemon_name,
 		.disk_backend = c->disk_backend,
 		.accel = c->vm_accel,
+		.warm_mib = c->vm_warm_mib,
 		.uid_base = c->uid_base };
 
 	daemon_program("weir-agent", agent, sizeof(agent)); /* absent: the runtime says so */
@@ -44,6 +45,37 @@ int runners_open(struct daemon *d, struct err *err)
 		}
 	}
 	return 0;
+}
+
+static void on_news(uv_poll_t *poll, int status, int events)
+{
+	struct runner *run = poll->data;
+
+	run->ops->news(run->rt);
+}
+
+int runners_watch(struct daemon *d, struct err *err)
+{
+	for (size_t i = 0; i < RUNNERS; i++) {
+		struct runner *run = &d->runners[i];
+		int fd = run->rt && run->ops->news_fd ? run->ops->news_fd(run->rt) : -EBADF;
+		int r = fd < 0 ? 0 : uv_poll_init(&d->loop, &run->news, fd);
+
+		if (fd < 0)
+			continue;
+		if (r < 0)
+			return err_sys(err, r, "watch runtime %s", run->ops->name);
+		run->news.data = run;
+		uv_poll_start(&run->news, UV_READABLE, on_news);
+	}
+	return 0;
+}
+
+void runners_unwatch(struct daemon *d)
+{
+	for (size_t i = 0; i < RUNNERS; i++)
+		if (d->runners[i].news.data)
+			uv_close((uv_handle_t *)&d->runners[i].news, NULL);
 }
 
 void runners_close(struct daemon *d)

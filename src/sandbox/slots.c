@@ -51,6 +51,7 @@ struct seat {
 	uv_work_t work;
 	bool by_thread; /* the thread has it */
 	bool stale;	/* for the pool, and its image is going */
+	bool again;	/* the short way has failed */
 	struct watch *watch;
 	int r;
 	struct err err;
@@ -220,6 +221,7 @@ static void let_go(struct slots *s, const struct runtime_ops *ops, struct runtim
 static void refill_later(struct slots *s, uint64_t ms);
 static void refill_on(struct slots *s, uint64_t ms);
 static void refill_in_a_pause(struct slots *s);
+static void furnish(struct seat *x);
 
 static struct seat *seat_new(struct slots *s, const struct slots_want *want, slots_fn fn, void *arg)
 {
@@ -311,6 +313,14 @@ static void on_parked(uv_poll_t *poll, int status, int events)
 	}
 	if (r == 0)
 		return;
+	if (r == -EAGAIN && !x->again && !s->closing) {
+		x->again = true;
+		x->watch = unwatch(x->watch);
+		let_go(s, x->slot.runner->ops, take_ptr(x->slot.parked));
+		x->err = (struct err){ .code = 0 };
+		furnish(x);
+		return;
+	}
 	x->r = MIN(r, 0);
 	settle(x);
 }
@@ -487,6 +497,7 @@ static void furnish_for(struct seat *x, const struct slots_want *w, slots_fn fn,
 {
 	x->watch = unwatch(x->watch);
 	let_go(x->s, x->slot.runner->ops, take_ptr(x->slot.parked));
+	x->again = false;
 	x->want = *w;
 	x->fn = fn;
 	x->arg = arg;

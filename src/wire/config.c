@@ -391,6 +391,10 @@ static const struct key keys[] = {
 		.help = "What virtual machines run by. auto: KVM if a guest boots with it, which is tried "
 			"for seconds once per kernel, QEMU and guest bundle; else QEMU's emulation. tcg: "
 			"emulation." },
+	{ "vm.warm_mib", U32, AT(vm_warm_mib), "2048", 0, 1048576,
+		.help = "How much memory templates of virtual machines may have together. One is booted "
+			"in the background after the first create of an image and size, and the next "
+			"begin from it. 0: every create boots." },
 	{ "cgroup.root", TEXT, AT(cgroup_root), "", .ok = is_cgroup,
 		.allowed = "empty, or one name of a-z, 0-9 and _-.",
 		.help = "The top-level cgroup that sandboxes live in. Empty: daemon.name." },

@@ -191,3 +191,21 @@ def test_qemu_of_a_fork_is_killed(daemon, paused):
     assert answers and answers[0].status >= 500, answers
     only(daemon, paused)
     a_fork_works(paused)
+
+
+# --- templates of new machines ---
+
+@pytest.mark.parametrize("point", ["host.template.up", "host.template.held"])
+def test_the_starter_of_a_template_is_killed(point):
+    """Nothing is left of it, and creates boot as before."""
+    with FaultyDaemon({"vm.warm_mib": "1024"}) as daemon:
+        api = Api(daemon.url, daemon.key)
+        table = fault.table(daemon.faults, "host")
+        table.arm(point, fault.KILL)
+        box = api.create(runtime="vm")
+        assert wait_until(lambda: "vm.template what=failed" in daemon.log_tail(1000), 60)
+        only(daemon, box)
+        box.destroy()
+        box = api.create(runtime="vm")
+        assert box.sh("true").code == 0
+        box.destroy()

@@ -89,7 +89,7 @@ static int leave_memory_out(struct hand *h, bool out, struct err *err)
 }
 
 /* `cont` first: what an interrupted pause left stopped begins anew. */
-static int save(struct hand *h, struct err *err)
+static int stream(struct hand *h, bool without_memory, struct err *err)
 {
 	struct qmp *q = &h->qmp;
 	int pipe[2], r = 0;
@@ -99,7 +99,7 @@ static int save(struct hand *h, struct err *err)
 	fcntl(pipe[1], F_SETPIPE_SZ, PIPE_SIZE); /* a smaller one does too */
 	r = qmp_do(q, QMP_EVENTS, -EBADF, err);
 	r = r < 0 ? r : qmp_do(q, QMP_FAST, -EBADF, err);
-	r = r < 0 ? r : leave_memory_out(h, h->w->memory >= 0, err);
+	r = r < 0 ? r : leave_memory_out(h, without_memory, err);
 	r = r < 0 ? r : qmp_do(q, QMP("cont"), -EBADF, err);
 	r = r < 0 ? r : qmp_do(q, QMP("stop"), -EBADF, err);
 	r = r < 0 ? r : qmp_do(q, QMP_GETFD, pipe[1], err);
@@ -109,9 +109,22 @@ static int save(struct hand *h, struct err *err)
 	r = r < 0 ? r : take_stream(h, pipe[0], err);
 	fd_close(pipe[0]);
 	h->news.qemu = q->version;
-	r = r < 0 ? r : qmp_migrated(q, err);
+	return r < 0 ? r : qmp_migrated(q, err);
+}
+
+static int save(struct hand *h, struct err *err)
+{
+	int r = stream(h, h->w->memory >= 0, err);
+
 	if (r == 0 && h->w->memory >= 0)
 		r = memory_write(h->w->memory, h->w->file, SNAPSHOT_MEMORY, h->md, h->chunk, err);
+	return r < 0 ? r : finish_digest(h, err);
+}
+
+static int hold(struct hand *h, struct err *err)
+{
+	int r = stream(h, true, err);
+
 	return r < 0 ? r : finish_digest(h, err);
 }
 
@@ -203,6 +216,8 @@ static int hand_main(struct hand *h, int chan, struct err *err)
 	switch (w->step) {
 	case HAND_SAVE:
 		return save(h, err);
+	case HAND_HOLD:
+		return hold(h, err);
 	case HAND_CHECK:
 		return check(h, err);
 	case HAND_LOAD:
@@ -261,7 +276,7 @@ static int run(struct hand *h, struct err *err)
 	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
 	fork_reap(pidfd);
 	fd_close(pidfd);
-	if (r == 0 && h->w->step == HAND_SAVE) {
+	if (r == 0 && (h->w->step == HAND_SAVE || h->w->step == HAND_HOLD)) {
 		h->w->head->bytes = news.bytes;
 		h->w->head->qemu = news.qemu;
 		memcpy(h->w->head->body, news.body, SNAPSHOT_DIGEST);

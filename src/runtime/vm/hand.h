@@ -5,6 +5,8 @@
  *
  *	SAVE	stop the machine, and write what it streams into the file, up to a limit; its memory
  *		behind it, where that is its own
+ *	HOLD	stop the machine for good, and write its devices into the file; its memory stays in its memory
+ *		file
  *	CHECK	is what the file holds what its digest says? The memory, where it is apart, is put into
  *		a memory file meanwhile
  *	LOAD	have a QEMU that waits for it read the body; it stays stopped
@@ -21,7 +23,8 @@
 
 #define HAND_LIMIT_S 120
 
-enum hand_step { HAND_SAVE, HAND_CHECK, HAND_LOAD, HAND_ASK /* is it there? */, HAND_GO, HAND_BEGIN, HAND_RESIZE };
+enum hand_step { HAND_SAVE, HAND_HOLD, HAND_CHECK, HAND_LOAD, HAND_ASK /* is it there? */, HAND_GO, HAND_BEGIN,
+	HAND_RESIZE };
 
 struct hand_work {
 	enum hand_step step;
@@ -35,8 +38,8 @@ struct hand_work {
 	struct cgroups *cgroups;
 	const char *group; /* CHECK: whom the memory is counted to; NULL: us */
 	uint32_t uid;
-	uint64_t limit; /* SAVE: of bytes in the stream; RESIZE: the size */
-	struct snapshot_head *head; /* SAVE sets bytes, body, qemu; CHECK and LOAD compare with them */
+	uint64_t limit; /* SAVE, HOLD: of bytes in the stream; RESIZE: the size */
+	struct snapshot_head *head; /* SAVE and HOLD set bytes, body, qemu; CHECK and LOAD compare with them */
 };
 
 /* Waits: seconds, for a large machine. Callable from any thread. */

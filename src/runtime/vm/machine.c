@@ -41,16 +41,18 @@ static void put_disk(struct machine_line *l, const char *name, int fd, bool writ
 	put(l, "virtio-blk-device,drive=%s,serial=%s,werror=report,rerror=report", name, name);
 }
 
-/* What the guest's first process sets on eth0 (slotnet.h). */
+/* What the guest's first process sets on eth0 (slotnet.h). Addresses may come with a wake instead. */
 static int net_words(const struct slotnet_plan *p, char *text, size_t size)
 {
-	char ip6[64] = "";
+	char own[200] = "", ip6[64] = "";
 	int n;
 
 	if (p->ip6.family)
-		snprintf(ip6, sizeof(ip6), " weir.ip6=%s", ip_text(p->ip6).s);
-	n = snprintf(text, size, "weir.ip4=%s%s weir.overlay=%s weir.overlays=%s/%u weir.mtu=%u",
-		ip_text(p->ip4).s, ip6, ip_text(p->overlay).s, ip_text(p->overlays.ip).s,
+		snprintf(ip6, sizeof(ip6), "weir.ip6=%s ", ip_text(p->ip6).s);
+	if (p->ip4.family)
+		snprintf(own, sizeof(own), "weir.ip4=%s %sweir.overlay=%s ", ip_text(p->ip4).s, ip6,
+			ip_text(p->overlay).s);
+	n = snprintf(text, size, "%sweir.overlays=%s/%u weir.mtu=%u", own, ip_text(p->overlays.ip).s,
 		p->overlays.len, p->mtu);
 	return n < 0 || (size_t)n >= size ? -E2BIG : 0;
 }

@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -13,6 +14,8 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "bpf/maps.h"
+#include "host/link.h"
 #include "runtime/fork.h"
 #include "runtime/sys.h"
 #include "runtime/vm/hand.h"
@@ -31,6 +34,7 @@
 struct news {
 	struct fork_news n;
 	char bundle[BUNDLE_KEY_MAX];
+	uint32_t version;
 };
 
 /* --- in the starter --- */
@@ -39,8 +43,9 @@ struct work {
 	const struct vm_kit *kit;
 	const struct vm_seat *seat;
 	int chan;
-	int root, disk, qmp, console[2];
-	int spoken, load; /* of a fork: connected to qmp; what QEMU reads */
+	int tap, root, disk, qmp, console[2];
+	int spoken, load; /* connected to qmp, if a hand of ours is needed; what QEMU reads */
+	struct snapshot_head held; /* of a template */
 	char bundle[400], cmdline[1024];
 	struct machine_line line;
 };
@@ -127,6 +132,13 @@ static struct hand_work hand_for(const struct work *w, enum hand_step step, int 
 		.head = (struct snapshot_head *)(uintptr_t)w->seat->head };
 }
 
+static int speak(struct work *w, struct err *err)
+{
+	int r = w->spoken = qmp_connect(w->kit->run_dir, w->seat->cgroup, err);
+
+	return MIN(r, 0);
+}
+
 /* The same file with a lock and a place of its own. */
 static int again(int fd, int flags)
 {
@@ -192,8 +204,7 @@ static int open_source(struct work *w, struct err *err)
 {
 	int r = w->seat->clone ? open_template(w, err) : open_stream(w, err);
 
-	r = r < 0 ? r : (w->spoken = qmp_connect(w->kit->run_dir, w->seat->cgroup, err));
-	return MIN(r, 0);
+	return r < 0 ? r : speak(w, err);
 }
 
 /* What others must not share is still the same: nothing but the agent runs before it is woken, and no
@@ -238,7 +249,7 @@ static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct er
 	if (pipe2(w->console, O_CLOEXEC) < 0)
 		return err_sys(err, -errno, "make a pipe");
 	fds[STDERR_FILENO] = fds[MACHINE_CONSOLE] = w->console[1];
-	fds[MACHINE_TAP] = w->seat->tap;
+	fds[MACHINE_TAP] = w->tap;
 	fds[MACHINE_ROOT] = w->root;
 	fds[MACHINE_DISK] = w->disk;
 	fds[MACHINE_QMP] = w->qmp;
@@ -309,6 +320,53 @@ static int wait_loaded(struct work *w, struct err *err)
 	return 0;
 }
 
+/* --- templates --- */
+
+/* A link of the same kind as all, which leads nowhere. */
+static int own_link(struct work *w, struct err *err)
+{
+	static const uint8_t mac[6] = WEIR_MAC_GATEWAY;
+
+	if (unshare(CLONE_NEWNET) < 0)
+		return err_sys(err, -errno, "make a network namespace");
+	w->tap = link_tap((struct link_end){ "nowhere", mac }, err);
+	return MIN(w->tap, 0);
+}
+
+static int wait_ended(int pidfd, struct err *err)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	int r;
+
+	do
+		r = poll(&p, 1, VM_BOOT_LIMIT_S * 1000);
+	while (r < 0 && errno == EINTR);
+	return r > 0 ? 0 : err_set(err, -ETIMEDOUT, ERR_TIMEOUT, "QEMU does not end");
+}
+
+/* Nothing of it runs from here on, and nobody can change what it was. */
+static int hold(struct work *w, int pidfd, struct err *err)
+{
+	const struct vm_seat *s = w->seat;
+	struct hand_work hold_it = hand_for(w, HAND_HOLD, s->state);
+	int r;
+
+	hold_it.head = &w->held;
+	hold_it.limit = SNAPSHOT_MEMORY - SNAPSHOT_BODY;
+	FAULT("host.template.up");
+	r = hand_do(s->hand, &hold_it, err);
+	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+	r = r < 0 ? r : wait_ended(pidfd, err);
+	FAULT("host.template.held");
+	if (r < 0)
+		return r;
+	r = memory_seal(s->state);
+	r = r < 0 ? r : memory_seal(s->memory);
+	return r < 0 ? err_sys(err, r, "seal a template") : 0;
+}
+
+/* --- from beginning to end --- */
+
 static int begin(struct work *w, struct err *err)
 {
 	const struct vm_kit *kit = w->kit;
@@ -322,7 +380,7 @@ static int begin(struct work *w, struct err *err)
 	keep[n++] = w->chan;
 	keep[n++] = w->seat->tap;
 	keep[n++] = w->seat->memory;
-	if (w->seat->head) {
+	if (w->seat->hand) {
 		keep[n++] = w->seat->file;
 		keep[n++] = w->seat->state;
 		keep[n++] = w->seat->dir;
@@ -347,6 +405,8 @@ static int starter_main(struct work *w, struct err *err)
 	r = r < 0 ? r : open_disk(w, err);
 	r = r < 0 ? r : (w->qmp = qmp_listen(w->kit->run_dir, w->seat->cgroup, err));
 	r = r < 0 || !w->seat->head ? r : open_source(w, err);
+	if (r >= 0 && w->seat->template)
+		r = (r = own_link(w, err)) < 0 ? r : speak(w, err);
 	r = r < 0 ? r : run_qemu(w, &news, &pidfd, err);
 	if (r < 0)
 		return r;
@@ -355,6 +415,8 @@ static int starter_main(struct work *w, struct err *err)
 	r = w->seat->head	 ? begin_fork(w, err)
 	    : w->seat->bundle[0] ? wait_loaded(w, err)
 				 : wait_up(w, err);
+	if (r >= 0 && w->seat->template)
+		return hold(w, pidfd, err);
 	return r < 0 ? r : jail_empty(err);
 }
 
@@ -368,14 +430,15 @@ int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct
 	pid_t pid = fork_begin(group, &s.pidfd, &s.chan, "a starter", err);
 
 	if (pid == 0) {
-		struct work w = { .kit = kit, .seat = seat, .chan = s.chan, .root = -EBADF, .disk = -EBADF,
-			.spoken = -EBADF, .load = -EBADF };
+		struct work w = { .kit = kit, .seat = seat, .chan = s.chan, .tap = seat->tap, .root = -EBADF,
+			.disk = -EBADF, .spoken = -EBADF, .load = -EBADF };
 		struct news news = { 0 };
 		const char *key;
 
 		starter_main(&w, &news.n.err); /* and how it went: ready if there is no error */
 		key = strrchr(w.bundle, '/');
 		snprintf(news.bundle, sizeof(news.bundle), "%s", key ? key + 1 : "");
+		news.version = w.held.qemu;
 		fork_send(w.chan, &news, sizeof(news), -EBADF);
 		_exit(0);
 	}
@@ -408,6 +471,7 @@ static int take_news(struct vm_starter *s, struct err *err)
 	}
 	memcpy(s->bundle, news.bundle, sizeof(s->bundle));
 	s->bundle[sizeof(s->bundle) - 1] = '\0';
+	s->version = news.version;
 	s->ready = s->asleep || s->qemu >= 0;
 	return s->ready ? 1 : -EBADMSG;
 }

@@ -14,6 +14,9 @@
  * has it load, then vm_starter_loaded() lets the starter finish. A fork: the starter copies the disk and
  * fills its template, if nobody has yet, and its own hand has it load, and run.
  *
+ * A template (warm.h) boots on a link that leads nowhere; when it is up, the starter's hand has its
+ * devices written, QEMU is ended, and what it was is sealed.
+ *
  * QEMU is the host role's child (CLONE_PARENT) and outlives it; the starter does not: a machine that
  * was being started is then found by its control group, and swept.
  */
@@ -44,10 +47,11 @@ struct vm_seat {
 	uint32_t uid; /* QEMU's */
 	int tap, memory; /* the caller's; needed until the fork only */
 	bool clone;	 /* the memory is a template's */
-	/* A fork; head NULL: none. */
+	bool template;	 /* nobody's: it boots, and is what others begin from; tap is negative */
+	/* A fork, or a clone of a template; head NULL: neither. */
 	const struct snapshot_head *head;
 	const char *from; /* whose disk is copied */
-	int file, state;  /* the paused machine's file; the template's devices, or negative */
+	int file, state;  /* the paused machine's file; the template's devices; or negative */
 	int dir;	  /* of the files of paused machines */
 	struct hand *hand;
 	bool asleep; /* to be paused: its file is a copy, by the control group's name, and there is no QEMU */
@@ -62,7 +66,8 @@ struct vm_starter {
 	int qemu; /* pidfd; -EBADF: not begun yet */
 	pid_t qemu_pid;
 	bool ready, asleep;
-	char bundle[BUNDLE_KEY_MAX]; /* from ready on */
+	char bundle[BUNDLE_KEY_MAX]; /* from ready on; of a template, so is */
+	uint32_t version;	     /* QEMU's */
 };
 
 /* Fork one. Returns at once. */

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/ulid.h"
 #include "runtime/image.h"
 #include "runtime/sys.h"
@@ -24,7 +25,6 @@
 #include "runtime/vm/qmp.h"
 #include "runtime/vm/vm.h"
 
-#define CGROUP_PREFIX "vm-"
 #define MEM_MIN_MIB   128 /* the distribution's kernel, our agent, and something to run */
 #define GUEST_DIR_ENV "WEIR_GUEST_DIR" /* instead of <state_dir>/guest: many daemons share one */
 
@@ -57,6 +57,7 @@ static int vm_open(const struct runtime_env *env, struct runtime **ret, struct e
 	rt->uid_base = env->uid_base;
 	snprintf(rt->accel, sizeof(rt->accel), "%s", env->accel);
 	rt->snapshots = -EBADF;
+	warms_open(&rt->warms, env->warm_mib);
 	rt->kit.tsc = __rdtsc();
 	rt->kit.mono_ns = clock_mono_ns();
 	r = kit_paths(&rt->kit, env);
@@ -135,6 +136,7 @@ static void vm_close(struct runtime *rt)
 	while (rt->parked)
 		vm_discard(rt->parked);
 	templates_drop(&rt->templates);
+	warms_close(rt);
 	if (rt->kit.cgroups)
 		cgroup_remove(rt->kit.cgroups, TEMPLATES_GROUP, NULL);
 	if (rt->kit.cgroups && !rt->boxes)
@@ -155,21 +157,31 @@ static void vm_close(struct runtime *rt)
 /* --- starting --- */
 
 /* A machine's memory is its own from the moment it is touched: what is promised must be there. */
-int vm_check_memory(const struct runtime *rt, uint32_t mem_mib, struct err *err)
+static uint64_t promised_mib(const struct runtime *rt)
 {
-	uint64_t sum = mem_mib + OVERHEAD_MIB + templates_mib(&rt->templates), total;
-	struct sysinfo s;
+	uint64_t sum = templates_mib(&rt->templates) + warms_mib(&rt->warms);
 
-	if (sysinfo(&s) < 0)
-		return 0;
-	total = ((uint64_t)s.totalram * s.mem_unit) >> 20;
 	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
 		if (!box->asleep || box->promised)
 			sum += box->known.mem_mib + OVERHEAD_MIB;
 	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
 		sum += p->seat.mem_mib + OVERHEAD_MIB;
-	if (sum <= total)
+	return sum;
+}
+
+int vm_check_memory(struct runtime *rt, uint32_t mem_mib, struct err *err)
+{
+	uint64_t sum, total;
+	struct sysinfo s;
+
+	if (sysinfo(&s) < 0)
 		return 0;
+	total = ((uint64_t)s.totalram * s.mem_unit) >> 20;
+	do {
+		sum = promised_mib(rt) + mem_mib + OVERHEAD_MIB;
+		if (sum <= total)
+			return 0;
+	} while (warms_shrink(rt));
 	return err_field(err, -ENOMEM, ERR_CAPACITY, "capacity",
 		"no room for %u MiB: machines would have %" PRIu64 " MiB of this host's %" PRIu64, mem_mib,
 		sum, total);
@@ -201,16 +213,21 @@ static int fill_image(const struct runtime *rt, const char *name, struct vm_seat
 	return 0;
 }
 
-static void fill_seat(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s)
+/* Both are swept after a crash, by their names. */
+void vm_new_names(struct vm_seat *s)
 {
 	uint64_t random;
 
 	random_bytes(&random, sizeof(random));
-	snprintf(s->cgroup, sizeof(s->cgroup), CGROUP_PREFIX "%016" PRIx64, random);
+	snprintf(s->cgroup, sizeof(s->cgroup), VM_CGROUP "%016" PRIx64, random);
+	snprintf(s->layer, sizeof(s->layer), LAYER_SPARE "box-%016" PRIx64, random);
+}
+
+static void fill_seat(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s)
+{
+	vm_new_names(s);
 	if (from->revive)
 		snprintf(s->layer, sizeof(s->layer), "%s", from->revive);
-	else
-		snprintf(s->layer, sizeof(s->layer), LAYER_SPARE "box-%.16s", s->cgroup + strlen(CGROUP_PREFIX));
 	s->stored = from->revive;
 	s->vcpus = from->vcpu_milli ? (from->vcpu_milli + 999) / 1000 : 1;
 	s->mem_mib = from->mem_mib;
@@ -239,15 +256,18 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 		r = vm_fork_seat(rt, seat, p, &fds, err);
 	} else {
 		r = fill_image(rt, seat->image, &p->seat, err);
-		r = r < 0 ? r : (p->seat.memory = fds.memory = memory_new(seat->mem_mib, err));
+		if (r == 0 && !seat->revive)
+			warms_take(rt, p, &fds);
+		if (r == 0 && !p->warm)
+			r = p->seat.memory = fds.memory = memory_new(seat->mem_mib, err);
 	}
 	r = r < 0 ? r : cgroup_make(rt->kit.cgroups, p->seat.cgroup, err);
 	if (r < 0)
 		return r;
 	if (seat->revive)
 		snapshot_remove(rt->snapshots, seat->revive); /* the disk goes on without it */
-	p->seat.hand = seat->from ? hand_new() : NULL;
-	r = seat->from && !p->seat.hand ? err_sys(err, -ENOMEM, "a hand")
+	p->seat.hand = p->seat.head ? hand_new() : NULL;
+	r = p->seat.head && !p->seat.hand ? err_sys(err, -ENOMEM, "a hand")
 					: vm_starter_fork(&rt->kit, &p->seat, &p->starter, err);
 	hand_free(take_ptr(p->seat.hand));
 	if (r < 0) {
@@ -256,6 +276,10 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 	}
 	p->seat.tap = p->seat.memory = p->seat.file = p->seat.state = -EBADF; /* the caller's; QEMU's alone */
 	p->seat.plan = NULL;
+	p->seat.from = NULL;
+	p->plan = (struct slotnet_plan){ .kind = seat->plan->kind,
+		.overlays = seat->plan->overlays,
+		.mtu = seat->plan->mtu };
 	p->rt = rt;
 	p->next = rt->parked;
 	rt->parked = p;
@@ -270,7 +294,13 @@ static int vm_parked_fd(const struct runtime_parked *p)
 
 static int vm_parked_look(struct runtime_parked *p, struct err *err)
 {
-	return vm_starter_look(&p->starter, err);
+	int r = vm_starter_look(&p->starter, err);
+
+	if (r >= 0 || !p->warm)
+		return r;
+	log_event(LOG_WARN, "vm.template", "what=dropped error=\"%s\"", err->text);
+	warms_drop(p->rt, p->warm);
+	return -EAGAIN;
 }
 
 static int vm_leave(struct runtime_parked *p)
@@ -310,7 +340,7 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct r
 	memcpy(box->made.image, p->seat.image, sizeof(box->made.image));
 	memcpy(box->made.digest, p->seat.digest, sizeof(box->made.digest));
 	memcpy(box->made.accel, p->seat.accel, sizeof(box->made.accel));
-	memcpy(box->made.bundle, p->from[0] ? p->seat.bundle : p->starter.bundle, sizeof(box->made.bundle));
+	memcpy(box->made.bundle, p->seat.head ? p->seat.bundle : p->starter.bundle, sizeof(box->made.bundle));
 	box->rt = rt;
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
 	box->known.pidfd = take_fd(p->starter.qemu);
@@ -350,6 +380,8 @@ static int vm_spawn(struct runtime *rt, const struct runtime_spec *spec, struct 
 		return err_wrap(err, r, "start %s", spec->id);
 	}
 	vm_starter_done(&p->starter); /* the starter has ended; QEMU is the box's */
+	if (p->key[0] && !p->warm)
+		warms_want(rt, p);
 	parked_free(p);
 	return 0;
 }
@@ -407,7 +439,7 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 	box = calloc(1, sizeof(*box));
 	if (!box)
 		return err_sys(err, -ENOMEM, "adopt %s", id);
-	r = known_read(record, CGROUP_PREFIX, &box->known); /* torn by a crash: swept */
+	r = known_read(record, VM_CGROUP, &box->known); /* torn by a crash: swept */
 	r = r < 0 ? r : box_read(record, box);
 	box->made.mem_mib = box->known.mem_mib;
 	box->known.status = -1;
@@ -522,7 +554,7 @@ static void sweep_group(const char *name, void *arg)
 {
 	const struct runtime *rt = arg;
 
-	if (strncmp(name, CGROUP_PREFIX, strlen(CGROUP_PREFIX)) != 0)
+	if (strncmp(name, VM_CGROUP, strlen(VM_CGROUP)) != 0)
 		return;
 	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
 		if (!strcmp(box->known.cgroup, name))
@@ -567,6 +599,8 @@ const struct runtime_ops runtime_vm = {
 	.park = vm_park,
 	.parked_fd = vm_parked_fd,
 	.parked_look = vm_parked_look,
+	.news_fd = warms_fd,
+	.news = warms_look,
 	.leave = vm_leave,
 	.parked_settle = vm_parked_settle,
 	.discard = vm_discard,

@@ -1,7 +1,7 @@
 /*
  * What the files of this runtime have in common: one daemon's machines, those that are being started,
  * and those that are boxes. vm.c begins and ends them, pause.c has them sleep in files, template.c and
- * fork.c make many of one.
+ * fork.c make many of one, warm.c has what nobody has used yet ready.
  */
 #pragma once
 #include "runtime/known.h"
@@ -10,8 +10,10 @@
 #include "runtime/vm/snapshot.h"
 #include "runtime/vm/starter.h"
 #include "runtime/vm/template.h"
+#include "runtime/vm/warm.h"
 
 #define OVERHEAD_MIB (MACHINE_TB_MIB + 96) /* QEMU itself, beyond the machine's memory */
+#define VM_CGROUP    "vm-" /* groups of machines begin with it; those that nobody has are swept */
 #define QEMU_TASKS   64 /* its threads: one per processor, and those that write to disks */
 
 struct runtime {
@@ -20,6 +22,7 @@ struct runtime {
 	uint32_t uid_base;
 	int snapshots;
 	struct templates templates;
+	struct warms warms;
 	struct runtime_parked *parked;
 	struct runtime_box *boxes;
 	char boot_id[40];
@@ -31,7 +34,10 @@ struct runtime_parked {
 	struct vm_seat seat;
 	struct vm_starter starter;
 	struct snapshot_head head;  /* of what it goes on from, if it is a fork */
-	char from[IPC_ID_LEN];	    /* the sandbox; "": it boots */
+	char from[IPC_ID_LEN];	    /* the sandbox; "": it begins anew */
+	char key[WARM_KEY_MAX];	    /* of templates that it could begin from; "": none could be */
+	struct slotnet_plan plan;   /* what of its link is everybody's */
+	uint64_t warm;		    /* the number of that which it begins from; 0: it boots */
 	uint64_t settling;
 };
 
@@ -47,8 +53,11 @@ struct runtime_box {
 	bool clone;    /* its memory is a template's, and what it wrote over it */
 };
 
-/* Is there room for one more machine of this size? */
-int vm_check_memory(const struct runtime *rt, uint32_t mem_mib, struct err *err);
+/* Of a machine's control group and layer, until a sandbox has it. */
+void vm_new_names(struct vm_seat *s);
+
+/* Is there room for one more machine of this size? Templates that nobody has to have make it. */
+int vm_check_memory(struct runtime *rt, uint32_t mem_mib, struct err *err);
 
 /* Can what a snapshot was made with go on here? */
 int vm_check_accel(const struct runtime *rt, const struct vm_made *made, struct err *err);

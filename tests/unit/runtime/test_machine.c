@@ -49,6 +49,18 @@ static void tells_all(void **state)
 		"weir.overlay=10.42.0.7 weir.overlays=10.42.0.0/16 weir.mtu=1400");
 }
 
+static void tells_nobodys_of_no_address(void **state)
+{
+	struct slotnet_plan plan;
+	struct machine m = some("quiet", &plan);
+	struct machine_line l;
+
+	plan.ip4 = plan.overlay = (struct ip){ .family = 0 };
+	assert_int_equal(machine_line(&m, &l), 0);
+	assert_string_equal(after(&l, "-append"), "quiet console=ttyS0 loglevel=1 tsc=reliable "
+						  "tsc_early_khz=2596126 weir.overlays=10.42.0.0/16 weir.mtu=1400");
+}
+
 static void tells_of_ipv6_where_there_is_some(void **state)
 {
 	struct slotnet_plan plan;
@@ -110,6 +122,7 @@ static void refuses_what_does_not_fit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(tells_all),
+		cmocka_unit_test(tells_nobodys_of_no_address),
 		cmocka_unit_test(tells_of_ipv6_where_there_is_some),
 		cmocka_unit_test(is_told_what_to_run_by), cmocka_unit_test(may_be_a_kernel_alone),
 		cmocka_unit_test(refuses_what_does_not_fit) };

@@ -1,0 +1,205 @@
+"""New machines that begin as clones of one that has booted, and that nobody had.
+
+Its own daemons: processes are stopped and killed, and files are spoilt here. How a machine began is told
+by how its QEMU maps its memory: shared (it booted) or privately, a template's.
+"""
+
+import glob
+import os
+import signal
+import time
+
+import pytest
+
+from kit.api import Api
+from kit.daemon import Daemon, wait_until
+from test_sandbox import qemu
+
+WARM = {"vm.warm_mib": "1024"}
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    daemon = Daemon(WARM)
+    daemon.__enter__()
+    daemon.api = Api(daemon.url, daemon.key)
+    yield daemon
+    daemon.__exit__(None, None, None)
+
+
+def said(daemon, what):
+    """How often the daemon's log says that of a template."""
+    with open(daemon.log_path, errors="replace") as f:
+        return sum(f" vm.template what={what} " in line for line in f)
+
+
+def wait_said(daemon, what, n):
+    assert wait_until(lambda: said(daemon, what) >= n, 120), f"{what}: {said(daemon, what)}, not {n}"
+
+
+def memory(box):
+    """The memory file of a machine, by its inode, and whether it is mapped privately."""
+    with open(f"/proc/{qemu(None, box)}/maps") as f:
+        words = [line.split() for line in f if "/memfd:weir-memory" in line][0]
+    return words[4], words[1].endswith("p")
+
+
+def booted(box):
+    return not memory(box)[1]
+
+
+def templates(daemon):
+    """QEMUs of this daemon without an address on their command line: templates that are being made."""
+    found = []
+    for path in glob.glob("/proc/[0-9]*/cgroup"):
+        try:
+            with open(path) as f:
+                ours = f"/{daemon.name}/vm-" in f.read()
+            with open(path.replace("cgroup", "cmdline"), "rb") as f:
+                line = f.read()
+        except OSError:
+            continue
+        if ours and line.startswith(b"qemu-system") and b"weir.ip4=" not in line:
+            found.append(int(path.split("/")[2]))
+    return found
+
+
+def spares(daemon):
+    return glob.glob(os.path.join(daemon.state_dir, "vm/layers/.spare-*"))
+
+
+@pytest.fixture(scope="module")
+def first(daemon):
+    """The one that had to boot; its template is there."""
+    box = daemon.api.create(runtime="vm", envs={"WHOSE": "first"}, egress=["allowed.test"])
+    wait_said(daemon, "ready", 1)
+    yield box
+    box.destroy()
+
+
+@pytest.fixture(scope="module")
+def clones(daemon, first):
+    made = [daemon.api.create(runtime="vm") for _ in range(2)]
+    yield made
+    for box in made:
+        box.destroy()
+
+
+def test_the_first_boots_and_the_next_are_clones(daemon, first, clones):
+    assert booted(first) and not any(booted(box) for box in clones)
+    assert len({memory(box)[0] for box in clones}) == 1 and memory(first)[0] != memory(clones[0])[0]
+    # What the template was booted with has nothing of anybody; the control is what was booted for one.
+    assert f"weir.ip4={first.ip} " in first.exec("cat", "/proc/cmdline").stdout
+    for box in clones:
+        line = box.exec("cat", "/proc/cmdline").stdout
+        assert "weir.overlays=" in line and "weir.ip4" not in line and "weir.overlay=" not in line
+    assert templates(daemon) == []  # it holds still: there is no process
+
+
+def test_each_is_another(first, clones):
+    told = []
+    for box in clones:
+        t0 = time.time()
+        now = float(box.exec("date", "+%s.%N").stdout)
+        took = time.time() - t0
+        assert t0 - 0.5 - 2 * took < now < t0 + 0.5 + took
+        told.append(box.sh("hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id; "
+                           "head -c 16 /dev/urandom | base64; cat /proc/sys/kernel/random/uuid; "
+                           "python3 -c 'import os; print(os.urandom(16).hex())'").stdout.splitlines())
+        assert len(told[-1]) == 6 and told[-1][0] == box.name
+        addresses = box.sh("cat /proc/net/fib_trie").stdout
+        assert f"|-- {box.ip}\n" in addresses
+        assert not any(f"|-- {b.ip}\n" in addresses for b in (first, *clones) if b is not box)
+        assert box.sh("echo ${WHOSE-nobody}").stdout == "nobody\n"
+    for column in zip(*told):
+        assert len(set(column)) == len(clones), column
+    assert first.sh("echo ${WHOSE-nobody}").stdout == "first\n"
+
+
+def test_what_one_writes_is_not_in_the_next(daemon, clones):
+    box = clones[0]
+    box.sh("echo mine | tee /root/mine /dev/shm/mine /tmp/mine; sync")
+    look = "cat /root/mine /dev/shm/mine /tmp/mine 2>/dev/null; true"
+    assert box.sh(look).stdout == "mine\n" * 3
+    after = daemon.api.create(runtime="vm")
+    assert memory(after)[0] == memory(box)[0] and after.sh(look).stdout == ""
+    assert clones[1].sh(look).stdout == "" and box.sh(look).stdout == "mine\n" * 3
+    after.destroy()
+
+
+def test_one_is_paused_and_goes_on(clones):
+    box = clones[1]
+    box.sh("echo kept >/dev/shm/kept")
+    box.pause()
+    box.resume()
+    assert box.sh("cat /dev/shm/kept; hostname").stdout == f"kept\n{box.name}\n"
+
+
+def test_a_template_that_is_spoilt_is_dropped(daemon, first):
+    """The create that finds it so boots; then there is another, and the next is a clone of that."""
+    was = spares(daemon)
+    assert len(was) == 1
+    os.unlink(os.path.join(was[0], "disk"))
+    box = daemon.api.create(runtime="vm")
+    assert booted(box) and said(daemon, "dropped") == 1
+    assert box.sh("echo works").stdout == "works\n"
+    box.destroy()
+    wait_said(daemon, "ready", 2)
+    assert not os.path.exists(was[0]) and len(spares(daemon)) == 1
+    box = daemon.api.create(runtime="vm")
+    assert not booted(box)
+    box.destroy()
+
+
+def test_another_size_boots(daemon, first):
+    """And where the limit is reached, the template longest unused goes."""
+    box = daemon.api.create(runtime="vm", shape="s-1vcpu-1gb")
+    assert booted(box)
+    box.destroy()
+    wait_said(daemon, "ready", 3)
+    assert len(spares(daemon)) == 1
+    for shape, clone in (("s-1vcpu-1gb", True), (None, False)):
+        box = daemon.api.create(runtime="vm", **({"shape": shape} if shape else {}))
+        assert booted(box) is not clone
+        box.destroy()
+
+
+def test_killed_while_one_is_made():
+    """Nobody waits for a template; and whoever is killed while it is made, nothing is left of it."""
+    with Daemon(WARM) as daemon:
+        def of_one(box):
+            group = glob.glob(f"/sys/fs/cgroup/**/{daemon.name}/vm-*", recursive=True)
+            return len({os.path.basename(g) for g in group}) == 1 and spares(daemon) == []
+
+        api = Api(daemon.url, daemon.key)
+        box = api.create(runtime="vm")
+        assert wait_until(lambda: templates(daemon), 60)
+        os.kill(templates(daemon)[0], signal.SIGSTOP)
+        second = api.create(runtime="vm")  # its template will not be ready: it boots
+        assert booted(second) and len(templates(daemon)) == 1 and len(spares(daemon)) == 1
+        second.destroy()
+        second.wait("destroyed")
+        daemon.kill9()
+        daemon.start()
+        assert wait_until(lambda: templates(daemon) == [] and of_one(box), 30)
+        box.api = api = Api(daemon.url, daemon.key)
+        assert box.sh("echo works").stdout == "works\n"
+
+        box.destroy()
+        box.wait("destroyed")
+        box = api.create(runtime="vm")  # what the daemon before had begun is not there
+        assert booted(box) and wait_until(lambda: templates(daemon), 60)
+        os.kill(templates(daemon)[0], signal.SIGKILL)
+        wait_said(daemon, "failed", 1)
+        assert wait_until(lambda: templates(daemon) == [] and of_one(box), 30)
+        box.destroy()
+
+
+def test_none_where_none_are_wanted():
+    """The control of the others."""
+    with Daemon({"vm.warm_mib": "0"}) as daemon:
+        api = Api(daemon.url, daemon.key)
+        box = api.create(runtime="vm")
+        box.sh("sleep 1")
+        assert templates(daemon) == [] and spares(daemon) == [] and said(daemon, "ready") == 0
+        box.destroy()
