@@ -91,7 +91,7 @@ def test_an_interpreter_goes_on_in_each(daemon, source, forks):
         assert hashlib.file_digest(f, "sha256").hexdigest() == before
 
 
-def test_l3_each_is_another(forks, source):
+def test_L3_each_is_another(forks, source):
     """Name, addresses, machine id, clock, and randomness from the first byte that a program draws."""
     told, drawn = [], []
     for box in forks:

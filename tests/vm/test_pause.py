@@ -163,7 +163,7 @@ def test_the_end_of_qemu_is_the_sandboxs(daemon):
     box.destroy()
 
 
-def test_a_full_disk_leaves_it_running():
+def test_L8_a_full_disk_leaves_it_running():
     """A pause that cannot be written fails and says why; with room it works."""
     daemon = Daemon({})
     at = os.path.join(daemon.state_dir, "vm/paused")

@@ -96,7 +96,7 @@ def test_the_first_boots_and_the_next_are_clones(daemon, first, clones):
     assert templates(daemon) == []  # it holds still: there is no process
 
 
-def test_each_is_another(first, clones):
+def test_L3_each_is_another(first, clones):
     told = []
     for box in clones:
         t0 = time.time()
