@@ -53,12 +53,13 @@ describe(`files, ${variant}`, { concurrency: 4 }, () => {
           sent += block.length;
         },
       });
-      await box.files.upload("/root/big", body);
+      const patient = { timeoutMs: 300_000 }; // a minute, unless one says otherwise
+      await box.files.upload("/root/big", body, patient);
       const digest = up.digest("hex");
-      const there = await box.runCommand("sha256sum", ["/root/big"]);
+      const there = await box.runCommand("sha256sum", ["/root/big"], patient);
       assert.equal(there.result.stdout.split(" ")[0], digest);
       const response = await client.http.requestRaw("GET", `/v1/sandboxes/${box.id}/files`,
-        { query: { path: "/root/big" } });
+        { ...patient, query: { path: "/root/big" } });
       assert.equal(response.headers.get("content-length"), String(total));
       const down = createHash("sha256");
       let got = 0;
