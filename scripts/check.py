@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """check.py [STAGE...]: everything that CI runs, in stages, and one line at the end.
 
-Two stages run at a time, one that takes processors (builds, sanitizers, emulation) and one that
-mostly waits (for packets, for time-outs, for processes to end); those that compare times run after
+Three stages run at a time, one that takes processors (builds, sanitizers, emulation) and two that
+mostly wait (for packets, for time-outs, for processes to end); those that compare times run after
 them, alone. Each writes build/check/<stage>.log and closes with one line: what it counted, how long
 it took, and how much of that the processors were busy for it. A stage that fails shows the end of
 its log; others still run unless they need it. Skips are listed with their reasons, then failures by
@@ -366,8 +366,8 @@ class Run:
         return need not in self.waiting and need not in self.running
 
     def next(self, busy):
-        """The next stage for the lane of busy or of waiting stages, taken; None when none is left.
-        A lane that has none of its own helps the other."""
+        """The next stage for a lane of busy or of waiting stages, taken; None when none is left.
+        A lane that has none of its own helps the others."""
         with self.changed:
             while together := [name for name in self.waiting if name not in ALONE]:
                 mine = [name for name in together if (name in BUSY) == busy] or together
@@ -412,7 +412,7 @@ class Run:
 
     def all(self):
         lanes = [threading.Thread(target=self.lane, args=(busy,), daemon=True)
-                 for busy in (True, False)]
+                 for busy in (True, False, False)]
         for lane in lanes:
             lane.start()
         for lane in lanes:
