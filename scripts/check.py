@@ -185,19 +185,6 @@ def stage_clang(log):
     return count
 
 
-def stage_asan(log):
-    "all of it built with clang, warnings are errors; the same tests under its sanitizers"
-    # -O1 takes two thirds of the time of -O2; the broken compilers are caught in the other build.
-    setup(log, "build-asan", "-Db_sanitize=address,undefined", "-Db_lundef=false",
-          "-Doptimization=1", "-Dvariants=false", env={"CC": "clang"})
-    run(log, "ninja", "-C", "build-asan")
-    run(log, "meson", "test", "-C", "build-asan", "--no-rebuild", "--print-errorlogs",
-        "--timeout-multiplier", "6", ok=None,
-        env={"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
-             "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
-    return meson_results("build-asan")
-
-
 def pytest(log, name, *argv, env=None, before=()):
     xml = os.path.join(LOGS, f"{name}.xml")
     if os.path.exists(xml):
@@ -208,6 +195,47 @@ def pytest(log, name, *argv, env=None, before=()):
     if status and not count.failed:  # the tests passed, but what surrounds them did not: a leak, say
         count.failures.append(f"{name}: ended with {status} after its tests")
     return count
+
+
+def stage_kernel61(log):
+    "kernel program, lab core and a container on Linux 6.1"
+    xml = os.path.join(LOGS, "kernel61.xml")
+    if os.path.exists(xml):
+        os.unlink(xml)
+    # The guest has no network to build an image with.
+    run(log, "tools/with-daemon", "--", "true", env={"WEIR_NO_BUILD": "1", "WEIR_IMAGES": "debian:12"})
+    # What the guest writes is gone with it, so the results come out on its console.
+    status = run(log, "tools/on-6.1", "--", "tests/on-6.1", PYTHON, ok=None,
+                 env={"WEIR_NO_BUILD": "1"})
+    log.flush()
+    text = open(log.name, errors="replace").read()
+    m = re.search(r"<\?xml.*?</testsuites>", text, re.S)
+    if not m:
+        raise Failed(f"no results came out of the guest (status {status})")
+    with open(xml, "w") as f:
+        f.write(m.group(0))
+    count = junit(xml)
+    for unit in re.findall(r"^UNIT (ok|failed|skipped) (.*)$", text, re.M):
+        if unit[0] == "ok":
+            count.passed += 1
+        elif unit[0] == "failed":
+            count.failures.append(unit[1])
+        else:
+            count.skipped.append(unit[1])
+    return count
+
+
+def stage_asan(log):
+    "all of it built with clang, warnings are errors; the same tests under its sanitizers"
+    # -O1 builds sooner than -O2; the compilers broken on purpose are caught in the other build.
+    setup(log, "build-asan", "-Db_sanitize=address,undefined", "-Db_lundef=false",
+          "-Doptimization=1", "-Dvariants=false", env={"CC": "clang"})
+    run(log, "ninja", "-C", "build-asan")
+    run(log, "meson", "test", "-C", "build-asan", "--no-rebuild", "--print-errorlogs",
+        "--timeout-multiplier", "6", ok=None,
+        env={"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
+             "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
+    return meson_results("build-asan")
 
 
 def stage_tree(log):
@@ -300,34 +328,6 @@ def stage_scale(log):
 def stage_soak(log):
     "200 lives of sandboxes: nothing grows, nothing stays; make soak is the long form"
     return tap_programs(log, "soak", (PYTHON, "bench/soak.py", "200"))
-
-
-def stage_kernel61(log):
-    "kernel program, lab core and a container on Linux 6.1"
-    xml = os.path.join(LOGS, "kernel61.xml")
-    if os.path.exists(xml):
-        os.unlink(xml)
-    # The guest has no network to build an image with.
-    run(log, "tools/with-daemon", "--", "true", env={"WEIR_NO_BUILD": "1", "WEIR_IMAGES": "debian:12"})
-    # What the guest writes is gone with it, so the results come out on its console.
-    status = run(log, "tools/on-6.1", "--", "tests/on-6.1", PYTHON, ok=None,
-                 env={"WEIR_NO_BUILD": "1"})
-    log.flush()
-    text = open(log.name, errors="replace").read()
-    m = re.search(r"<\?xml.*?</testsuites>", text, re.S)
-    if not m:
-        raise Failed(f"no results came out of the guest (status {status})")
-    with open(xml, "w") as f:
-        f.write(m.group(0))
-    count = junit(xml)
-    for unit in re.findall(r"^UNIT (ok|failed|skipped) (.*)$", text, re.M):
-        if unit[0] == "ok":
-            count.passed += 1
-        elif unit[0] == "failed":
-            count.failures.append(unit[1])
-        else:
-            count.skipped.append(unit[1])
-    return count
 
 
 def stage_coverage(log):
