@@ -8,7 +8,7 @@ from kit.api import Refused
 from kit.daemon import build_dir, prepare
 from kit.lab import Lab
 from operations import BY_NAME
-from test_machines import PAUSE, RESUME
+from test_machines import FORK, PAUSE, RESUME, TEMPLATE
 from world import World
 
 BINARIES = {"host": "src/cmd/weird", "api": "src/cmd/weir-api", "edge": "src/cmd/weir-edge",
@@ -28,7 +28,7 @@ FIRST = {"host.record": "create", "host.spawn": "create", "host.commit": "tighte
          "api.ingress": "close", "host.ingress": "open", "edge.ingress": "close",
          "api.token": "revoke", "api.wake": "wake", "edge.hold": "wake", "edge.visit": "visit"}
 # Passed by machines only, and tried in test_machines.py.
-ASLEEP = {p for p in PAUSE + RESUME if ".asleep." in p}
+MACHINES = {p for p in PAUSE + RESUME if ".asleep." in p} | {*FORK, *TEMPLATE}
 # Points of an operation that only one kind of it passes.
 OF_A_KIND = {"api.create.ingress": "born"}
 
@@ -67,7 +67,7 @@ def test_every_point_has_its_turn():
     known = set(points())
     assert len(known) > 50, "is this a build with -Dfaults=true?"
     assert known - set(tried()) - BY_FAILURE == {"agent.wake.asked", "agent.wake.done",
-                                                 *ASLEEP}
+                                                 *MACHINES}
 
 
 @pytest.mark.parametrize("point", [p for _, _, p in sorted(in_turn())]

@@ -17,6 +17,8 @@ from world import FaultyDaemon
 PAUSE = ["host.freeze.asked", "host.asleep.written", "host.asleep.ended", "host.freeze.done"]
 RESUME = ["host.thaw.asked", "host.asleep.loaded", "host.asleep.removed", "host.asleep.running",
           "host.thaw.done"]
+FORK = ["host.fork.fill", "host.fork.load", "host.fork.copied"]
+TEMPLATE = ["host.template.up", "host.template.held"]
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("qemu-system-x86_64") and glob.glob("/boot/vmlinuz-*-cloud-amd64")),
@@ -137,8 +139,7 @@ def a_fork_works(paused):
     child.wait("destroyed")
 
 
-@pytest.mark.parametrize("point, how", [
-    ("host.fork.fill", {}), ("host.fork.load", {}), ("host.fork.copied", {"start_paused": True})])
+@pytest.mark.parametrize("point, how", zip(FORK, ({}, {}, {"start_paused": True})))
 def test_the_starter_of_a_fork_is_killed(daemon, paused, point, how):
     """An error, and nothing is left; the next one fills what it left unfilled."""
     table = fault.table(daemon.faults, "host")
@@ -195,7 +196,7 @@ def test_qemu_of_a_fork_is_killed(daemon, paused):
 
 # --- templates of new machines ---
 
-@pytest.mark.parametrize("point", ["host.template.up", "host.template.held"])
+@pytest.mark.parametrize("point", TEMPLATE)
 def test_the_starter_of_a_template_is_killed(point):
     """Nothing is left of it, and creates boot as before."""
     with FaultyDaemon({"vm.warm_mib": "1024"}) as daemon:
