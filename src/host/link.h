@@ -17,7 +17,8 @@ int link_index(struct rtnl *n, const char *name); /* -ENODEV if there is none */
 /* A tap in the calling thread's namespace, with offload headers; its descriptor. It stays
  * without one. */
 int link_tap(struct link_end here, struct err *err);
-/* A descriptor of one that nobody has any more. */
+/* A descriptor of one that nobody has any more; waits while a killed process lets go of it, 3 s at
+ * most, then -EBUSY. */
 int link_tap_again(const char *name, struct err *err);
 int link_mtu(struct rtnl *n, uint32_t ifindex, uint32_t mtu, struct err *err);
 int link_up(struct rtnl *n, uint32_t ifindex, struct err *err);

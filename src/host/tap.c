@@ -4,8 +4,12 @@
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include "base/fd.h"
 #include "host/link.h"
+
+#define TAP_POLL_MS	2u
+#define TAP_BUSY_MAX_MS 3000u
 
 int link_tap(struct link_end here, struct err *err)
 {
@@ -36,5 +40,11 @@ int link_tap_again(const char *name, struct err *err)
 	if (!if_nametoindex(name)) /* or it would be made */
 		return err_sys(err, -errno, "find the tap %s", name);
 	memcpy(ifr.ifr_name, name, MIN(strlen(name), sizeof(ifr.ifr_name) - 1));
-	return ioctl(fd, TUNSETIFF, &ifr) < 0 ? err_sys(err, -errno, "take the tap %s", name) : take_fd(fd);
+	/* Who had it was killed, and its descriptors may be closing still: nothing tells when. */
+	for (unsigned int ms = 0; ioctl(fd, TUNSETIFF, &ifr) < 0; ms += TAP_POLL_MS) {
+		if (errno != EBUSY || ms >= TAP_BUSY_MAX_MS)
+			return err_sys(err, -errno, "take the tap %s", name);
+		nanosleep(&(struct timespec){ .tv_nsec = TAP_POLL_MS * 1000000L }, NULL);
+	}
+	return take_fd(fd);
 }

@@ -40,6 +40,7 @@ def machine(daemon):
     assert box.sh("echo $RANDOM$RANDOM >/dev/shm/secret; (setsid sleep 99999 &) </dev/null >/dev/null 2>&1").code == 0
     box.secret = box.exec("cat", "/dev/shm/secret").stdout
     yield box
+    box.api = Api(daemon.url, daemon.key)  # it may have been started again since
     box.destroy()
 
 
