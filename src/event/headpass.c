@@ -119,6 +119,22 @@ bool pass_trailer(struct str name)
 	return pass_request(name) == PASS_ON && pass_answer(name) == PASS_ON;
 }
 
+size_t pass_trailers(char *lines, size_t n)
+{
+	struct str rest = str_n(lines, n);
+	size_t kept = 0;
+
+	while (rest.n) {
+		struct str one = str_cut(&rest, '\n'), value = one;
+
+		if (!pass_trailer(str_cut(&value, ':')))
+			continue;
+		memmove(lines + kept, one.p, one.n + 1);
+		kept += one.n + 1;
+	}
+	return kept;
+}
+
 bool pass_names_fields(const struct http_head *h)
 {
 	for (size_t i = 0; i < h->n_fields; i++) {

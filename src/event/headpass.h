@@ -19,6 +19,8 @@ enum head_pass pass_answer(struct str name);
 /* May it stand behind a body? Not what frames, routes, authorizes or qualifies a message, which is
  * decided before its body is read (RFC 9110 6.5.1), nor what would not go on in the head. */
 bool pass_trailer(struct str name);
+/* Those of these lines ("Name: value\r\n" each) that may, moved together in place; their length. */
+size_t pass_trailers(char *lines, size_t n);
 /* Does Connection name anything beside the words that every client says? */
 bool pass_names_fields(const struct http_head *h);
 /* Does some Connection line name it? Then it is of this hop. */

@@ -107,8 +107,10 @@ static int framing_byte(struct body *b, char c, struct err *err)
 		b->at = BODY_SIZE;
 		return 0;
 	case BODY_TRAILER:
+		b->behind++;
 		return trailer_byte(b, c, err);
 	case BODY_TRAILER_LF:
+		b->behind++;
 		if (c != '\n')
 			return broken(err, "a CR that no LF follows");
 		b->done = !b->line;

@@ -23,6 +23,7 @@ struct body {
 	bool named;	     /* its colon was seen */
 	bool last;	     /* the chunk of size 0 was seen */
 	bool done;
+	size_t behind;	     /* bytes read so far behind the chunk of size 0: trailers, and their end */
 	struct buf *trailers; /* set by who wants them: "Name: value\r\n" each, as they came; or NULL */
 };
 

@@ -92,11 +92,9 @@ bool forward_answers(const struct http_head *h, struct str name)
 
 int forward_trailers(struct buf *out, struct str lines)
 {
-	while (lines.n) {
-		struct str one = str_cut(&lines, '\n'), value = one, name = str_cut(&value, ':');
+	size_t before = out->n;
 
-		if (pass_trailer(name))
-			buf_fmt(out, STR_FMT "\n", STR_ARG(one));
-	}
+	if (buf_add_str(out, lines) == 0)
+		out->n = before + pass_trailers(out->p + before, lines.n);
 	return buf_failed(out);
 }

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include "edge/ingress/proxy.h"
+#include "event/headpass.h"
 
 #define KEEP_CAP 4096u
 
@@ -72,6 +73,8 @@ static void on_closed(uv_handle_t *handle)
 	struct client *c = container_of((uv_poll_t *)handle, struct client, end.poll);
 	struct ingress *in = c->in;
 
+	span_done(&c->body);
+	span_done(&c->answer_body);
 	buf_done(&c->got);
 	buf_done(&c->head);
 	buf_done(&c->kept);
@@ -108,7 +111,7 @@ static bool wants_read(const struct client *c)
 	case C_DIAL:
 		return c->got.n < AHEAD_MAX;
 	case C_BUSY:
-		if (!c->body.done)
+		if (!c->body.body.done)
 			return !c->got.n && !c->up->broken && !end_pending(&c->up->end);
 		return c->got.n < AHEAD_MAX; /* to see the end, if it comes */
 	case C_TUNNEL:
@@ -162,6 +165,8 @@ void client_next(struct client *c)
 	idle_leave(c);
 	c->counted = false;
 	buf_reset(&c->kept);
+	span_done(&c->body);
+	span_done(&c->answer_body);
 	if (!c->keep || (c->end.eof && !more)) {
 		client_last(c);
 		return;
@@ -202,7 +207,7 @@ void client_refuse(struct client *c, int status, const struct err *err)
 
 	if (c->state == C_CLOSED)
 		return;
-	page.keep = c->keep = c->keep && c->body.done && !c->http10;
+	page.keep = c->keep = c->keep && c->body.body.done && !c->http10;
 	say(c, &page);
 }
 
@@ -244,8 +249,8 @@ static void note(struct client *c, const struct http_head *h)
 	c->http10 = h->http10;
 	c->keep = h->http10 ? h->keep : !h->close;
 	c->head_only = h->m == HTTP_M_HEAD;
-	c->body = body_from(h->chunked, h->length);
-	c->idempotent = is_idempotent(h) && c->body.done;
+	span_begin(&c->body, body_from(h->chunked, h->length), false, pass_names_fields(h));
+	c->idempotent = is_idempotent(h) && c->body.body.done;
 	c->upgrade = rewrite_upgrade(h);
 	c->form = page_form(field(h, STR("accept")));
 	c->target = (struct target){ .by = BY_HOST };
@@ -340,7 +345,7 @@ static int request_route(struct client *c, const struct http_head *h, struct err
 	int r = find_target(c, h, err);
 
 	if (r == -ENOENT) {
-		struct page ok = { .status = 200, .text = STR("OK"), .keep = c->keep && c->body.done,
+		struct page ok = { .status = 200, .text = STR("OK"), .keep = c->keep && c->body.body.done,
 			.head = c->head_only };
 
 		c->keep = ok.keep;
@@ -473,7 +478,7 @@ void client_pump(struct client *c, struct str fresh)
 	if (c->state == C_CLOSED)
 		return;
 	/* The rest of a request will not come. A reset could overtake the answers before it. */
-	if (c->state == C_BUSY && c->end.eof && !c->body.done && !c->view.n) {
+	if (c->state == C_BUSY && c->end.eof && !c->body.body.done && !c->view.n) {
 		client_close(c, c->started);
 		return;
 	}
@@ -636,7 +641,7 @@ void client_overdue(struct client *c)
 		client_refuse(c, 504, &err);
 	} else if (c->state == C_DIAL) {
 		exchange_failed(c, 504, "the sandbox could not be reached in time");
-	} else if (c->state == C_BUSY && c->answer == A_HEAD && c->body.done) {
+	} else if (c->state == C_BUSY && c->answer == A_HEAD && c->body.body.done) {
 		c->idempotent = false; /* once is enough */
 		exchange_failed(c, 504, "the sandbox did not answer in time");
 	} else if ((c->state == C_HEAD && !c->is_idle && !end_pending(&c->end)) ||

@@ -10,7 +10,7 @@
  */
 #include "base/fault.h"
 #include "edge/ingress/proxy.h"
-#include "edge/ingress/span.h"
+#include "event/headpass.h"
 
 /* --- beginning and end --- */
 
@@ -39,7 +39,7 @@ void exchange_end(struct client *c, bool reusable)
 
 	if (c->state == C_TUNNEL)
 		c->in->counters.tunnels--;
-	if (u && reusable && u->state == U_READY && c->body.done && !end_pending(&u->end))
+	if (u && reusable && u->state == U_READY && c->body.body.done && !end_pending(&u->end))
 		up_rest(u);
 	else if (u)
 		up_close(u, !reusable);
@@ -64,6 +64,7 @@ void exchange_cut(struct client *c)
 	exchange_end(c, false);
 	err_set(&err, -ENOENT, ERR_NOT_FOUND, "the sandbox is gone, or its ingress was switched off");
 	client_refuse(c, 404, &err);
+	client_pump(c, STR_NONE); /* what it sent behind it is answered as if it came now */
 	if (c->state != C_CLOSED)
 		client_watch(c);
 }
@@ -106,6 +107,19 @@ void exchange_unreachable(struct client *c, const char *text)
 
 /* --- towards the sandbox --- */
 
+static struct iovec piece(struct str s)
+{
+	return (struct iovec){ (char *)s.p, s.n };
+}
+
+/* Without empty ones at the end; the first is sent in any case. */
+static int pieces(const struct iovec *iov, int n)
+{
+	while (n > 1 && !iov[n - 1].iov_len)
+		n--;
+	return n;
+}
+
 static void count_in(struct client *c, size_t n)
 {
 	c->box->seen.bytes_in += n;
@@ -125,11 +139,11 @@ static void send_up(struct client *c, const struct iovec *iov, int n)
 }
 
 /* The body's part of the view, taken off. False: the framing was broken, and the request is over. */
-static bool take_body(struct client *c, struct str *ret)
+static bool take_body(struct client *c, struct str *ret, struct str *ret_tail)
 {
 	struct err err = { 0 };
 
-	if (span_take(&c->body, &c->view, false, ret, &err) == 0)
+	if (span_take(&c->body, &c->view, ret, ret_tail, &err) == 0)
 		return true;
 	c->keep = false;
 	c->in->counters.malformed++;
@@ -145,17 +159,18 @@ static bool take_body(struct client *c, struct str *ret)
 /* Head and what is there of the body, in one write. */
 static void send_head(struct client *c, struct str head)
 {
-	struct str body;
-	struct iovec iov[2];
+	struct str body, tail;
+	struct iovec iov[3];
 
 	c->state = C_BUSY;
 	exchange_moved(c);
-	if (!take_body(c, &body))
+	if (!take_body(c, &body, &tail))
 		return;
-	iov[0] = (struct iovec){ (char *)head.p, head.n };
-	iov[1] = (struct iovec){ (char *)body.p, body.n };
-	count_in(c, body.n);
-	send_up(c, iov, body.n ? 2 : 1);
+	iov[0] = piece(head);
+	iov[1] = piece(body);
+	iov[2] = piece(tail);
+	count_in(c, body.n + tail.n);
+	send_up(c, iov, pieces(iov, 3));
 }
 
 void exchange_begin(struct client *c, struct box *b)
@@ -218,22 +233,25 @@ static void pass_end(struct client *c)
 
 bool exchange_upload(struct client *c)
 {
-	struct str data = c->view;
+	struct str data = c->view, tail = STR_NONE;
 	struct up *u = c->up;
+	struct iovec iov[2];
 
 	if (u->broken || end_pending(&u->end) || !c->view.n)
 		return false;
 	if (c->state == C_TUNNEL) {
 		c->view = STR_NONE;
 	} else {
-		if (c->body.done)
+		if (c->body.body.done)
 			return false;
-		if (!take_body(c, &data))
+		if (!take_body(c, &data, &tail))
 			return true;
 	}
 	exchange_moved(c);
-	count_in(c, data.n);
-	send_up(c, &(struct iovec){ (char *)data.p, data.n }, 1);
+	count_in(c, data.n + tail.n);
+	iov[0] = piece(data);
+	iov[1] = piece(tail);
+	send_up(c, iov, pieces(iov, 2));
 	if (c->state == C_TUNNEL)
 		pass_end(c);
 	return true;
@@ -282,21 +300,15 @@ static bool has_body(const struct client *c, int status)
 /* How the answer's body ends, and whether the client's connection outlives it. */
 static void frame_answer(struct client *c, const struct http_head *h)
 {
+	bool has = has_body(c, h->status), chunked = has && h->chunked;
+
 	c->up->last = h->close;
-	c->until_close = false;
-	if (!has_body(c, h->status)) {
-		c->answer_body = body_from(false, 0);
-	} else if (h->chunked) {
-		c->answer_body = body_from(true, -1);
-		c->decode = c->http10;
-	} else if (h->length >= 0) {
-		c->answer_body = body_from(false, h->length);
-	} else {
-		c->answer_body = body_from(false, INT64_MAX);
-		c->until_close = true;
-	}
+	c->decode = chunked && c->http10;
+	c->until_close = has && !chunked && h->length < 0;
+	span_begin(&c->answer_body, body_from(chunked, !has ? 0 : c->until_close ? INT64_MAX : h->length),
+		c->decode, pass_names_fields(h));
 	/* A request that was not read to its end may be followed by anything. */
-	c->keep = c->keep && c->body.done && !c->until_close && !c->decode;
+	c->keep = c->keep && c->body.body.done && !c->until_close && !c->decode;
 	c->up->last |= c->until_close;
 }
 
@@ -317,7 +329,8 @@ static bool pass_head(struct client *c, struct str *view)
 	struct up *u = c->up;
 	struct rewrite w = { .target = &c->target, .tls = c->end.tls, .http10 = c->http10,
 		.cookie = str_skip(buf_str(&c->kept), c->kept_prefix) };
-	struct str head = str_n(view->p, u->scan.at), body = STR_NONE;
+	struct str head = str_n(view->p, u->scan.at), body = STR_NONE, tail = STR_NONE;
+	struct iovec iov[3];
 	struct http_head h;
 	struct err err;
 
@@ -338,9 +351,9 @@ static bool pass_head(struct client *c, struct str *view)
 		return bad_answer(c, "its head is too long");
 	if (h.status >= 200) {
 		c->answer = A_BODY;
-		if (span_take(&c->answer_body, view, c->decode, &body, &err) < 0)
+		if (span_take(&c->answer_body, view, &body, &tail, &err) < 0)
 			return bad_answer(c, err.text);
-		c->box->seen.bytes_out += body.n;
+		c->box->seen.bytes_out += body.n + tail.n;
 		c->started = true;
 	} else if (h.status == 101) {
 		c->started = u->last = true;
@@ -349,15 +362,18 @@ static bool pass_head(struct client *c, struct str *view)
 		if (!c->got.n)
 			pass_end(c);
 	}
-	return send_client(c, (struct iovec[]){ { in->head.p, in->head.n },
-		{ (char *)body.p, body.n } }, body.n ? 2 : 1);
+	iov[0] = piece(buf_str(&in->head));
+	iov[1] = piece(body);
+	iov[2] = piece(tail);
+	return send_client(c, iov, pieces(iov, 3));
 }
 
 /* One step with the view. False: more must come first, or the exchange is over. */
 static bool answer_step(struct client *c, struct str *view)
 {
 	struct up *u = c->up;
-	struct str data = *view;
+	struct str data = *view, tail;
+	struct iovec iov[2];
 	struct err err;
 	int r;
 
@@ -377,18 +393,20 @@ static bool answer_step(struct client *c, struct str *view)
 			return bad_answer(c, err.text);
 		return r == 1 && pass_head(c, view);
 	case A_BODY:
-		if (c->answer_body.done) {
+		if (c->answer_body.body.done) {
 			c->answer = A_DONE;
 			return true;
 		}
 		if (!data.n)
 			return false;
-		if (span_take(&c->answer_body, view, c->decode, &data, &err) < 0) {
+		if (span_take(&c->answer_body, view, &data, &tail, &err) < 0) {
 			exchange_failed(c, 502, err.text);
 			return false;
 		}
-		c->box->seen.bytes_out += data.n;
-		return send_client(c, &(struct iovec){ (char *)data.p, data.n }, 1);
+		c->box->seen.bytes_out += data.n + tail.n;
+		iov[0] = piece(data);
+		iov[1] = piece(tail);
+		return send_client(c, iov, pieces(iov, 2));
 	case A_DONE:
 		break;
 	}

@@ -32,8 +32,8 @@
 #include "edge/ingress/ingress.h"
 #include "edge/ingress/page.h"
 #include "edge/ingress/rewrite.h"
+#include "edge/ingress/span.h"
 #include "edge/ingress/tls.h"
-#include "event/httpbody.h"
 #include "event/peers.h"
 
 #define AHEAD_MAX     16384u /* bytes a client may send past its request before it is heard again */
@@ -107,9 +107,9 @@ struct client {
 	struct buf head;	  /* towards the sandbox, while it may have to be sent (again) */
 	struct buf kept;	  /* the prefix, then the cookie */
 	size_t kept_prefix;
-	struct body body;	  /* of the request */
+	struct span body;	  /* of the request */
 	enum answer_state answer;
-	struct body answer_body;
+	struct span answer_body;
 	enum page_form form;
 	bool counted;		  /* as a request, before it had to wait */
 	bool keep;		  /* the connection goes on after this answer */

@@ -402,6 +402,34 @@ def test_off_and_on_and_gone(proxy, service):
     assert proxy.client().send(get(service.port)).answer().status == 404
 
 
+def test_who_was_queued_behind_what_is_cut_hears_at_once(service):
+    """Each request that was sent ahead is answered by itself: the limit for a head is no part of it."""
+    p = Proxy("head_ms=3600000")
+    try:
+        p.set()
+        p.set(OTHER, 6, "127.0.0.6", state=DOWN)
+        t = None
+        queue = get(service.port, "/2") + get(1, ulid=OTHER) + get(service.port, "/3")
+        for gone, words in (("del 5", [b"gone", b"no such", b"not run", b"no such"]),
+                            ("off", [b"gone", b"off", b"not run", b"off"])):
+            c = p.client().send(get(service.port, "/1") + queue)
+            s = t or service.accept()
+            assert s.head().first == "GET /1 HTTP/1.1"
+            p.command(gone) if gone != "off" else p.set(flags=0)
+            for word, status in zip(words, (404, 404, 503, 404)):
+                answer = c.answer()
+                assert answer.status == status and word in answer.body, (gone, answer.body)
+            assert s.ended()
+            p.set()
+            c.send(get(service.port))  # the control, on the same connection
+            t = service.accept()
+            t.head()
+            t.send(ok())
+            assert c.answer().status == 200
+    finally:
+        p.close()
+
+
 @pytest.mark.parametrize("state, word", [(STARTING, b"starting"), (PAUSED, b"paused"),
                                          (DOWN, b"does not run")])
 def test_states_in_which_nobody_answers(proxy, service, state, word):
@@ -657,6 +685,56 @@ def test_trailers_go_both_ways(proxy, service):
         assert s.head().get("trailer") == "X-Sum" and s.exactly(len(body)) == body
         s.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n").send(body)
         assert c.head().get("trailer") == "X-Sum" and c.exactly(len(body)) == body
+
+
+# Fields that frame, route, authorize or qualify a message (RFC 9110 6.5.1), and those of the hop and ours.
+NO_TRAILERS = ["Content-Length: 3", "Transfer-Encoding: chunked", "Host: evil", "Authorization: Bearer x",
+               "Cookie: a=b", "X-Forwarded-For: 1.2.3.4", "Forwarded: for=1.2.3.4", "X-Real-IP: 1.2.3.4",
+               "X-Api-Key: k", "OpenSandbox-Secure-Access: s", "OpenSandbox-Ingress-To: x-80",
+               "X-Weir-Ingress-Token: t", "Connection: close", "Upgrade: x", "Set-Cookie: a=b",
+               "Content-Type: text/html", "Location: /", "Cache-Control: no-store", "eXpEcT: 100-continue"]
+
+
+def test_trailers_smuggle_nothing(proxy, service):
+    both = [line for bad in NO_TRAILERS for line in (bad, "X-" + bad)]  # the control: the same, by another name
+    sent = "5\r\nhello\r\n0\r\n" + "".join(line + "\r\n" for line in both) + "\r\n"
+    kept = "5\r\nhello\r\n0\r\n" + "".join("X-" + line + "\r\n" for line in NO_TRAILERS) + "\r\n"
+    # An X in front makes of "Forwarded-For: …" and the like another of those.
+    assert "X-X-Forwarded-For" in kept
+    c = proxy.client()
+    for cut in (len(sent), len(sent) - 1, sent.index("0\r\nC") + 2, sent.index("Cookie") + 3):
+        c.send(get(service.port, "/", "Transfer-Encoding: chunked", method="POST"))
+        s = service.accept() if cut == len(sent) else s
+        s.head()
+        c.send(sent[:cut])
+        if cut < len(sent):
+            s.until("hello")  # so much has gone on
+            c.send(sent[cut:])
+            assert s.exactly(len(kept.partition("hello")[2])).decode() == kept.partition("hello")[2]
+        else:
+            assert s.exactly(len(kept)).decode() == kept
+        s.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + sent[:cut])
+        c.head()
+        c.until("hello")
+        s.send(sent[cut:])
+        assert c.exactly(len(kept.partition("hello")[2])).decode() == kept.partition("hello")[2]
+        assert not s.have and not c.have
+
+
+def test_what_connection_names_is_no_trailer_either(proxy, service):
+    sent = b"1\r\nx\r\n0\r\nX-Hop: 1\r\nX-Sum: 2\r\n\r\n"
+    c = proxy.client().send(get(service.port, "/", "Transfer-Encoding: chunked", "Connection: X-Hop",
+                                method="POST")).send(sent)
+    s = service.accept()
+    s.head()
+    assert s.exactly(11) == b"1\r\nx\r\n0\r\n\r\n" and not s.have
+    s.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: x-hop\r\n\r\n").send(sent)
+    c.head()
+    assert c.exactly(11) == b"1\r\nx\r\n0\r\n\r\n"
+    c.send(get(service.port))  # and nothing stands between it and what follows
+    s.head()
+    s.send(ok())
+    assert c.answer().body == b"fine"
 
 
 def test_no_answer_is_502_and_half_an_answer_is_a_reset(proxy, service):

@@ -21,7 +21,7 @@ static const char *const requests[] = {
 static const char *const answers[] = {
 	"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
 	("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n"
-	 "0123456789\r\n0\r\nX-Sum: 1\r\n\r\n"),
+	 "0123456789\r\n0\r\nX-Sum: 1\r\nSet-Cookie: a\r\nX-More: 2\r\n\r\n"),
 	"HTTP/1.1 204 No Content\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
 	"HTTP/1.0 200 OK\r\n\r\nuntil the end",
 	"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nbytes\r\n\r\nbytes",
