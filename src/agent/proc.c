@@ -769,6 +769,9 @@ void control_start(struct conn *c, const union frame_body *m)
 	conn_finish(c);
 	/* Whoever forgets one that runs is told of its last state before. */
 	p->forget = p->forget || m->control.flags & FRAME_CONTROL_FORGET;
+	/* Its end is certain, and may take a while: for everybody else it is gone already. */
+	if (m->control.flags & FRAME_CONTROL_FORGET && (sig == SIGKILL || m->control.grace_ms))
+		p->id[0] = '\0';
 	if (p->state == PROC_WAITING && sig) {
 		proc_signal(p, (int)sig); /* the end of it */
 		return;

@@ -118,7 +118,8 @@ struct proc_change {
 	uint32_t grace_ms; /* SIGKILL after that, if it has not ended */
 	uint16_t rows, cols; /* 0: as they are */
 	bool close;	   /* its stdin */
-	bool forget;	   /* nothing is kept of it, at once or when it has ended */
+	bool forget;	   /* nothing is kept of it once it has ended; it is no longer found from now on
+			    * if it is killed, or has a grace */
 };
 /* fn is told the process as it was, then the end. */
 int proc_change(uv_loop_t *loop, const struct agent_link *link, const struct proc_change *how,

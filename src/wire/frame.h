@@ -109,7 +109,7 @@ enum { /* of ATTACH */
 };
 enum { /* of CONTROL */
 	FRAME_CONTROL_CLOSE = 1,  /* stdin */
-	FRAME_CONTROL_FORGET = 2, /* as soon as it has ended */
+	FRAME_CONTROL_FORGET = 2, /* once it has ended; with SIGKILL or a grace it is not found from now */
 	FRAME_CONTROL_FLAGS = 3,
 };
 enum { /* of PROC */

@@ -172,7 +172,12 @@ test("sandbox0: contexts", { timeout: 60000 }, async (t) => {
       const given = await own(told, { input: "40 + 2\n" });
       assert.match(given.outputRaw, /42\r\n$/);
       assert.match(await asks(given.id, "os.environ['TERM']\n"), /xterm/);
-      const late = await own({ ...told, ready: { mode: "startup_delay", startupDelayMs: 20 } });
+      // Its delay is all there is to wait for: a prompt of its own would be taken for an answer's.
+      const silent = "while True: print(eval(input())); print('mine> ', end='', flush=True)";
+      const waits = { ...told, ready: { mode: "startup_delay", startupDelayMs: 20 },
+        candidates: [...mine.candidates.slice(0, 2), { name: "python3", args: ["-u", "-c", silent] }] };
+      const late = await own(waits);
+      assert.match((await own(waits, { input: "40 + 2\n" })).outputRaw, /42\r\n$/);
       assert.match(await asks(late.id, "6 * 7\n"), /42/);
       await assert.rejects(own({ ...mine, candidates: mine.candidates.slice(0, 2) }),
         refused(500, "create_failed", "nosuch-two"));

@@ -266,26 +266,39 @@ static void on_create_end(struct proc *x, const struct agent_exit *exit, const s
 		created(c, exit, true);
 }
 
+/* It is ready: what it is given, and up to the prompt behind that. */
+static void feed(struct call *c)
+{
+	c->fed = c->prompting = true;
+	c->tick = tick_free(c->tick);
+	kept_forget(&c->out);
+	proc_write(c->proc, c->want.input, false);
+}
+
 /* A REPL's prompt, and nothing behind it for a moment. */
 static void on_quiet(void *arg)
 {
 	struct call *c = arg;
 
-	if (c->want.input.n && !c->fed) {
-		c->fed = true;
-		c->tick = tick_free(c->tick);
-		kept_forget(&c->out);
-		proc_write(c->proc, c->want.input, false);
-		return;
-	}
-	created(c, NULL, c->fed);
+	if (c->want.input.n && !c->fed)
+		feed(c);
+	else
+		created(c, NULL, c->fed);
 }
 
+/* Of a REPL with a delay, the end of that; else it runs, whatever it is doing. */
 static void on_create_limit(void *arg)
 {
 	struct call *c = arg;
 
-	created(c, NULL, c->fed); /* it runs; whatever it is doing */
+	if (!c->started) {
+		create_failed(c, "the program was not started within 30 s");
+	} else if (c->want.input.n && !c->fed && c->want.repl.delay_ms) {
+		feed(c);
+		tick_again(c->limit, PROMPT_MS);
+	} else {
+		created(c, NULL, c->fed);
+	}
 }
 
 static void wait_quiet(struct call *c, tick_fn fn)
@@ -326,6 +339,8 @@ static void on_create_started(struct proc *x, uint32_t pid, void *arg)
 	c->started = true;
 	if (!c->want.is_repl)
 		c->early = tick_new(c->q->api->loop, EARLY_MS, EARLY_MS, on_early, c);
+	else if (c->want.repl.delay_ms)
+		tick_again(c->limit, c->want.repl.delay_ms);
 }
 
 static int create_start(struct call *c, struct err *err)
@@ -354,20 +369,19 @@ static int create_start(struct call *c, struct err *err)
 static void create(struct call *c, const struct context_ask *ask)
 {
 	struct req *q = c->q;
-	uint32_t limit = ask->repl.delay_ms ? ask->repl.delay_ms : PROMPT_MS;
 	struct err err;
 
 	c->want = *ask;
 	snprintf(c->context.id, sizeof(c->context.id), "%s", c->id);
 	c->context.started_ms = api_now_ms();
 	c->context.pty = ask->pty;
-	c->prompting = ask->is_repl && (!ask->repl.delay_ms || ask->input.n);
+	c->prompting = ask->is_repl && !ask->repl.delay_ms;
 	if (create_start(c, &err) < 0) {
 		q->on_gone = NULL;
 		call_free(c);
 		invalid(q, &err);
 	} else if (ask->is_repl) {
-		c->limit = tick_new(q->api->loop, limit, 0, on_create_limit, c);
+		c->limit = tick_new(q->api->loop, PROMPT_MS, 0, on_create_limit, c);
 	}
 }
 
