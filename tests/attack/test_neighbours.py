@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 
+# As a stub resolver does, it asks twice before it gives up.
 ASK = """import os, socket, time
 def ask(name):
     m = os.urandom(2) + b"\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0"
@@ -22,7 +23,7 @@ def ask(name):
         return False
 good = 0
 for _ in range(50):
-    good += ask("allowed.test")
+    good += ask("allowed.test") or ask("allowed.test")
     time.sleep(0.02)
 print(good)
 """
@@ -87,7 +88,7 @@ def test_a_flood_of_queries_is_the_flooders_own(make_box, lab):
     for t in threads:
         t.join()
     assert sum(int(r.stdout) for r in sent) > 20000, sent
-    assert int(good.stdout) >= 48, good
+    assert int(good.stdout) == 50, good
 
 
 def test_the_agents_door_is_closed_from_inside(make_box):

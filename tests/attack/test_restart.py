@@ -165,18 +165,14 @@ def test_D17_the_proxy_is_killed(daemon, box, lab):
     since = lab.now()
     talk = Talk(box, "allowed.test")
     hammer(box)
-    gone = []
     for _ in range(3):
         pid = daemon.role("edge")
-        began = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         until(lambda: box.dns("allowed.test", timeout=0.2).get("rcode") == 0, "no answers again")
-        gone.append(time.monotonic() - began)
         assert daemon.role("edge") != pid
         talk.goes_on()
         assert box.tcp(ALLOWED[4], 443) == "allow", "a pin was lost"
         assert box.dns("denied.test")["rcode"] == 3
-    assert min(gone) < 1, gone
     box.denied("name", name="denied.test")
     assert nothing_left(lab, since)
     lifted(box, lab, ["allowed.test"])

@@ -1,7 +1,9 @@
 """Flood tests: one sandbox, client or agent takes all it can get, and the others must not notice.
 
-The short form runs in `make check`; WEIR_FLOOD=long (`make floods`) sends as much as the attack
-list says. Every test reports the figures it saw; `make floods` prints them as one line."""
+The short form runs in `make check`, on whatever machine, beside whatever else: counters, bounds of
+memory, and a neighbour who is answered all the while. No time decides there. WEIR_FLOOD=long (`make
+floods`) sends as much as the attack list says and compares the neighbour's p99 as well. Every test
+reports the figures it saw; `make floods` prints them as one line."""
 
 import json
 import os
@@ -94,6 +96,16 @@ class Roles:
 
 MEASUREMENTS = 3
 
+only_long = pytest.mark.only_long  # a test of the long form only
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "only_long: of the long form only")
+
+
+def pytest_collection_modifyitems(items):
+    items[:] = [i for i in items if LONG or not i.get_closest_marker("only_long")]
+
 
 def beside_programs(measure):
     """What a neighbour measures while each processor has one program that does nothing but run."""
@@ -107,8 +119,8 @@ def beside_programs(measure):
 
 
 def steady(measure, beside, times=MEASUREMENTS):
-    """The neighbour does not notice: measure() returns (quiet, loud) p99s of one and the same minute,
-    and loud is at most twice quiet. On a small machine any program that runs costs more than that, a
+    """The judge of the long form. The neighbour does not notice: measure() returns (quiet, loud) p99s of
+    one and the same minute, and loud is at most twice quiet. On a small machine any program that runs costs more than that, a
     flood's own sender, too; then loud is at most twice what beside() says, a p99 beside_programs()
     and without the flood: it may cost a neighbour time slices, and nothing else.
 

@@ -1,8 +1,9 @@
 """Floods of queries, packets and flows from one sandbox, and a neighbour who measures meanwhile.
 
-A neighbour's p99 may be twice its quiet value of the same run, or twice that beside programs which
-only run (conftest.steady): the flood and the meter share two CPUs here, and the meter's p99 of a
-hundred microseconds is doubled by one time slice of anybody.
+The neighbour asks on, and of some hundred questions at most eight wait longer than two seconds
+(flood.c, LOST_MAX). In the long form its p99 may be twice its quiet value of the same run, or twice
+that beside programs which only run (conftest.steady): the flood and the meter share two CPUs here,
+and the meter's p99 of a hundred microseconds is doubled by one time slice of anybody.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import beside_programs, steady
+from conftest import LONG, beside_programs, only_long, steady
 from kit.api import Api, Refused
 from kit.daemon import build_dir
 
@@ -21,19 +22,30 @@ ALLOWED, ECHO = "203.0.113.10", 7007
 FORGOTTEN_S = {"udp-flows": 60, "tcp-flows": 30}  # datapath/flows.bpf.h: unanswered, refused
 
 
-def bother(start, meter):
-    """One measurement: the meter alone, then while start() runs. Returns both and what it sent. A lost
-    answer is in the figures with two seconds."""
-    quiet = meter().result()
-    sender = start()
-    loud = meter().result()
-    return quiet["p99_us"], loud["p99_us"], sender.result()
+class Bothered:
+    """A neighbour's meter beside a flood of bad's, that start() begins: it is answered. sent: what the
+    flood says of itself. A lost answer is in the p99 with two seconds."""
 
+    def __init__(self, bad, start, meter):
+        self.bad, self.start, self.meter = bad, start, meter
+        self.first = self._measure()
 
-def bother_again(first, start, meter):
-    """For steady(): the measurement that was made, then new ones."""
-    waiting = [first]
-    return lambda: (waiting.pop() if waiting else bother(start, meter))[:2]
+    def _measure(self):
+        quiet = self.meter().result()["p99_us"] if LONG else 0
+        before = counters(self.bad)
+        sender = self.start()
+        until(lambda: counters(self.bad) != before, "there is no flood")
+        loud = self.meter().result()["p99_us"]
+        self.sent = sender.result()
+        return quiet, loud
+
+    def compared(self):
+        """The figures of the long form, which judges them."""
+        if not LONG:
+            return {}
+        waiting = [self.first]  # then new ones
+        p99s = steady(lambda: waiting.pop() if waiting else self._measure(), beside(self.meter))
+        return {f"{name}_p99_us": us for name, us in zip(("quiet", "busy", "loud"), p99s)}
 
 
 def beside(meter):
@@ -82,7 +94,7 @@ def refused(api, reason):
                     if line.startswith(f'weir_denied_total{{reason="{reason}"}}')))
 
 
-def until(condition, what, seconds=20):
+def until(condition, what, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what
@@ -106,28 +118,35 @@ def test_D15_a_flood_of_queries(make_box, flood, roles, about, long, figures, na
 
     def meter():
         return flood(good, "meter", "dns", GATEWAY, "allowed.test", 150 * seconds, 5)
-    first = bother(start, meter)
-    sent = first[2]
+    bothered = Bothered(bad, start, meter)
+    sent = bothered.sent
     qps = int(about["settings"].get("dns.qps", 200))
     # The budget: a burst of twice the rate, then the rate; as many refusals, then silence.
-    assert 0 < sent[code] <= qps * (2 + sent["ms"] / 1000) + qps, sent
-    assert 0 < sent["refused"] <= qps * (1 + sent["ms"] / 1000) + qps, sent
-    assert sent["sent"] > 8000 * seconds, "this was no flood"
+    budget = qps * (2 + sent["ms"] / 1000) + qps
+    assert 0 < sent[code] <= budget and 0 < sent["refused"] <= budget - qps, sent
+    served = sum(sent[k] for k in ("noerror", "servfail", "nxdomain"))
+    assert sent["sent"] > 4 * (served + sent["refused"]), "this was no flood"
     seen = counters(bad)
     # Counted one by one, the silent ones too; what the socket did not hold reached nobody.
     over = seen["denied"].pop("dns_limit")
-    served = sum(sent[k] for k in ("noerror", "servfail", "nxdomain"))
-    assert sent["sent"] * 0.5 < over <= sent["sent"] - served, (seen, sent)
-    assert seen["denied"] == ({"name": sent["nxdomain"]} if code == "nxdomain" else {}), seen
+    assert served + sent["refused"] < over <= sent["sent"] - served, (seen, sent)
+    names = seen["denied"].pop("name", 0)  # (some answers may come when nobody looks any more)
+    assert sent["nxdomain"] <= names <= budget if code == "nxdomain" else names == 0, (seen, sent)
+    assert seen["denied"] == {}, seen
     if code != "nxdomain":  # there, the names fill the log of the last refusals
         bad.denied("dns_limit")
-    assert seen["dns_packets"] == sent["sent"] + sum(sent[k] for k in (
-        "noerror", "servfail", "nxdomain", "refused")), (seen, sent)
+    assert served + sent["refused"] <= seen["dns_packets"] - sent["sent"] <= 2 * budget, (seen, sent)
     assert roles.memory("weir-edge") - memory < 24
     assert log_bytes(about) - log < 4096
     spent = roles.cpu("weir-edge") - cpu
-    quiet, busy, loud = steady(bother_again(first, start, meter), beside(meter))
-    figures(quiet_p99_us=quiet, busy_p99_us=busy, loud_p99_us=loud, sent=sent["sent"], edge_cpu_s=round(spent, 2))
+    figures(sent=sent["sent"], edge_cpu_s=round(spent, 2), **bothered.compared())
+
+
+def test_D15_control_a_neighbour_who_is_not_answered_is_seen(make_box, flood):
+    """Here it is its own policy that keeps the answers from it."""
+    meter = flood(make_box(egress=["allowed.test"]), "meter", "dns", GATEWAY, "denied.test", 50, 1)
+    with pytest.raises(AssertionError, match="failed=lost"):
+        meter.result()
 
 
 def test_D15_control_a_calm_sandbox_is_not_limited(make_box, flood):
@@ -148,8 +167,8 @@ def test_N19_a_million_denied_packets(make_box, flood, roles, about, long, figur
 
     def meter():
         return flood(good, "meter", "udp", ALLOWED, ECHO, 400, 5)
-    first = bother(start, meter)
-    sent, took = first[2], time.monotonic() - since
+    bothered = Bothered(bad, start, meter)
+    took = time.monotonic() - since
     seen = counters(bad)
     assert seen["denied"] == {"default": count} and seen["out_packets"] == 0, seen
     told = count - seen["events_suppressed"]
@@ -162,12 +181,11 @@ def test_N19_a_million_denied_packets(make_box, flood, roles, about, long, figur
     # The control: packets that are allowed are counted as such, every one, and none as denied.
     assert flood(good, "flood", "udp", ALLOWED, 9, 1000).result()["sent"] == 1000
     after = counters(good)
-    assert after["denied"] == {} and after["out_packets"] >= 1000 + 800, after
-    quiet, busy, loud = steady(bother_again(first, start, meter), beside(meter))
-    figures(quiet_p99_us=quiet, busy_p99_us=busy, loud_p99_us=loud,
-            packets_per_s=count * 1000 // sent["ms"], told=told)
+    assert after["denied"] == {} and after["out_packets"] >= 1000 + 400, after
+    figures(packets_per_s=count * 1000 // bothered.sent["ms"], told=told, **bothered.compared())
 
 
+@only_long
 def test_N19_control_a_neighbour_who_is_hurt_is_seen(lab, make_box, flood):
     """A flood that took something from a neighbour would be noticed, beside busy programs as well: one
     answer in thirty is held back here, which no time slice explains."""
@@ -192,8 +210,8 @@ def test_N17_flows_without_end(api, make_box, flood, about, long, figures, kind)
 
     def meter():
         return flood(good, "meter", "tcp", ALLOWED, ECHO, 300, 5)
-    first = bother(start, meter)
-    sent = first[2]
+    bothered = Bothered(bad, start, meter)
+    sent = bothered.sent
     seen = counters(bad)
     # Every packet is accounted for: it went out, or it was refused for want of a flow.
     refused = seen["denied"]["flow_limit"]
@@ -210,13 +228,12 @@ def test_N17_flows_without_end(api, make_box, flood, about, long, figures, kind)
     # Others open new flows still, and so does the host; that is also the control of the refusal.
     assert good.tcp(ALLOWED, 443) == "allow" and counters(good)["denied"] == {}
     socket.create_connection((ALLOWED, 443), 10).close()
-    quiet, busy, loud = steady(bother_again(first, start, meter), beside(meter))
+    p99s = bothered.compared()
     bad.destroy()
     bad.wait("destroyed")
     # (Refused TCP connections are gone from it by themselves; others use the table, too.)
     until(lambda: tracked() - before < max(held / 4, 1000), "the host tracks nothing for it any more")
-    figures(quiet_p99_us=quiet, busy_p99_us=busy, loud_p99_us=loud, refused=refused,
-            tracked=held, flows_per_s=count * 1000 // sent["ms"])
+    figures(refused=refused, tracked=held, flows_per_s=count * 1000 // sent["ms"], **p99s)
 
 
 def test_N17_many_sandboxes_of_one_user(other_daemon, lab):
