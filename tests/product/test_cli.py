@@ -494,6 +494,14 @@ def test_doctor_without_a_daemon(weir):
     (["ls", "--never"], 2, "--never"),
     ([], 2, "weir --help"),
     (["show", "sb-01jq2m8z6k3v9x4c7b5n1t0hga"], 5, "weir ls"),
+    (["net", "create", "Not_a_name"], 1, "name: must match"),
+    (["net", "show", "none"], 5, "weir net ls"),
+    (["net", "rm", "none"], 5, "weir net ls"),
+    (["net"], 2, "create, ls, show, rm, attach, detach, policy"),
+    (["url", "box", "99999"], 2, "1 to 65535"),
+    (["url", "none", "80"], 5, "weir ls"),
+    (["ingress", "token"], 2, "create SANDBOX PORT"),
+    (["forward", "box", "8000"], 2, "[ADDRESS:]LOCAL:REMOTE"),
     (["rootfs", "build", "no/such:image"], 1, ""),
     (["--url", "http://127.0.0.1:1", "ls"], 3, "weir doctor"),
     (["--url", "ftp://x", "ls"], 2, "not a URL")])
@@ -583,6 +591,22 @@ def test_completion_in_bash(weir, box):
     assert complete(weir, "weir", "create", "--eg") == {"--egress"}
     assert "s-1vcpu-256mb" in complete(weir, "weir", "create", "--shape", "s-1")
     assert "devbox:1" in complete(weir, "weir", "create", "--rootfs", "d")
+    # Each operand by what it is, whatever stands before it.
+    for ahead in (["url"], ["forward"], ["ingress", "on"], ["ingress", "token", "ls"], ["net", "attach"],
+                  ["ingress", "token", "create", "--name", "guest"]):
+        assert box in complete(weir, "weir", *ahead, "cli-"), ahead
+    assert complete(weir, "weir", "ingress", "token", "r") == {"revoke"}
+    assert complete(weir, "weir", "ingress", "on", "--access", "") == {"open", "token"}
+    net = "cli-" + uuid.uuid4().hex[:8]
+    weir("net", "create", net)
+    try:
+        for ahead in (["net", "show"], ["net", "rm", "other"], ["net", "policy"], ["net", "attach", box],
+                      ["create", "--net"]):
+            assert complete(weir, "weir", *ahead, "cli-") == {net}, ahead
+    finally:
+        weir("net", "rm", net)
+    for done in (["url", box], ["net", "show", net, ""], ["ingress", "token", "create", box]):
+        assert box not in complete(weir, "weir", *done, "cli-"), done
     with open(os.path.join(ROOT, "scripts", "completion", "weir.bash")) as f:
         assert weir("completion", "bash").stdout == f.read()
 
@@ -610,11 +634,16 @@ def test_visitors(weir, box):
 
     assert "cannot be reached" in weir("url", box, "8000", code=1).stderr
     weir("ingress", "on", "--ports", "--no-ports=proxy", box, code=2)
+    assert "open, token" in weir("ingress", "on", "--access", "all", box, code=1).stderr
+    assert "SANDBOX PORT" in weir("ingress", "token", "create", box, code=2).stderr
+    assert "SANDBOX" in weir("ingress", "token", "ls", box, "8000", code=2).stderr
+    assert "weir ingress token ls" in weir("ingress", "token", "revoke", box, "none", code=5).stderr
     weir("ingress", "on", "--ports=both", box, code=2)
     template = weir("ingress", "on", "--access", "token", "--ports=direct", box).stdout.strip()
     assert template.count("<port>") == 1
     url = weir("url", box, "8000").stdout.strip()
     assert url == template.replace("<port>", "8000")
+    assert weir.json("url", box, "8000") == {"url": url, "port": 8000, "access": "token"}
     weir("exec", box, "--", "bash", "-c", "for p in 8000 8080; do setsid python3 -m http.server $p >/dev/null 2>&1 "
          "</dev/null & timeout 20 bash -c \"until : </dev/tcp/127.0.0.1/$p; do sleep 0.05; done\" 2>/dev/null; done")
     assert visit(url) == "401"
@@ -622,7 +651,12 @@ def test_visitors(weir, box):
     assert visit("-H", f"X-Weir-Ingress-Token: {token}", url) == visit(f"{url}/?weir_token={token}") == "200"
     row, = table(weir("ingress", "token", "ls", box).stdout)
     assert row["NAME"] == "guest" and row["PORT"] == "8000" and row["EXPIRES"] == "never"
-    weir("ingress", "token", "revoke", box, row["ID"])
+    second = weir.json("ingress", "token", "create", "--expires", "600", box, "8000")
+    assert second["token"].startswith("wit_") and second["expires_at"] > second["created_at"]
+    listed = weir.json("ingress", "token", "ls", box)
+    assert {t["id"] for t in listed} == {row["ID"], second["id"]} and "token" not in listed[0]
+    weir("ingress", "token", "revoke", box, row["ID"], second["id"])
+    assert weir.json("ingress", "token", "ls", box) == []
     assert visit("-H", f"X-Weir-Ingress-Token: {token}", url) == "401"
     direct, = weir.json("ingress", "on", "--access", "open", box)["host_ports"].items()
     assert direct[0] == "direct" and visit(url) == visit(f"http://{direct[1]}") == "200"
@@ -694,7 +728,8 @@ def test_networks(weir, box):
         assert weir("net", "policy", name, "closed").stdout == "default deny\n"
         assert weir("net", "policy", name, "open").stdout == "default allow\n"
         weir("net", "detach", box, name)
-        weir("net", "detach", box, name, code=5)
+        assert "weir net ls" in weir("net", "detach", box, name, code=5).stderr
+        assert "weir net ls" in weir("net", "attach", box, "none", code=5).stderr
         weir("egress", "explain", box, members[other]["ip"] + ":80", code=6)
     finally:
         weir("rm", other, code=None)

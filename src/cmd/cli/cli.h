@@ -84,8 +84,9 @@ struct cli_command {
 	uint32_t options;  /* bits 1 << OPT_… beside the common three */
 	unsigned int min, max; /* operands; with rest: max of them, then the words of a command */
 	bool rest;
-	const char *complete; /* what the operands are: s sandbox, f file or sandbox, w word list */
-	const char *words;    /* for w */
+	/* What the operands are, a letter for each, the last for all that follow: s sandbox, n network,
+	 * f file or sandbox, w one of the words, . nothing to offer. */
+	const char *complete, *words;
 	int (*run)(struct cli *c);
 	const char *more;     /* paragraphs and examples for its help */
 };

@@ -16,7 +16,7 @@ const struct cli_command cli_commands[] = {
 	{ "show", "get", "SANDBOX", "everything about one sandbox", 0, 1, 1, .complete = "s",
 		.run = cmd_show },
 	{ "exec", NULL, "SANDBOX [--] COMMAND [ARG ...]", "run a command in a sandbox",
-		O(INTERACTIVE) | O(ENV), 1, 1, .rest = true, .complete = "s", .run = cmd_exec,
+		O(INTERACTIVE) | O(ENV), 1, 1, .rest = true, .complete = "s.", .run = cmd_exec,
 		.more = "The command's exit status becomes ours; a signal N gives 128+N; 125 means that\n"
 			"it could not be run to its end. There is no shell in between:\n\n"
 			"  weir exec build -- sh -c 'echo $HOME'\n"
@@ -27,25 +27,25 @@ const struct cli_command cli_commands[] = {
 			"--quiet. The sandbox is destroyed on Ctrl-C too.\n\n"
 			"  weir run --egress pypi.org:443 -- pip download six\n" },
 	{ "cp", NULL, "SOURCE TARGET", "copy a file or directory into or out of a sandbox", O(QUIET), 2, 2,
-		.complete = "ff", .run = cmd_cp,
+		.complete = "f", .run = cmd_cp,
 		.more = "One of the two is SANDBOX:/absolute/path; '-' is standard input or output.\n\n"
 			"  weir cp app.tar.gz build:/srv/\n"
 			"  weir cp build:/var/log ./logs\n" },
 	{ "egress get", NULL, "SANDBOX", "what a sandbox may reach", 0, 1, 1, .complete = "s",
 		.run = cmd_egress_get },
-	{ "egress set", NULL, "SANDBOX RULE ...", "replace the rules", 0, 2, MANY, .complete = "s",
+	{ "egress set", NULL, "SANDBOX RULE ...", "replace the rules", 0, 2, MANY, .complete = "s.",
 		.run = cmd_egress_set,
 		.more = "A rule is host, *.host, address or prefix, each perhaps with :port; a single\n"
 			"'*' opens everything. New rules hold for the next packet, also of connections\n"
 			"that are open.\n" },
-	{ "egress add", NULL, "SANDBOX RULE ...", "add rules", 0, 2, MANY, .complete = "s",
+	{ "egress add", NULL, "SANDBOX RULE ...", "add rules", 0, 2, MANY, .complete = "s.",
 		.run = cmd_egress_add },
-	{ "egress rm", NULL, "SANDBOX RULE ...", "remove rules", 0, 2, MANY, .complete = "s",
+	{ "egress rm", NULL, "SANDBOX RULE ...", "remove rules", 0, 2, MANY, .complete = "s.",
 		.run = cmd_egress_rm,
 		.more = "The last rule cannot be removed, because a list without rules allows\n"
 			"everything; say so with: weir egress set SANDBOX '*'\n" },
 	{ "egress explain", NULL, "SANDBOX HOST:PORT",
-		"would it be allowed, by which rule, and why", 0, 2, 2, .complete = "s",
+		"would it be allowed, by which rule, and why", 0, 2, 2, .complete = "s.",
 		.run = cmd_egress_explain,
 		.more = "The exit status is 0 for allowed and 6 for denied.\n" },
 	{ "denials", NULL, "SANDBOX", "what was refused, and by which rule", O(FOLLOW) | O(LIMIT), 1, 1,
@@ -70,22 +70,22 @@ const struct cli_command cli_commands[] = {
 			"  weir run --net backend -- curl http://db:8080\n" },
 	{ "net ls", "net list", "", "list private networks", 0, 0, 0, .run = cmd_net_ls },
 	{ "net show", "net get", "NETWORK", "who is in a private network, at which address", 0, 1, 1,
-		.run = cmd_net_show },
+		.complete = "n", .run = cmd_net_show },
 	{ "net rm", "net delete", "NETWORK ...", "remove private networks without members", 0, 1, MANY,
-		.run = cmd_net_rm },
+		.complete = "n", .run = cmd_net_rm },
 	{ "net attach", NULL, "SANDBOX NETWORK", "let a sandbox into a private network", 0, 2, 2,
-		.complete = "s", .run = cmd_net_attach },
+		.complete = "sn", .run = cmd_net_attach },
 	{ "net detach", NULL, "SANDBOX NETWORK", "take a sandbox out of a private network", 0, 2, 2,
-		.complete = "s", .run = cmd_net_detach },
+		.complete = "sn", .run = cmd_net_detach },
 	{ "net policy", NULL, "NETWORK [RULE ...]", "show or set who may call whom in a private network", 0,
-		1, 65, .run = cmd_net_policy,
+		1, 65, .complete = "n.", .run = cmd_net_policy,
 		.more = "A rule is [allow|deny] FROM TO [PORTS[/PROTOCOL]]; FROM and TO are names, ids or *. The\n"
 			"first that fits decides, and what none fits is refused. Answers always pass.\n\n"
 			"  weir net policy backend 'web db 5432/tcp' '* cache 6379' 'mon * icmp'\n"
 			"  weir net policy backend closed\n"
 			"  weir net policy backend open\n" },
 	{ "url", NULL, "SANDBOX PORT", "the address at which a port is reached from outside", 0, 2, 2,
-		.complete = "s", .run = cmd_url,
+		.complete = "s.", .run = cmd_url,
 		.more = "  weir ingress on build && curl $(weir url build 8000)\n" },
 	{ "ingress on", NULL, "SANDBOX", "let a sandbox's services be reached from outside",
 		O(ACCESS) | O(HOLD) | O(NO_HOLD) | O(PORTS) | O(NO_PORTS), 1, 1, .complete = "s",
@@ -97,13 +97,13 @@ const struct cli_command cli_commands[] = {
 		.run = cmd_ingress_off },
 	{ "ingress token", NULL, "create SANDBOX PORT | ls SANDBOX | revoke SANDBOX ID ...",
 		"tokens that let visitors in where --access token asks for them",
-		O(NAME) | O(EXPIRES), 2, MANY, .complete = "w", .words = "create ls revoke",
+		O(NAME) | O(EXPIRES), 2, MANY, .complete = "ws.", .words = "create ls revoke",
 		.run = cmd_ingress_token,
 		.more = "A token opens one port. It is shown once. Visitors send it in the header\n"
 			"X-Weir-Ingress-Token, or once as ?weir_token=... in a browser.\n\n"
 			"  weir ingress token create --expires 3600 build 8000\n" },
 	{ "forward", NULL, "SANDBOX [ADDRESS:]LOCAL:REMOTE ...",
-		"bring ports of a sandbox to this machine", 0, 2, 1 + FORWARDS_MAX, .complete = "s",
+		"bring ports of a sandbox to this machine", 0, 2, 1 + FORWARDS_MAX, .complete = "s.",
 		.run = cmd_forward,
 		.more = "REMOTE is a port on the sandbox's loopback, whatever the service speaks and whether\n"
 			"ingress is on or not; LOCAL 0 takes a free one. Listens on 127.0.0.1 unless an\n"

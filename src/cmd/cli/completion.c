@@ -53,29 +53,53 @@ static void put_second_words(struct buf *out, const char *group, size_t n)
 		}
 }
 
-static void bash(struct buf *out)
+/* Options whose value is the next word. */
+static void put_valued(struct buf *out)
 {
-	buf_add_c(out,
-		"# Completion of weir for bash. Written by \"weir completion bash\".\n"
-		"_weir()\n{\n"
-		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} path= w i\n"
-		"\tlocal options= operands=\n\n"
-		"\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-		"\t\tw=${COMP_WORDS[i]}\n"
-		"\t\tcase $w in\n"
-		"\t\t-*|sandbox|sb|help) continue ;;\n"
-		"\t\tesac\n"
-		"\t\tcase \"$path $w\" in\n");
+	bool first = true;
+
+	for (int i = 0; i < OPT_COUNT; i++) {
+		const struct cli_option *o = &cli_options[i];
+
+		if (o->kind == CLI_FLAG || o->kind == CLI_CHOICE)
+			continue;
+		buf_fmt(out, "%s--%s", first ? "" : "|", o->name);
+		if (o->letter)
+			buf_fmt(out, "|-%c", o->letter);
+		first = false;
+	}
+}
+
+static void bash_path(struct buf *out)
+{
+	buf_add_c(out, "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
+		       "\t\tw=${COMP_WORDS[i]}\n"
+		       "\t\tcase $w in\n\t\t");
+	put_valued(out);
+	buf_add_c(out, ")\n\t\t\t((i++))\n\t\t\tcontinue ;;\n"
+		       "\t\t-*) continue ;;\n"
+		       "\t\tsandbox|sb|help) [[ -n $path ]] || continue ;;\n"
+		       "\t\tesac\n"
+		       "\t\tif [[ -n $found ]]; then\n"
+		       "\t\t\t((at++))\n"
+		       "\t\t\tcontinue\n"
+		       "\t\tfi\n"
+		       "\t\tcase \"$path $w\" in\n");
 	for (size_t i = 0; i < cli_n_commands; i++) {
 		size_t n = new_group(i);
 
 		if (n)
-			buf_fmt(out, "\t\t\" %.*s\") path=\" %.*s\"; continue ;;\n", (int)n - 1,
+			buf_fmt(out, "\t\t\" %.*s\") path=\" %.*s\" ;;\n", (int)n - 1,
 				cli_commands[i].path, (int)n - 1, cli_commands[i].path);
-		buf_fmt(out, "\t\t\" %s\") path=\" %s\"; break ;;\n", cli_commands[i].path,
+		buf_fmt(out, "\t\t\" %s\") path=\" %s\" found=1 ;;\n", cli_commands[i].path,
 			cli_commands[i].path);
 	}
-	buf_add_c(out, "\t\tesac\n\t\tbreak\n\tdone\n\n\tcase $path in\n\t'') operands=\"");
+	buf_add_c(out, "\t\t*) return ;;\n\t\tesac\n\tdone\n\n");
+}
+
+static void bash_operands(struct buf *out)
+{
+	buf_add_c(out, "\tcase $path in\n\t'') kinds=w words=\"");
 	put_first_words(out);
 	buf_add_c(out, "\" ;;\n");
 	for (size_t i = 0; i < cli_n_commands; i++) {
@@ -83,36 +107,58 @@ static void bash(struct buf *out)
 		size_t n = new_group(i);
 
 		if (n) {
-			buf_fmt(out, "\t' %.*s') operands=\"", (int)n - 1, cmd->path);
+			buf_fmt(out, "\t' %.*s') kinds=w words=\"", (int)n - 1, cmd->path);
 			put_second_words(out, cmd->path, n);
 			buf_add_c(out, "\" ;;\n");
 		}
 		buf_fmt(out, "\t' %s') options=\"", cmd->path);
 		put_options(out, cmd->options);
 		buf_add_c(out, "\"");
-		if (cmd->complete && cmd->complete[0] == 's')
-			buf_add_c(out, " operands=$(weir ls --quiet 2>/dev/null)");
-		else if (cmd->complete && cmd->complete[0] == 'f')
-			buf_add_c(out, " operands=$(weir ls --quiet 2>/dev/null | sed 's|$|:/|')");
-		else if (cmd->complete)
-			buf_fmt(out, " operands=\"%s\"", cmd->words);
+		if (cmd->complete)
+			buf_fmt(out, " kinds=%s", cmd->complete);
+		if (cmd->words)
+			buf_fmt(out, " words=\"%s\"", cmd->words);
 		buf_add_c(out, " ;;\n");
 	}
-	buf_add_c(out, "\tesac\n\n\tcase $prev in\n"
-		       "\t--shape) operands=$(weir shapes 2>/dev/null | awk 'NR > 1 {print $1}') ;;\n"
-		       "\t--rootfs) operands=$(weir rootfs ls 2>/dev/null | awk 'NR > 1 {print $1}') ;;\n"
-		       "\t--ssh-key) operands= path=file ;;\n"
-		       "\tesac\n\n"
-		       "\tif [[ $cur == -* ]]; then\n"
-		       "\t\tCOMPREPLY=($(compgen -W \"$options ");
+	buf_add_c(out, "\tesac\n\n"
+		       "\tkind=${kinds:at:1}\n"
+		       "\t[[ -n $kind || -z $kinds ]] || kind=${kinds: -1}\n"
+		       "\tcase $prev in\n"
+		       "\t--shape) kind=w words=$(weir shapes 2>/dev/null | awk 'NR > 1 {print $1}') ;;\n"
+		       "\t--rootfs) kind=w words=$(weir rootfs ls 2>/dev/null | awk 'NR > 1 {print $1}') ;;\n"
+		       "\t--access) kind=w words=\"open token\" ;;\n"
+		       "\t--net) kind=n ;;\n"
+		       "\t--ssh-key) kind=F ;;\n\t");
+	put_valued(out);
+	buf_add_c(out, ") kind= ;;\n"
+		       "\tesac\n");
+}
+
+static void bash(struct buf *out)
+{
+	buf_add_c(out,
+		"# Completion of weir for bash. Written by \"weir completion bash\".\n"
+		"_weir()\n{\n"
+		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} path= found= w i\n"
+		"\tlocal options= words= kinds= kind at=0 # of the operand that is being written\n\n");
+	bash_path(out);
+	bash_operands(out);
+	buf_add_c(out, "\tif [[ $cur == -* ]]; then\n"
+		       "\t\twords=\"$options ");
 	put_options(out, COMMON);
-	buf_add_c(out, "\" -- \"$cur\"))\n"
-		       "\telse\n"
-		       "\t\tCOMPREPLY=($(compgen -W \"$operands\" -- \"$cur\"))\n"
-		       "\t\tcase $path in\n"
-		       "\t\t' cp'|file) COMPREPLY+=($(compgen -f -- \"$cur\")) ;;\n"
-		       "\t\tesac\n"
-		       "\tfi\n}\n"
+	buf_add_c(out, "\" kind=w\n"
+		       "\tfi\n"
+		       "\tcase $kind in\n"
+		       "\ts) words=$(weir ls --quiet 2>/dev/null) ;;\n"
+		       "\tf) words=$(weir ls --quiet 2>/dev/null | sed 's|$|:/|') ;;\n"
+		       "\tn) words=$(weir net ls 2>/dev/null | awk 'NR > 1 {print $1}') ;;\n"
+		       "\tw) ;;\n"
+		       "\t*) words= ;;\n"
+		       "\tesac\n"
+		       "\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+		       "\tcase $kind in\n"
+		       "\tf|F) COMPREPLY+=($(compgen -f -- \"$cur\")) ;;\n"
+		       "\tesac\n}\n"
 		       "complete -o bashdefault -F _weir weir\n");
 }
 
@@ -138,8 +184,40 @@ static void put_zsh_options(struct buf *out, uint32_t which)
 		buf_add_c(out, "]");
 		if (o->kind != CLI_FLAG)
 			buf_fmt(out, "%s:%s:%s", o->kind == CLI_CHOICE ? ":" : "", o->arg,
-				i == OPT_SSH_KEY ? "_files" : "");
+				i == OPT_SSH_KEY ? "_files" : i == OPT_NET ? "_weir_networks" :
+				i == OPT_ACCESS ? "(open token)" : "");
 		buf_add_c(out, "'");
+	}
+}
+
+/* One for each letter; the last again and again, if the command takes more. */
+static void put_zsh_operands(struct buf *out, const struct cli_command *cmd)
+{
+	size_t n = cmd->complete ? strlen(cmd->complete) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		char place[16];
+
+		if (i + 1 == n && cmd->max > n && !cmd->rest)
+			snprintf(place, sizeof(place), "*");
+		else
+			snprintf(place, sizeof(place), "%zu", i + 1);
+		switch (cmd->complete[i]) {
+		case 's':
+			buf_fmt(out, " \\\n\t\t\t'%s:sandbox:_weir_sandboxes'", place);
+			break;
+		case 'n':
+			buf_fmt(out, " \\\n\t\t\t'%s:network:_weir_networks'", place);
+			break;
+		case 'f':
+			buf_fmt(out, " \\\n\t\t\t'%s:file:_files'", place);
+			break;
+		case 'w':
+			buf_fmt(out, " \\\n\t\t\t'%s:what:(%s)'", place, cmd->words);
+			break;
+		default:
+			break;
+		}
 	}
 }
 
@@ -150,6 +228,10 @@ static void zsh(struct buf *out)
 		       "_weir_sandboxes()\n{\n"
 		       "\tlocal -a names\n\tnames=(${(f)\"$(weir ls --quiet 2>/dev/null)\"})\n"
 		       "\t_describe sandbox names\n}\n\n"
+		       "_weir_networks()\n{\n"
+		       "\tlocal -a names\n"
+		       "\tnames=(${(f)\"$(weir net ls 2>/dev/null | awk 'NR > 1 {print $1}')\"})\n"
+		       "\t_describe network names\n}\n\n"
 		       "_weir()\n{\n"
 		       "\tlocal -a first\n\tlocal command\n\n\tfirst=(\n");
 	for (size_t i = 0; i < cli_n_commands; i++) {
@@ -185,12 +267,7 @@ static void zsh(struct buf *out)
 
 		buf_fmt(out, "\t'%s')\n\t\t_arguments", cmd->path);
 		put_zsh_options(out, cmd->options | COMMON);
-		if (cmd->complete && cmd->complete[0] == 's')
-			buf_fmt(out, " \\\n\t\t\t'%s:sandbox:_weir_sandboxes'", cmd->max > 2 ? "*" : "1");
-		else if (cmd->complete && cmd->complete[0] == 'f')
-			buf_add_c(out, " \\\n\t\t\t'*:file:_files'");
-		else if (cmd->complete)
-			buf_fmt(out, " \\\n\t\t\t'1:what:(%s)'", cmd->words);
+		put_zsh_operands(out, cmd);
 		if (cmd->rest)
 			buf_add_c(out, " \\\n\t\t\t'*::command:_normal'");
 		buf_add_c(out, " ;;\n");

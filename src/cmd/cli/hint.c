@@ -100,6 +100,10 @@ int hint_failure(struct cli *c, const struct api_req *q, const struct api_answer
 			"none is built yet: \"weir rootfs build devbox:1\"");
 	else if (strcmp(a->field, "egress") == 0 || strncmp(a->field, "egress[", 7) == 0)
 		cli_hint("rules look like: example.org, *.example.org:443, 192.0.2.7, 10.0.0.0/8:8080");
+	else if (a->status == 404 && str_starts(str_c(a->message), STR("network")))
+		cli_hint("\"weir net ls\" lists your private networks");
+	else if (a->status == 404 && strstr(q->path, "/ingress/tokens/"))
+		cli_hint("\"weir ingress token ls\" lists the tokens of a sandbox");
 	else if (a->status == 404 && strstr(q->path, "/sandboxes/") && strcmp(a->field, "id") == 0)
 		cli_hint("\"weir ls\" lists your sandboxes");
 	else if (a->status == 409 && strstr(a->message, "is paused"))

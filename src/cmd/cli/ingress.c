@@ -211,6 +211,10 @@ static int token_ls(struct cli *c, const char *id)
 {
 	static const char *const heads[] = { "ID", "PORT", "NAME", "STARTS WITH", "EXPIRES", "AGE" };
 
+	if (c->argc != 2) {
+		cli_say("weir ingress token ls needs: SANDBOX");
+		return CLI_USAGE;
+	}
 	return print_list(c, &(struct list){ box_path(id, "/ingress/tokens").s, heads,
 		ARRAY_SIZE(heads), 1u << 20, one_token });
 }
