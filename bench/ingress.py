@@ -45,6 +45,7 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600;
   upstream b {{ server {backend}:{port}; keepalive 64; keepalive_requests 100000000; }}
   server {{ listen 127.0.0.1:{listen} backlog=4096; listen 127.0.0.1:{tls} ssl backlog=4096;
     ssl_certificate {dir}/pem; ssl_certificate_key {dir}/pem; ssl_session_tickets off;
+    ssl_protocols TLSv1.2 TLSv1.3;
     location /tunnel {{ proxy_pass http://{backend}:{tunnel}; proxy_http_version 1.1;
     proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }} location / {{ proxy_pass http://b;
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host localhost;

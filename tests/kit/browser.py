@@ -12,7 +12,7 @@ import pytest
 
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-           "--remote-debugging-port=0"]
+           "--remote-debugging-port=0", "--ignore-certificate-errors"]
 
 
 class Browser:

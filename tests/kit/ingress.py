@@ -12,7 +12,7 @@ import ssl
 from kit import websocket
 
 SERVICE = r'''
-import hashlib, http.server, json, mimetypes, os, sys
+import hashlib, http.server, json, mimetypes, os, socket, sys
 sys.path.insert(0, "/root")
 import weir_websocket
 class H(http.server.BaseHTTPRequestHandler):
@@ -76,6 +76,7 @@ class H(http.server.BaseHTTPRequestHandler):
         self.reply(digest.hexdigest().encode())
 class S(http.server.ThreadingHTTPServer):
     request_queue_size = 1024
+    address_family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
     def server_bind(self): super(http.server.HTTPServer, self).server_bind()
 S((sys.argv[2], int(sys.argv[1])), H).serve_forever()
 '''
@@ -83,12 +84,13 @@ S((sys.argv[2], int(sys.argv[1])), H).serve_forever()
 
 def serve(box, port, address="0.0.0.0", files=""):
     """Returns when it listens. files: a directory of the sandbox's, served beside the rest."""
+    here = "::1" if ":" in address else "127.0.0.1"
     with open(websocket.__file__, "rb") as f:
         box.put("/root/weir_websocket.py", f.read())
     box.put("/root/service.py", SERVICE.encode())
     r = box.sh(f"mkfifo /root/next.{port} 2>/dev/null; setsid python3 /root/service.py {port} {address} {files} "
                f">/root/log.{port} 2>&1 </dev/null & timeout 20 bash -c "
-               f"'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done' 2>/dev/null")
+               f"'until : </dev/tcp/{here}/{port}; do sleep 0.05; done' 2>/dev/null")
     assert r.code == 0, r
     return box
 

@@ -2,6 +2,7 @@
 crowd before a sleeping sandbox. Services themselves are test_services.py's."""
 
 import concurrent.futures
+import re
 import time
 import urllib.request
 
@@ -85,11 +86,18 @@ def test_a_browser_shows_its_token_once(make_box, door):
 
 def test_use_is_counted_apart_from_egress(make_box, door):
     box = serve(make_box(ingress_enabled=True), 8000)
-    for _ in range(5):
-        assert door.get(box, 8000).status == 200
+    answers = [door.get(box, 8000) for _ in range(5)]
+    assert [r.status for r in answers] == [200] * 5
     end = time.monotonic() + 60
-    while box.api.ok("GET", f"{box.path}/counters")["ingress_requests"] < 5:
-        assert time.monotonic() < end
+    while True:
+        counters = box.api.ok("GET", f"{box.path}/counters")
+        if counters["ingress_requests"] == 5 and not counters["ingress_open"]:
+            break
+        assert time.monotonic() < end, counters
         time.sleep(0.05)
-    counters = box.api.ok("GET", f"{box.path}/counters")
     assert counters["ingress_out_bytes"] > 0 and counters["out_bytes"] == 0
+    metrics = box.api.request("GET", "/metrics").body.decode()
+    told = {name: int(n) for name, n in re.findall(
+        rf'^weir_sandbox_ingress_(\w+){{sandbox="{box.id}"}} (\d+)$', metrics, re.M)}
+    assert told["requests_total"] == 5 and told["refused_total"] == told["failed_total"] == told["open"] == 0
+    assert told["out_bytes_total"] == sum(len(r.body) for r in answers)  # of bodies; the kernel counts packets

@@ -23,8 +23,8 @@ def test_routable_as_soon_as_create_answers(make_box, door):
         assert answer.saw("host") == ["localhost:8000"]
         assert answer.saw("authorization") == ["Bearer mine"]
         assert answer.saw("x-forwarded-proto") == ["https" if tls else "http"]
-    serve(box, 8001, "127.0.0.1")
-    assert door.get(box, 8001).status == 200  # through the agent
+    for port, address in ((8001, "127.0.0.1"), (8002, "::1")):  # through the agent
+        assert door.get(serve(box, port, address), port).status == 200
     box.sh("pkill -f 'service.py 800'; while pgrep -f service.py; do sleep 0.01; done")
     assert door.get(box, 8000).status == 502
 

@@ -9,10 +9,12 @@ import os
 import pytest
 
 from kit.browser import Browser
+from kit.daemon import comm, descendants, memory_of
 from kit.ingress import Door, Way, serve
 from kit.websocket import PING, PONG, TEXT
 
 MIB = 1024 if os.environ.get("WEIR_FLOOD") == "long" else 64
+EDGE_KIB = 4096  # that its memory may grow by while a body passes: two pieces, and what others do meanwhile
 
 
 @pytest.fixture(params=["host", "header", "path"])
@@ -44,18 +46,28 @@ def test_events_one_by_one(make_box, way):
     assert w.ended()
 
 
-def test_bulk(make_box, way):
+def edges(about):
+    """KiB of all edge workers."""
+    found = [memory_of(pid, "VmRSS") for pid in descendants(about["pid"]) if comm(pid).startswith("weir-edge")]
+    assert found
+    return sum(found)
+
+
+def test_bulk(make_box, about, way):
     to = way(serve(make_box(ingress_enabled=True), 8000), 8000)
+    before = edges(about)
     data, digest = os.urandom(1 << 20), hashlib.sha256()
     w = to.ask("/", f"Content-Length: {MIB << 20}", method="PUT")
     for _ in range(MIB):
         digest.update(data)
         w.send(data)
+    assert edges(about) < before + EDGE_KIB
     assert w.answer().body.decode() == digest.hexdigest()
     w = to.ask(f"/bulk/{MIB << 20}")
     assert int(w.head().headers["content-length"]) == MIB << 20
     for _ in range(MIB):
         assert w.exactly(1 << 20) == bytes(range(256)) * 4096
+    assert edges(about) < before + EDGE_KIB
 
 
 def test_pythons_own_server(make_box, way):
@@ -81,7 +93,7 @@ FILES = {
     "style.css": "#said { letter-spacing: 7px }",
     "data.json": '{"fetched": 42}',
     "script.js": """
-        const ws = new WebSocket(`ws://${location.host}/ws`);
+        const ws = new WebSocket(location.origin.replace("http", "ws") + "/ws");
         ws.onopen = () => ws.send("over the socket");
         ws.onmessage = async (m) => {
           const style = getComputedStyle(document.getElementById("said")).letterSpacing;
@@ -91,12 +103,13 @@ FILES = {
 }
 
 
-def test_a_browser(make_box, about, tmp_path):
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_browser(make_box, about, tmp_path, scheme):
     """A page, what it loads, and its WebSocket, by host name: Chromium resolves *.localhost by itself."""
     box = make_box(ingress_enabled=True)
     for name, text in FILES.items():
         box.put(f"/root/page/{name}", text.encode())
     serve(box, 8000, files="/root/page")
-    with Browser(f"http://{Door.host(box, 8000)}:{Door(about).at[1]}/page.html", tmp_path) as browser:
+    with Browser(f"{scheme}://{Door.host(box, 8000)}:{Door(about).at[1]}/page.html", tmp_path) as browser:
         seen = box.sh("timeout 50 sh -c 'until [ -s /root/posted ]; do sleep 0.1; done'; cat /root/posted")
         assert seen.stdout == "over the socket, 42, 7px", (seen, browser.said())
