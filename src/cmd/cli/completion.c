@@ -196,7 +196,7 @@ static void put_zsh_operands(struct buf *out, const struct cli_command *cmd)
 	size_t n = cmd->complete ? strlen(cmd->complete) : 0;
 
 	for (size_t i = 0; i < n; i++) {
-		char place[16];
+		char place[24];
 
 		if (i + 1 == n && cmd->max > n && !cmd->rest)
 			snprintf(place, sizeof(place), "*");
