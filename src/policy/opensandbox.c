@@ -69,11 +69,18 @@ static int add_user(struct build *b, bool address, bool allow)
 
 static int add_dns_tls(struct build *b)
 {
+	const struct opensandbox_always *a = b->always;
 	int r = policy_add_rule(b->p, WEIR_DENY);
 
 	if (r == 0)
 		r = policy_add_port(b->p, POLICY_TCP_UDP, POLICY_DNS_TLS,
 			POLICY_DNS_TLS);
+	if (r == 0 && a->block_doh && a->n_doh)
+		r = policy_add_rule(b->p, WEIR_DENY);
+	for (size_t i = 0; r == 0 && a->block_doh && i < a->n_doh; i++)
+		r = policy_add_prefix(b->p, a->doh[i]);
+	if (r == 0 && a->block_doh)
+		r = policy_add_port(b->p, POLICY_TCP, POLICY_DNS_HTTPS, POLICY_DNS_HTTPS);
 	return r < 0 ? err_set(b->err, r, ERR_INTERNAL, "out of memory") : 0;
 }
 

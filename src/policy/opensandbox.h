@@ -9,10 +9,12 @@
  * the user's. Names and addresses are judged by different orders: the first *name* rule that
  * matches decides about a name, in the order deny.always, allow.always, the user's list; for an
  * *address* every denial counts before any allowance, and what a name's answer opened comes
- * between the two. Port 853 (DNS over TLS and QUIC) is closed before all, which is no reason to refuse
- * an ICMP echo (policy_rule_is_dialects()). As one ordered list:
+ * between the two. Port 853 (DNS over TLS and QUIC) is closed before all, and with it TCP port 443 where
+ * the operator wants no DNS over HTTPS and names no resolvers; that is no reason to refuse an ICMP echo
+ * (policy_rule_is_dialects()). As one ordered list:
  *
- *	deny	port 853
+ *	deny	port 853; and 443
+ *	deny	port 443 of the resolvers that the operator names instead
  *	deny	each denied address or network, the platform's first
  *	allow or deny each name, in list order
  *	allow	each allowed address or network, the platform's first
@@ -35,6 +37,9 @@ struct opensandbox_rule {
 struct opensandbox_always { /* targets, read from the platform's files by opensandbox_always_line() */
 	const struct str *deny, *allow;
 	size_t n_deny, n_allow;
+	bool block_doh;		  /* TCP port 443 is closed */
+	const struct prefix *doh; /* there only; none: everywhere */
+	size_t n_doh;
 };
 /* What of a line of such a file is a target: STR_NONE for a blank line or a comment. -EINVAL with a
  * reason in *why for what does not read as one. */

@@ -116,9 +116,12 @@ bool policy_rule_is_dialects(const struct policy *p, uint32_t rule)
 	const struct policy_rule *r = p->rules;
 	const struct policy_port *port = p->ports;
 
-	return p->dialect == POLICY_OPENSANDBOX && rule == 0 && p->n_rules &&
-		r->action == WEIR_DENY && !r->names && !r->prefixes && r->ports == 1 &&
-		port->protos == POLICY_TCP_UDP && port->lo == POLICY_DNS_TLS && port->hi == POLICY_DNS_TLS;
+	if (p->dialect != POLICY_OPENSANDBOX || rule != 0 || !p->n_rules || r->action != WEIR_DENY ||
+		r->names || r->prefixes || r->ports < 1 || r->ports > 2)
+		return false;
+	return port->protos == POLICY_TCP_UDP && port->lo == POLICY_DNS_TLS && port->hi == POLICY_DNS_TLS &&
+		(r->ports == 1 || (port[1].protos == POLICY_TCP && port[1].lo == POLICY_DNS_HTTPS &&
+					  port[1].hi == POLICY_DNS_HTTPS));
 }
 
 int policy_encode(const struct policy *p, struct buf *out)

@@ -93,8 +93,9 @@ struct policy_verdict {
 struct policy_verdict policy_reference(const struct policy *p, struct ip addr, uint8_t proto,
 	uint16_t port, const struct name *names, size_t n_names);
 
-#define POLICY_DNS_TLS 853
-/* Is it what OpenSandbox's dialect begins with, which closes that port to everybody? It is no reason to
+#define POLICY_DNS_TLS	 853
+#define POLICY_DNS_HTTPS 443
+/* Is it what OpenSandbox's dialect begins with, which closes those ports to everybody? It is no reason to
  * refuse an echo: else none would ever pass. */
 bool policy_rule_is_dialects(const struct policy *p, uint32_t rule);
 

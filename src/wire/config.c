@@ -323,6 +323,11 @@ static const struct key keys[] = {
 		.ok = is_path_or_empty,
 		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
 		.help = "The same for targets that they allow, after what is denied." },
+	{ "egress.block_doh_443", SWITCH, AT(egress_block_doh_443), "off", .words = { "off", "on" },
+		.help = "OpenSandbox's policies close TCP port 443, by which names can be resolved over "
+			"HTTPS: of the prefixes of egress.doh_blocklist, or everywhere if that is empty." },
+	{ "egress.doh_blocklist", PREFIXES, AT(egress_doh_blocklist), "", .allowed = "up to 64 prefixes",
+		.help = "Resolvers over HTTPS, for egress.block_doh_443." },
 	{ "egress.image", TEXT, AT(egress_image), "built-in", .ok = is_word,
 		.allowed = "a name of an image, or empty",
 		.help = "OpenSandbox's [egress].image. Nothing is started from it; empty refuses every "

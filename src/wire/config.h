@@ -85,6 +85,8 @@ struct config {
 	uint32_t egress_flows_per_user;	   /* default 65536 */
 	uint32_t egress_rules_per_user;	   /* kernel entries of policies; default 131072 */
 	char egress_deny_always[200], egress_allow_always[200]; /* files; "": none */
+	bool egress_block_doh_443;	/* on | off (default): OpenSandbox's policies */
+	struct config_prefixes egress_doh_blocklist;
 	char egress_image[200];		/* "": policies are refused where upstream would */
 	char secure_runtime_type[16];	/* "", gvisor, kata, firecracker */
 	struct config_prefixes floor_deny, floor_allow;

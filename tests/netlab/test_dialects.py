@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from kit.api import Box
 from test_decisions import HERE, fill, places, run_row
 
 with open(os.path.join(HERE, "dialects.json")) as f:
@@ -61,14 +62,16 @@ class Egress:
 
     def __init__(self, api, box):
         key = {"OPEN-SANDBOX-API-KEY": api.key}
-        r = api.request("GET", f"/v1/sandboxes/{box.id}/endpoints/18080", headers=key, key=False)
+        r = api.request("GET", f"/v1/sandboxes/{box.id}/endpoints/18080?use_server_proxy=true",
+                        headers=key, key=False)
         assert r.status == 200, r.body
         self.api, self.headers = api, r.json["headers"]
         self.path = "/" + r.json["endpoint"].split("/", 1)[1] + "/policy"
 
-    def change(self, method, body):
+    def change(self, method, body=None):
         r = self.api.request(method, self.path, body, headers=self.headers, key=False)
         assert r.status == 200, r.body
+        return r.json
 
 
 def play(row, family, api, box, where):
@@ -104,6 +107,61 @@ def test_dialect(row, family, api, make_box, lab, neighbour):
     play(row, family, api, make_box(), places(lab, neighbour, family))
 
 
+def test_a_policy_through_opensandbox_is_what_all_show(api, lab):
+    """Given to a create, then patched: the same packets pass whichever dialect is asked, each shows it in its
+    own words, and what one of them does to the sandbox meets it. The control is the packet that passes."""
+    def ask(method, path, body=None, dialect="sandbox0"):
+        headers = {"Authorization": f"Bearer {api.key}"} if dialect == "sandbox0" else {"OPEN-SANDBOX-API-KEY": api.key}
+        r = api.request(method, path, body, headers=headers, key=False)
+        assert r.status < 300, r.body
+        return r
+
+    made = ask("POST", "/v1/sandboxes", {
+        "image": {"uri": "devbox:1"}, "entrypoint": ["sleep", "infinity"], "timeout": 600,
+        "resourceLimits": {"cpu": "1", "memory": "256Mi"}, "metadata": {"team": "red"},
+        "networkPolicy": {"egress": [{"action": "allow", "target": "allowed.test"},
+                                     {"action": "deny", "target": "203.0.113.11"}]}}, "opensandbox").json
+    box = Box(api, api.get(made["id"]))
+    s0, os_ = f"/api/v1/sandboxes/{box.id}", f"/v1/sandboxes/{box.id}"
+
+    def shown():
+        return box.refresh()["egress"], ask("GET", s0 + "/network").json["data"]["egress"]["trafficRules"][1:], [
+            (r["action"], r["target"]) for r in Egress(api, box).change("GET")["policy"]["egress"]]
+
+    def reached(*hosts):
+        got = box.probe(*[{"tcp": h, "port": 443, "family": 4} for h in hosts])
+        return {h for h, g in zip(hosts, got) if g["verdict"] == "allow"}
+
+    try:
+        hosts = ("allowed.test", "other.test", "203.0.113.11")
+        assert shown() == (["allow allowed.test", "deny 203.0.113.11", "deny everything else"],
+                           [{"action": "deny", "cidrs": ["203.0.113.11/32"]},
+                            {"action": "allow", "domains": ["allowed.test"]}],
+                           [("allow", "allowed.test"), ("deny", "203.0.113.11")])
+        assert reached(*hosts) == {"allowed.test"}
+        Egress(api, box).change("PATCH", [{"action": "deny", "target": "allowed.test"},
+                                          {"action": "allow", "target": "other.test"}])
+        assert shown() == (["deny allowed.test", "allow other.test", "deny 203.0.113.11", "deny everything else"],
+                           [{"action": "deny", "cidrs": ["203.0.113.11/32"]},
+                            {"action": "deny", "domains": ["allowed.test"]},
+                            {"action": "allow", "domains": ["other.test"]}],
+                           [("deny", "allowed.test"), ("allow", "other.test"), ("deny", "203.0.113.11")])
+        assert reached(*hosts) == {"other.test"}
+        # Paused by one, resumed by another: it is the same sandbox, with the policy that a third replaced.
+        ask("POST", os_ + "/pause", dialect="opensandbox")
+        assert (box.status, ask("GET", s0).json["data"]["status"]) == ("paused", "paused")
+        ask("PUT", s0 + "/network", {"mode": "allow-all", "egress": {"deniedDomains": ["other.test"]}})
+        ask("POST", s0 + "/resume")
+        assert ask("GET", os_, dialect="opensandbox").json["status"]["state"] == "Running" and box.status == "running"
+        assert Egress(api, box).change("GET")["policy"] == {
+            "defaultAction": "allow", "egress": [{"action": "deny", "target": "other.test"}]}
+        assert reached(*hosts) == {"allowed.test", "203.0.113.11"}
+        assert ask("GET", os_, dialect="opensandbox").json["metadata"] == {"team": "red"}
+        assert ask("GET", s0).json["data"]["pod_name"] == box.name
+    finally:
+        ask("DELETE", os_, dialect="opensandbox")
+
+
 @pytest.fixture(scope="module")
 def operator(lab):
     """A daemon whose operator has files, which the api role's user can read."""
@@ -112,7 +170,9 @@ def operator(lab):
     with tempfile.TemporaryDirectory(dir="/var/tmp") as at:
         os.chmod(at, 0o755)
         with Daemon({"egress.deny_always": f"{at}/deny",
-                     "egress.allow_always": f"{at}/allow"}) as daemon:
+                     "egress.allow_always": f"{at}/allow",
+                     "egress.block_doh_443": "on",  # of an address that no other row asks for
+                     "egress.doh_blocklist": "203.0.113.54/32"}) as daemon:
             yield Api(daemon.url, daemon.key), at, daemon
 
 

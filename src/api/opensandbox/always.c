@@ -100,10 +100,14 @@ static int list_update(struct list *l, bool *changed, struct err *err)
 	return MIN(r, 0);
 }
 
-static void publish(struct always *w)
+static void publish(struct api *a)
 {
+	struct always *w = a->always;
+
 	w->lists = (struct opensandbox_always){ .deny = w->deny.targets, .n_deny = w->deny.n,
-		.allow = w->allow.targets, .n_allow = w->allow.n };
+		.allow = w->allow.targets, .n_allow = w->allow.n,
+		.block_doh = a->config.egress_block_doh_443, .doh = a->config.egress_doh_blocklist.p,
+		.n_doh = a->config.egress_doh_blocklist.n };
 }
 
 /* Every policy of the dialect, read anew with the lists as they are now. */
@@ -139,7 +143,7 @@ static void look(void *arg)
 
 	if (list_update(&w->deny, &changed, &err) < 0 || list_update(&w->allow, &changed, &err) < 0)
 		log_event(LOG_ERROR, "egress.always", "text=%s", log_q(str_c(err.text)));
-	publish(w);
+	publish(a);
 	if (changed && a->ready)
 		put_in_force(a);
 }
@@ -163,7 +167,7 @@ int always_open(struct api *a, struct err *err)
 	r = list_update(&w->deny, &changed, err);
 	if (r == 0)
 		r = list_update(&w->allow, &changed, err);
-	publish(w);
+	publish(a);
 	if (r == 0)
 		w->tick = tick_new(a->loop, LOOK_MS, LOOK_MS, look, a);
 	return r;

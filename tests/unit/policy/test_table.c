@@ -70,15 +70,19 @@ static void add_names(struct str list)
 	}
 }
 
+static struct prefix prefix_word(struct str s)
+{
+	struct prefix p = { 0 };
+
+	if (prefix_from(s, true, &p) < 0)
+		complain("not a prefix:", s);
+	return p;
+}
+
 static void add_prefixes(struct str list)
 {
 	while (list.p) {
-		struct str text = str_cut(&list, ',');
-		struct prefix p;
-
-		if (prefix_from(text, true, &p) < 0)
-			complain("not a prefix:", text);
-		policy_add_prefix(policy, p);
+		policy_add_prefix(policy, prefix_word(str_cut(&list, ',')));
 	}
 }
 
@@ -99,7 +103,8 @@ static int from_opensandbox(struct str *w, size_t n, struct err *err)
 {
 	struct opensandbox_rule rules[WORDS_MAX];
 	struct str deny[WORDS_MAX], allow[WORDS_MAX];
-	struct opensandbox_always always = { .deny = deny, .allow = allow };
+	struct prefix doh[WORDS_MAX];
+	struct opensandbox_always always = { .deny = deny, .allow = allow, .doh = doh };
 	size_t n_rules = 0;
 
 	for (size_t i = 3; i < n; i++) {
@@ -109,6 +114,10 @@ static int from_opensandbox(struct str *w, size_t n, struct err *err)
 			deny[always.n_deny++] = str_skip(t, 7);
 		else if (str_starts(t, STR("always+")))
 			allow[always.n_allow++] = str_skip(t, 7);
+		else if (str_eq_c(t, "doh"))
+			always.block_doh = true;
+		else if (str_starts(t, STR("doh-")) && (always.block_doh = true))
+			doh[always.n_doh++] = prefix_word(str_skip(t, 4));
 		else
 			rules[n_rules++] = (struct opensandbox_rule){ .allow = t.p[0] == '+',
 				.target = str_skip(t, 1) };
