@@ -156,7 +156,14 @@ int box_event(struct box *b, enum life_event event, const char *detail, struct e
 
 int box_save(struct box *b, struct err *err)
 {
-	return store_sandbox_save(b->api->store, &b->row, err);
+	uint64_t before = b->row.updated_ms;
+	int r;
+
+	b->row.updated_ms = api_now_ms();
+	r = store_sandbox_save(b->api->store, &b->row, err);
+	if (r < 0)
+		b->row.updated_ms = before;
+	return r;
 }
 
 int box_refuse(const struct box *b, enum life_op op, struct err *err)

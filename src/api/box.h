@@ -98,6 +98,7 @@ void box_forget(struct box *b);
 /* Move to the next state, note why, commit. -EPERM (refused) or the store's error; then nothing
  * has changed. Wakes those who wait for a settled state. */
 int box_event(struct box *b, enum life_event event, const char *detail, struct err *err);
+/* Its owner has changed the row. */
 int box_save(struct box *b, struct err *err);
 /* The 409 that a state deserves. */
 int box_refuse(const struct box *b, enum life_op op, struct err *err);

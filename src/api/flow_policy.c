@@ -24,6 +24,7 @@ struct policy_op {
 	uint32_t dialect;
 	/* what was before */
 	uint32_t old_id, old_version, old_dialect;
+	uint64_t old_updated_ms;
 	char *old_json;
 	struct policy *old_policy;
 	int fd;
@@ -68,6 +69,7 @@ static void row_back(struct policy_op *p)
 	b->row.policy_json = take_ptr(p->old_json);
 	b->row.policy = p->old_id;
 	b->row.policy_version = p->old_version;
+	b->row.updated_ms = p->old_updated_ms;
 	b->row.dialect = p->old_dialect;
 }
 
@@ -187,10 +189,12 @@ static int swap_in(struct policy_op *p, struct err *err)
 	p->old_id = b->row.policy;
 	p->old_version = b->row.policy_version;
 	p->old_dialect = b->row.dialect;
+	p->old_updated_ms = b->row.updated_ms;
 	p->old_json = b->row.policy_json;
 	p->old_policy = b->policy;
 	b->row.policy = id;
 	b->row.policy_version++;
+	b->row.updated_ms = api_now_ms();
 	b->row.dialect = p->dialect;
 	b->row.policy_json = take_ptr(p->json);
 	b->policy = take_ptr(p->policy);

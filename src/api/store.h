@@ -58,6 +58,7 @@ struct sandbox_row {
 	uint32_t id_told;	 /* visitors have or had an address with its id in it */
 	char execd_token[44];	 /* HMAC of what its execd asks for (opensandbox/guard.h); "" nothing */
 	uint64_t created_ms, running_ms, paused_ms, resumed_ms, destroyed_ms;
+	uint64_t updated_ms;	 /* when its owner changed something of it last; 0: never */
 	uint64_t expires_ms;	 /* deleted then, whatever it does; 0: never */
 	uint64_t sleeps_ms;	 /* paused then, if it runs; 0: never */
 	uint32_t ttl_s, sleep_s; /* what the two above were set from, to set them anew; 0: nothing */

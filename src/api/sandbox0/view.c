@@ -60,7 +60,9 @@ void view_put_times(struct jw *w, const struct sandbox_row *row)
 
 static uint64_t updated(const struct sandbox_row *row)
 {
-	return MAX(MAX(row->created_ms, row->running_ms), MAX(row->paused_ms, row->resumed_ms));
+	uint64_t at = MAX(MAX(row->created_ms, row->running_ms), MAX(row->paused_ms, row->resumed_ms));
+
+	return MAX(at, row->updated_ms);
 }
 
 static void put_resources(struct jw *w, const struct sandbox_row *row)

@@ -56,6 +56,7 @@ static const struct col cols[] = {
 	COL(C_U64, paused_ms, "paused_ms"),
 	COL(C_U64, resumed_ms, "resumed_ms"),
 	COL(C_U64, destroyed_ms, "destroyed_ms"),
+	COL(C_U64, updated_ms, "updated_ms"),
 	COL(C_U64, expires_ms, "expires_ms"),
 	COL(C_U64, sleeps_ms, "sleeps_ms"),
 	COL(C_U32, ttl_s, "ttl_s"),

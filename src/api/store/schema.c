@@ -87,6 +87,8 @@ static const char *const steps[] = {
 	"UPDATE sandboxes SET ingress_ports = 3 WHERE ingress_ports <> 0",
 
 	"ALTER TABLE sandboxes ADD COLUMN forked_from TEXT NOT NULL DEFAULT ''",
+
+	"ALTER TABLE sandboxes ADD COLUMN updated_ms BIGINT NOT NULL DEFAULT 0",
 };
 
 static int steps_had(struct store *s, uint64_t *ret, struct err *err)

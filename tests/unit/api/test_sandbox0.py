@@ -211,6 +211,34 @@ def test_times_are_null_or_dates(s0):
     s0.ask("POST", f"/sandboxes/{sb}/refresh", {"duration": -1}, 400)
 
 
+def test_updated_at_moves(s0):
+    """With each change, also over a restart; not with what is refused, nor with a look."""
+    sb = s0.claim(network={"mode": "block-all"})
+    path, seen = f"/sandboxes/{sb}", [s0.get(sb)["updated_at"]]
+
+    def moved(change):
+        time.sleep(0.002)  # a moment later is another moment
+        change()
+        now = s0.get(sb)["updated_at"]
+        assert s0.ask("GET", "/sandboxes")["sandboxes"][0]["updated_at"] == now
+        later = now > seen[-1]
+        seen.append(now)
+        return later
+
+    for config in ({"ttl": 600}, {"env_vars": {"A": "b"}}, {"auto_resume": False}, {"resources": {"memory": "768Mi"}},
+                   {"network": {"mode": "allow-all"}}, {"services": [service(80)]}):
+        assert moved(lambda: s0.ask("PUT", path, {"config": config})), config
+    for method, what, body in (("PUT", "/network", {"mode": "block-all"}), ("PUT", "/services", {"services": []}),
+                               ("POST", "/refresh", {}), ("POST", "/pause", None), ("POST", "/resume", None)):
+        assert moved(lambda: s0.ask(method, path + what, body)), what
+    assert moved(lambda: s0.role.ask("PUT", f"/v1/sandboxes/{sb}/egress", {"egress": ["a.test"]}).data)
+    assert not moved(lambda: s0.ask("PUT", path + "/network", {"mode": "none"}, 400))
+    assert not moved(lambda: s0.ask("GET", path + "/network"))
+    s0.role.host("fail COMMIT 0")
+    assert not moved(lambda: s0.ask("PUT", path + "/network", {"mode": "allow-all"}, 503))
+    assert not moved(s0.role.restart)
+
+
 def test_claims(s0):
     def bad(status=400, **body):
         return s0.ask("POST", "/sandboxes", body, status)
