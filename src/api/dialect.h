@@ -18,9 +18,9 @@ struct dialect {
 	const struct route *routes;
 	const size_t *n_routes;
 	struct str (*credential)(const struct http *h); /* STR_NONE: none was given */
-	/* The whole body of an error, and its status. q->code names the error where its kind does
-	 * not say enough; NULL: by its kind. */
-	int (*error)(const struct req *q, const struct err *err, struct buf *out);
+	/* The whole body of an error, and its status; *type where it is not JSON. q->code names the
+	 * error where its kind does not say enough; NULL: by its kind. */
+	int (*error)(const struct req *q, const struct err *err, struct buf *out, const char **type);
 	/* Bring a path that has several spellings into the one its routes have. May be NULL. */
 	void (*fold)(struct route_segs *segs);
 	/* May the request come to the sandbox of an AUTH_GUARD route? NULL: there are none. */

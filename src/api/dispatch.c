@@ -482,9 +482,11 @@ void api_on_refuse(struct http *h, int status, const struct err *err, struct buf
 {
 	struct req q = { .api = arg, .h = h, .dialect = h ? dialect_of(arg, h) : &dialect_createos };
 
+	if (h)
+		decode_segs(&q, NULL); /* what cannot be read has no segments */
 	*type = "application/json";
 	if (q.dialect == &dialect_createos)
 		reply_err_body(status, err, body); /* it has more statuses than kinds of errors */
 	else
-		q.dialect->error(&q, err, body);
+		q.dialect->error(&q, err, body, type);
 }

@@ -73,7 +73,7 @@ static struct str credential(const struct http *h)
 	return http_header(h, "x-api-key");
 }
 
-static int error(const struct req *q, const struct err *err, struct buf *out)
+static int error(const struct req *q, const struct err *err, struct buf *out, const char **type)
 {
 	int status = kinds[err->kind].status;
 
@@ -92,7 +92,8 @@ const struct dialect dialect_createos = { .name = "createos",
 void reply_err(struct req *q, const struct err *err)
 {
 	auto_buf struct buf body = BUF_MAX(8192);
-	int status = q->dialect->error(q, err, &body);
+	const char *type = JSON_TYPE;
+	int status = q->dialect->error(q, err, &body, &type);
 
 	if (err->kind == ERR_INTERNAL || err->kind == ERR_UPSTREAM)
 		log_event(LOG_ERROR, "api.error", "req=%s path=%s status=%d text=%s", http_id(q->h),
@@ -100,7 +101,7 @@ void reply_err(struct req *q, const struct err *err)
 	if (err->kind == ERR_CAPACITY || err->kind == ERR_RATE)
 		http_add_header(q->h, "Retry-After", STR("1"));
 	req_release(q);
-	http_reply(q->h, status, JSON_TYPE, buf_str(&body));
+	http_reply(q->h, status, type, buf_str(&body));
 }
 
 void not_built(struct req *q)

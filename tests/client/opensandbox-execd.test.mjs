@@ -103,6 +103,10 @@ test("OpenSandbox execd", opts, (t) => withSandbox({ skipHealthCheck: false }, a
       assert.deepEqual(await json("/command", { command: "true", gid: 5 }), [400, "INVALID_REQUEST_BODY"]);
       assert.deepEqual(await json("/command", [1]), [400, "INVALID_REQUEST_BODY"]);
       assert.deepEqual(await raw("/command", "POST", "{"), [400, "INVALID_REQUEST_BODY"]);
+      const session = await sbx.commands.createSession();
+      for (const body of [{}, { command: " " }, { command: 5 }, { command: "true", timeout: "x" }, { command: "true", cwd: 5 }])
+        assert.deepEqual(await json(`/session/${session}/run`, body), [400, "INVALID_REQUEST_BODY"], JSON.stringify(body));
+      await sbx.commands.deleteSession(session);
       assert.deepEqual(await raw("/command", "DELETE"), [400, "MISSING_QUERY"]);
       assert.deepEqual(await raw("/files/info", "GET"), [400, "MISSING_QUERY"]);
       assert.deepEqual(await raw("/files/info?path=%24NOPE%2Fx", "GET"), [500, "RUNTIME_ERROR"]);

@@ -1,6 +1,7 @@
 /*
- * OpenSandbox's dialect: key in OPEN-SANDBOX-API-KEY, errors as {"code":…,"message":…}. Its own
- * code for a kind of error stands in the table; handlers name a finer one in q->code.
+ * OpenSandbox's dialect: key in OPEN-SANDBOX-API-KEY, errors as {"code":…,"message":…}, those of its
+ * egress API as text. Its own code for a kind of error stands in the table; handlers name a finer one
+ * in q->code.
  */
 #include "api/dialect.h"
 #include "api/opensandbox/execd.h"
@@ -65,10 +66,21 @@ static void put_message(struct jw *w, const struct err *err)
 	jw_c(w, "message", text);
 }
 
-static int error(const struct req *q, const struct err *err, struct buf *out)
+/* The egress API is a server of its own upstream, whose errors are plain text. */
+static bool of_egress(const struct req *q)
+{
+	return route_fits(EGRESS "/{*}", &q->segs) || route_fits("/v1" EGRESS "/{*}", &q->segs);
+}
+
+static int error(const struct req *q, const struct err *err, struct buf *out, const char **type)
 {
 	struct jw w = JW(out);
 
+	if (of_egress(q)) {
+		*type = "text/plain; charset=utf-8";
+		buf_fmt(out, "%s\n", dialect_text(err));
+		return status_of(q, err);
+	}
 	jw_obj(&w, NULL);
 	jw_c(&w, "code", code_of(q, err));
 	put_message(&w, err);

@@ -4,55 +4,51 @@
  * other. A 200 to a change comes when the new policy is in force, in the kernel and for names; while
  * the sandbox is paused, when it is stored: it is in force before the first packet after.
  *
- * The credential is the sandbox's egress token, from the endpoint answer for this port; no platform
- * key counts. Errors are plain text, never empty.
+ * The credential is the sandbox's egress token, from the endpoint answer for this port. The owner's key is
+ * none; who brings another user's is told that there is no such sandbox. Errors are plain text, never
+ * empty (dialect.c).
  *
  * Changes to one sandbox run one after the other: each starts from the policy as it is when its turn
  * comes (flow_policy_made()), so of two PATCHes at once none is lost.
  */
 #include "api/box.h"
+#include "api/opensandbox/guard.h"
 #include "api/opensandbox/netpolicy.h"
 #include "api/opensandbox/opensandbox.h"
-#include "api/secret.h"
-#include "base/log.h"
 #include "policy/opensandbox.h"
 
 #define BODY_MAX   (1u << 20)
 #define TOKEN_NAME "opensandbox-egress-auth"
 #define NO_MATCH   "no matching targets found"
 
-static void refuse(struct req *q, const struct err *err)
+static bool shows_token(const struct req *q)
 {
-	static const int statuses[ERR_KINDS] = {
-		[ERR_INTERNAL] = 500, [ERR_INVALID] = 400, [ERR_UNAUTHORIZED] = 401,
-		[ERR_FORBIDDEN] = 403, [ERR_NOT_FOUND] = 404, [ERR_METHOD] = 405, [ERR_TIMEOUT] = 408,
-		[ERR_CONFLICT] = 409, [ERR_TOO_LARGE] = 413, [ERR_RATE] = 429,
-		[ERR_UNSUPPORTED] = 501, [ERR_UPSTREAM] = 502, [ERR_CAPACITY] = 503,
-	};
-	auto_buf struct buf text = BUF_MAX(1024);
-
-	if (err->kind == ERR_INTERNAL)
-		log_event(LOG_ERROR, "egress.error", "sandbox=%s text=%s", q->row->id,
-			log_q(str_c(err->text)));
-	buf_fmt(&text, "%s\n", err->kind == ERR_INTERNAL ? "internal error" : err->text);
-	req_release(q);
-	http_reply(q->h, statuses[err->kind], "text/plain; charset=utf-8", buf_str(&text));
+	return secret_fits(q->api->secret, "egress", q->row->id, http_header(q->h, TOKEN_NAME));
 }
 
-/* Is it there, and does the caller hold its token? Else answered. */
+/* Is it there, for who asks? Else answered. */
+static bool there(struct req *q)
+{
+	struct err err;
+
+	if (q->box && opensandbox_shows(q->row->state) && (shows_token(q) || !guard_other(q)))
+		return true;
+	err_set(&err, -ENOENT, ERR_NOT_FOUND, "sandbox not found");
+	reply_err(q, &err);
+	return false;
+}
+
+/* And does the caller hold its token? */
 static bool admitted(struct req *q)
 {
 	struct err err;
 
-	if (!q->box || !opensandbox_shows(q->row->state)) {
-		err_set(&err, -ENOENT, ERR_NOT_FOUND, "sandbox not found");
-	} else if (!secret_fits(q->api->secret, "egress", q->row->id,
-			   http_header(q->h, TOKEN_NAME))) {
-		err_set(&err, -EACCES, ERR_UNAUTHORIZED, "unauthorized");
-	} else {
+	if (!there(q))
+		return false;
+	if (shows_token(q))
 		return true;
-	}
-	refuse(q, &err);
+	err_set(&err, -EACCES, ERR_UNAUTHORIZED, "unauthorized");
+	reply_err(q, &err);
 	return false;
 }
 
@@ -86,7 +82,7 @@ static void reply_status(struct req *q, const char *reason)
 
 	if (!shown) {
 		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
-		refuse(q, &err);
+		reply_err(q, &err);
 		return;
 	}
 	status_write(&body, shown, reason, true);
@@ -101,13 +97,8 @@ void opensandbox_policy_get(struct req *q)
 
 void opensandbox_egress_health(struct req *q)
 {
-	struct err err;
-
-	if (!q->box || !opensandbox_shows(q->row->state)) {
-		err_set(&err, -ENOENT, ERR_NOT_FOUND, "sandbox not found");
-		refuse(q, &err);
+	if (!there(q))
 		return;
-	}
 	req_release(q);
 	http_reply(q->h, 200, "text/plain; charset=utf-8", STR("ok"));
 }
@@ -120,7 +111,7 @@ void opensandbox_policy_other(struct req *q)
 		return;
 	http_add_header(q->h, "Allow", STR("GET, POST, PUT, PATCH, DELETE"));
 	err_set(&err, -EPERM, ERR_METHOD, "method not allowed");
-	refuse(q, &err);
+	reply_err(q, &err);
 }
 
 void opensandbox_egress_vault(struct req *q)
@@ -130,7 +121,7 @@ void opensandbox_egress_vault(struct req *q)
 	if (!admitted(q))
 		return;
 	err_set(&err, -ENOSYS, ERR_UNSUPPORTED, "the credential vault is not built yet");
-	refuse(q, &err);
+	reply_err(q, &err);
 }
 
 /* Upstream's proxy reads the secrets there, over a socket of its own. */
@@ -141,7 +132,7 @@ void opensandbox_egress_active(struct req *q)
 	if (!admitted(q))
 		return;
 	err_set(&err, -EACCES, ERR_FORBIDDEN, "what the vault holds is for nobody to read");
-	refuse(q, &err);
+	reply_err(q, &err);
 }
 
 void opensandbox_egress_nothing(struct req *q)
@@ -151,7 +142,7 @@ void opensandbox_egress_nothing(struct req *q)
 	if (!admitted(q))
 		return;
 	err_set(&err, -ENOENT, ERR_NOT_FOUND, "no such path");
-	refuse(q, &err);
+	reply_err(q, &err);
 }
 
 /* --- changes --- */
@@ -184,7 +175,7 @@ static void change_refuse(struct change *c, const struct err *err)
 
 	q->on_gone = NULL;
 	change_free(c);
-	refuse(q, err);
+	reply_err(q, err);
 }
 
 static void changed(struct op *op, const struct err *err, void *arg)
@@ -287,15 +278,6 @@ static void on_body(struct http *h, struct str body, void *arg)
 		flow_policy_made(c->q->box, POLICY_OPENSANDBOX, make, changed, c, &c->op);
 }
 
-/* Said here, in this API's form, where the head has it; a chunked one the server refuses. */
-static bool too_long(const struct req *q)
-{
-	struct str length = http_header(q->h, "content-length");
-	uint64_t n;
-
-	return length.n && (str_u64(length, UINT64_MAX, &n) < 0 || n > BODY_MAX);
-}
-
 static void change(struct req *q, int (*apply)(struct change *c, json_t **next, struct err *err))
 {
 	struct change *c;
@@ -303,15 +285,10 @@ static void change(struct req *q, int (*apply)(struct change *c, json_t **next, 
 
 	if (!admitted(q))
 		return;
-	if (too_long(q)) {
-		err_set(&err, -EFBIG, ERR_TOO_LARGE, "the body is larger than %u bytes", BODY_MAX);
-		refuse(q, &err);
-		return;
-	}
 	c = calloc(1, sizeof(*c));
 	if (!c) {
 		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
-		refuse(q, &err);
+		reply_err(q, &err);
 		return;
 	}
 	c->q = q;

@@ -443,8 +443,16 @@ static void move(struct req *q)
 
 		*s = (struct tree_spec){ .op = FRAME_TREE_MOVE,
 			.flags = FRAME_TREE_ALL | FRAME_TREE_KEEP };
-		if (execd_text(q, v, "src", &src) < 0 || execd_text(q, v, "dest", &dest) < 0 ||
-			execd_path(q, src, &s->path) < 0 || execd_path(q, dest, &s->target) < 0) {
+		if (execd_text(q, v, "src", &src) < 0 || execd_text(q, v, "dest", &dest) < 0) {
+			batch_drop(b);
+			return;
+		}
+		if (!src.n || !dest.n) {
+			batch_drop(b);
+			execd_bad(q, "[%zu].%s: expected a path", i, src.n ? "dest" : "src");
+			return;
+		}
+		if (execd_path(q, src, &s->path) < 0 || execd_path(q, dest, &s->target) < 0) {
 			batch_drop(b);
 			return;
 		}

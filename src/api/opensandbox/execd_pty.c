@@ -493,6 +493,7 @@ void execd_pty_ws(struct req *q)
 	if (websocket_asked(q, &err) < 0 || req_query(q, "since", &text, &err) < 0 ||
 		req_query(q, "pty", &mode, &err) < 0 ||
 		req_query_bool(q, "takeover", &takeover, &err) < 0) {
+		q->code = "INVALID_REQUEST_BODY";
 		reply_err(q, &err);
 		return;
 	}

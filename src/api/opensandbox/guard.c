@@ -65,26 +65,43 @@ static uint32_t port_of(const struct req *q)
 	return (uint32_t)port;
 }
 
-static int check_credential(struct req *q, uint32_t port, struct err *err)
+/* Whose key the request brings. */
+enum asker { ASKER_NONE, ASKER_OWNER, ASKER_OTHER };
+static enum asker asker_of(const struct req *q)
 {
 	static const char *const headers[] = { "open-sandbox-api-key", "x-api-key" };
-	bool foreign = false;
-	char purpose[24];
+	enum asker asker = ASKER_NONE;
 
-	purpose_of(port, purpose);
-	if (port && secret_fits(q->api->secret, purpose, q->row->id, http_header(q->h, GUARD_HEADER)))
-		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(headers); i++) {
 		struct principal who;
 
 		if (keyring_check(q->api->keys, http_header(q->h, headers[i]), &who) < 0)
 			continue;
 		if (str_eq_c(str_c(who.user), q->row->user))
-			return 0;
-		foreign = true;
+			return ASKER_OWNER;
+		asker = ASKER_OTHER;
 	}
-	if (foreign)
+	return asker;
+}
+
+bool guard_other(const struct req *q)
+{
+	return asker_of(q) == ASKER_OTHER;
+}
+
+static int check_credential(struct req *q, uint32_t port, struct err *err)
+{
+	enum asker asker;
+	char purpose[24];
+
+	purpose_of(port, purpose);
+	if (port && secret_fits(q->api->secret, purpose, q->row->id, http_header(q->h, GUARD_HEADER)))
+		return 0;
+	asker = asker_of(q);
+	if (asker == ASKER_OTHER)
 		return err_field(err, -ENOENT, ERR_NOT_FOUND, "id", "sandbox not found");
+	if (asker == ASKER_OWNER || ingress_id_is_secret(q->row))
+		return 0;
 	q->code = "MISSING_OR_INVALID_SECURE_ACCESS";
 	return err_field(err, -EACCES, ERR_UNAUTHORIZED, "auth",
 		"the id of this sandbox is not enough: send " GUARD_HEADER
@@ -94,7 +111,7 @@ static int check_credential(struct req *q, uint32_t port, struct err *err)
 int guard_admits(struct req *q, struct err *err)
 {
 	uint32_t port = port_of(q);
-	int r = ingress_id_is_secret(q->row) ? 0 : check_credential(q, port, err);
+	int r = check_credential(q, port, err);
 
 	if (r < 0 || port != EXECD_PORT || !q->row->execd_token[0] || execd_fits(q))
 		return r;

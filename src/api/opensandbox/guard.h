@@ -10,6 +10,9 @@
  *	OpenSandbox-Secure-Access		the token of this sandbox and port, from the headers of
  *						the endpoint answer, which clients send with each request
  *
+ * Whoever shows another user's key instead is told what that user is told everywhere: there is no such
+ * sandbox, also where nothing would have been asked for.
+ *
  * Every endpoint answer has the token, needed yet or not: a client that asked before its sandbox was
  * opened to visitors goes on. One for execd opens what execd leads to; one for another port only that.
  *
@@ -26,6 +29,8 @@
 
 /* -EACCES with a sentence and the contract's code; -ENOENT to who has another user's key. */
 int guard_admits(struct req *q, struct err *err);
+/* Does the request bring another user's key, and none of the owner's? */
+bool guard_other(const struct req *q);
 /* What GUARD_HEADER has to say. */
 int guard_token(const struct req *q, uint32_t port, char ret[static SECRET_TOKEN_LEN + 1]);
 /* Can the text be what X-EXECD-ACCESS-TOKEN says? */

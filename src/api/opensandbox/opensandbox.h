@@ -19,6 +19,8 @@ extern const size_t opensandbox_routes_n;
 
 #define EXECD_PORT  44772u
 #define EGRESS_PORT 18080u
+#define SB	    "/sandboxes/{sandbox}"
+#define EGRESS	    SB "/proxy/18080"
 
 /* An error under a code of its own. */
 void opensandbox_fail(struct req *q, const char *code, const struct err *err);

@@ -14,9 +14,6 @@
 #define ANY    HTTP_M_OTHER
 #define READ   LIFE_OP_READ
 
-#define SB	"/sandboxes/{sandbox}"
-#define EGRESS	SB "/proxy/18080"
-
 /* clang-format off */
 #define LIFECYCLE(at) \
 	{ GET,    at "/sandboxes",		AUTH_USER,  BODY_NONE,   0,    opensandbox_list }, \

@@ -539,13 +539,14 @@ static int take_input(struct req *q, struct str *ret)
 			.max = FRAME_REQUEST_MAX / 2 },
 	};
 	struct err err;
+	int r = json_decode(q->json, fields, ARRAY_SIZE(fields), ret, &err);
 
-	if (json_decode(q->json, fields, ARRAY_SIZE(fields), ret, &err) == 0 && ret->n)
+	if (r == 0 && ret->n)
 		return 0;
-	if (!ret->n)
-		err_field(&err, -EINVAL, ERR_INVALID, "data", "required");
+	if (r == 0)
+		r = err_field(&err, -EINVAL, ERR_INVALID, "data", "must not be empty");
 	invalid(q, &err);
-	return -EINVAL;
+	return r;
 }
 
 static void on_input_end(struct proc *x, const struct agent_exit *exit, const struct err *err,

@@ -68,7 +68,7 @@ static void put_message(struct jw *w, const struct err *err)
 	jw_c(w, "message", message);
 }
 
-static int error(const struct req *q, const struct err *err, struct buf *out)
+static int error(const struct req *q, const struct err *err, struct buf *out, const char **type)
 {
 	const char *code = q->code ? q->code : kinds[err->kind].code;
 	int status = kinds[err->kind].status;

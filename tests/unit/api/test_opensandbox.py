@@ -470,7 +470,7 @@ def test_an_id_that_visitors_knew_before_the_upgrade(tmp_path, settings):
     finally:
         role.end()
     with contextlib.closing(sqlite3.connect(tmp_path / "weir.db")) as db, db:  # as the version before had it
-        for column in ("execd_token", "id_told", "forked_from"):
+        for column in ("execd_token", "id_told", "forked_from", "updated_ms"):
             db.execute(f"ALTER TABLE sandboxes DROP COLUMN {column}")
         db.execute("DELETE FROM migrations WHERE version >= ?", (ID_TOLD,))
         db.execute("UPDATE sandboxes SET ingress = 1 WHERE id = ?", (named,))
@@ -482,6 +482,43 @@ def test_an_id_that_visitors_knew_before_the_upgrade(tmp_path, settings):
         assert role.view(plain)["host_ports"] == ports and len(ports) == 2
     finally:
         role.end()
+
+
+# --- metrics ---
+
+def test_metrics_are_watched(os_):
+    """One object a second for as long as somebody reads, and each what a single question is told."""
+    sb = os_.create(resourceLimits={"cpu": "2", "memory": "256Mi"})["id"]
+    path = f"/sandboxes/{sb}/proxy/44772/metrics"
+    once = os_.get(path).json
+    assert set(once) == {"cpu_count", "cpu_used_pct", "mem_total_mib", "mem_used_mib", "timestamp"}
+    c = os_.role.connect()
+    c.request("GET", path + "/watch")
+    r = c.getresponse()
+    assert r.status == 200 and r.getheader("content-type") == "application/x-ndjson"
+    seen = [json.loads(r.readline()) for _ in range(2)]
+    for m in (once, *seen):
+        assert set(m) == set(once) and all(isinstance(v, (int, float)) for v in m.values()), m
+        assert (m["cpu_count"], m["mem_total_mib"], m["mem_used_mib"]) == (2, 256, 96)
+        assert 0 < m["cpu_used_pct"] <= 100
+    assert 900 <= seen[1]["timestamp"] - seen[0]["timestamp"]
+    # Its end is the sandbox's pause; another of nobody's, and one whose host does not know, are refused.
+    assert os_.post(f"/sandboxes/{sb}/pause").status == 202
+    assert r.read() == b""
+    fails(os_.get(f"/sandboxes/sb-{'0' * 26}/proxy/44772/metrics/watch"), 404, "DOCKER::SANDBOX_NOT_FOUND")
+    assert os_.post(f"/sandboxes/{sb}/resume").status == 202
+    os_.role.host("fail STATS 0")
+    fails(os_.get(path + "/watch"), 500, "SANDBOX::INTERNAL_ERROR")
+    # Who leaves is not asked about any more.
+    c = os_.role.connect()
+    c.request("GET", path + "/watch")
+    r = c.getresponse()
+    assert json.loads(r.readline())
+    r.close()
+    c.close()
+    os_.role.calls()
+    assert os_.get(path).status == 200  # itself two looks
+    assert [call[0] for call in os_.role.calls()].count("STATS") <= 3
 
 
 # --- endpoints ---
@@ -586,6 +623,48 @@ def test_policy_refusals_change_nothing(os_):
     assert a.status == 200
     assert e.ask("GET", what="/credential-vault").status == 501
     assert e.ask("GET", what="/nowhere").status == 404
+
+
+def send_raw(e, method, head, body, what="/policy", **more):
+    """A request whose body the server refuses before a handler has seen all of it."""
+    c = e.role.connect()
+    c.putrequest(method, e.path + what)
+    for name, value in {**e.headers, **head, **more}.items():
+        c.putheader(name, value)
+    c.endheaders(body)
+    r = c.getresponse()
+    return r.status, r.getheader("content-type"), r.read()
+
+
+def test_errors_of_the_egress_api_are_text(os_):
+    """Whoever finds it, the handler or the server: a body that is too long, told in its head or not until
+    it came; one that is no chunk; a sandbox that is not there. The rest of the dialect has JSON."""
+    sb = os_.create(networkPolicy={"egress": [ALLOW]})["id"]
+    e = os_.egress(sb)
+    chunked, mib = {"Transfer-Encoding": "chunked"}, 1 << 20
+    long = b"%x\r\n" % (mib + 1) + b" " * (mib + 1) + b"\r\n0\r\n\r\n"
+    through = Egress(e.role, f"/sandboxes/{sb}/proxy/44772/proxy/18080", e.headers)
+    at_v1 = Egress(e.role, "/v1" + e.path, e.headers)
+    for where in (e, through, at_v1):
+        for method in ("PUT", "POST", "PATCH", "DELETE"):
+            for head, body, status, word in ((chunked, long, 413, b"1048576"), (chunked, b"zz\r\n", 400, b"chunk"),
+                                             ({"Content-Length": str(mib + 1)}, b"", 413, b"1048576")):
+                told = send_raw(where, method, head, body)
+                assert told[0] == status and word in told[2], told
+                assert told[1].startswith("text/plain"), told
+    nobody = Egress(e.role, e.path.replace(sb, "sb-" + "0" * 26), e.headers)
+    for what in ("/policy", "/healthz", "/credential-vault", "/nowhere"):
+        a = nobody.ask("GET", what=what)
+        assert a.status == 404 and a.headers["content-type"].startswith("text/plain"), a.body
+        assert a.body == b"sandbox not found\n"
+    # The control: as long as may be, and another route of the dialect.
+    whole = b"%x\r\n{%s}\r\n0\r\n\r\n" % (mib, b" " * (mib - 2))
+    assert send_raw(e, "PUT", chunked, whole)[0] == 200
+    for path in (f"/v1/sandboxes/{sb}/metadata", f"/sandboxes/{sb}/proxy/44772/command"):
+        other = Egress(e.role, path, {"OPEN-SANDBOX-API-KEY": os_.key})
+        status, kind, body = send_raw(other, "PATCH" if "meta" in path else "POST", chunked, b"zz\r\n", what="")
+        assert status == 400 and kind == "application/json" and set(json.loads(body)) == {"code", "message"}
+    assert e.policy() == {"defaultAction": "deny", "egress": []}
 
 
 def test_policy_needs_the_token(os_):
