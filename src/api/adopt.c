@@ -200,7 +200,7 @@ static void reserve(struct api *a)
 static void policy_seen(struct adoption *d, const struct ipc_sandbox *s)
 {
 	d->policy_seen = MAX(d->policy_seen, s->policy);
-	for (uint32_t i = 0; i < MIN(s->n_nets, IPC_NETS_MAX); i++)
+	for (uint32_t i = 0; i < MIN(s->n_nets, (uint32_t)IPC_NETS_MAX); i++)
 		if (s->net_versions[i] != UINT32_MAX)
 			d->policy_seen = MAX(d->policy_seen, s->net_versions[i]);
 }

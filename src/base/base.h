@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/param.h> /* MIN, MAX */
+#include <sys/param.h> /* before its MIN and MAX go: libuv's headers include it as well */
 #include <unistd.h>
 
 #define ARRAY_SIZE(a)	 (sizeof(a) / sizeof((a)[0]))
@@ -30,6 +30,21 @@
 #define _unused_	 __attribute__((unused))
 #define container_of(ptr, type, member)                                                            \
 	((type *)((char *)(ptr) - offsetof(type, member)))
+
+/* The smaller and the larger of two. Unlike those of <sys/param.h> they evaluate each side once, so that
+ * it may be a call; types stay as they are, so one of the other sign is warned of. */
+#undef MIN
+#undef MAX
+#define MIN(a, b) BASE_ONCE(a, b, <, __COUNTER__) /* names of their own: they nest */
+#define MAX(a, b) BASE_ONCE(a, b, >, __COUNTER__)
+#define BASE_ONCE(a, b, op, n)	BASE_ONCE_(a, b, op, n)
+#define BASE_ONCE_(a, b, op, n) BASE_PICK(a, b, op, left_##n, right_##n)
+#define BASE_PICK(a, b, op, left, right)                                                           \
+	({                                                                                         \
+		typeof(a) left = (a);                                                              \
+		typeof(b) right = (b);                                                             \
+		left op right ? left : right;                                                      \
+	})
 
 static inline void auto_free_done(void *p)
 {

@@ -66,7 +66,7 @@ int fd_nonblock(int fd, bool on)
 	return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
 }
 
-static int read_to_end(int fd, struct buf *out)
+int fd_read_end(int fd, struct buf *out)
 {
 	for (;;) {
 		ssize_t k;
@@ -87,7 +87,7 @@ int file_read(int dirfd, const char *path, struct buf *out)
 {
 	auto_fd int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
 
-	return fd < 0 ? -errno : read_to_end(fd, out);
+	return fd < 0 ? -errno : fd_read_end(fd, out);
 }
 
 int file_write_kernel(int dirfd, const char *path, struct str text)

@@ -9,11 +9,13 @@
 int fd_write_all(int fd, const void *p, size_t n);
 /* Read exactly n bytes; -ENODATA on an early end. */
 int fd_read_all(int fd, void *p, size_t n);
+/* To its end, for which there must be room as well: a file of out->max bytes is -EFBIG. */
+int fd_read_end(int fd, struct buf *out);
 int fd_nonblock(int fd, bool on);
 /* The data of a sparse file of this size into a new one: shared where the file system can, else hole for
  * hole. */
 int fd_copy_sparse(int from, int to, off_t size);
-/* Read the file below dirfd (AT_FDCWD allowed) to its end, at most out->max bytes. */
+/* The file below dirfd (AT_FDCWD allowed), as fd_read_end(). */
 int file_read(int dirfd, const char *path, struct buf *out);
 /* Write to an existing kernel file (sysfs, cgroup): one write, no creation. */
 int file_write_kernel(int dirfd, const char *path, struct str text);
