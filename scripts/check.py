@@ -240,8 +240,9 @@ def stage_asan(log):
 
 def stage_tree(log):
     "the arrows between rooms, the manual pages, the tools"
-    return pytest(log, "tree", "tests/unit/test_rooms.py", "tests/unit/test_text.py",
-                  "tests/unit/test_conf_manual.py", "tests/unit/test_tokens.py")
+    return pytest(log, "tree", "tests/unit/test_rooms.py", "tests/unit/test_secrets.py",
+                  "tests/unit/test_text.py", "tests/unit/test_conf_manual.py",
+                  "tests/unit/test_tokens.py")
 
 
 LAB = ("tools/with-internet", "--", "tools/with-daemon", "--")

@@ -89,7 +89,7 @@ static int build(struct job *job, struct err *err)
 	if (r < 0)
 		return r;
 	if (!job->force && store_has(job)) {
-		job->check = job->from && job->auth.n;
+		job->check = job->from && !secret_empty(&job->auth);
 		if (!job->check)
 			return 0;
 	}
@@ -163,17 +163,17 @@ static int number(const char *text, uint64_t min, uint64_t max, uint32_t *ret)
 	return 0;
 }
 
-/* The content of a file that came with the job; an empty one is none. */
-static int secret(const char *path, struct buf *out)
+/* What came with the job: empty files are none. */
+static int read_given(struct job *job, const char *auth, const char *ca, struct err *err)
 {
-	struct err err;
-	int r = path ? file_read(AT_FDCWD, path, out) : 0;
+	int r = auth ? secret_room(&job->auth, AUTH_MAX) : 0;
 
-	if (r == 0)
-		return 0;
-	err_sys(&err, r, "read %s", path);
-	fprintf(stderr, "weir-build: %s\n", err.text);
-	return r;
+	if (r == 0 && auth)
+		r = file_read(AT_FDCWD, auth, secret_writer(&job->auth));
+	if (r < 0)
+		return err_sys(err, r, "read %s", auth);
+	r = ca ? file_read(AT_FDCWD, ca, &job->ca) : 0;
+	return r < 0 ? err_sys(err, r, "read %s", ca) : 0;
 }
 
 static int usage(FILE *to, int code)
@@ -216,7 +216,7 @@ int main(int argc, char **argv)
 	};
 	struct job job = { .cache = "/var/cache/weir/build", .recipes = WEIR_RECIPES,
 		.uid_base = UID_BASE_DEFAULT, .disk_mib = DISK_MIB_DEFAULT,
-		.layers_mib = LAYERS_MIB_DEFAULT, .auth = BUF_MAX(SECRET_MAX), .ca = BUF_MAX(CA_MAX),
+		.layers_mib = LAYERS_MIB_DEFAULT, .ca = BUF_MAX(CA_MAX),
 		.publish_lock = -EBADF, .build_lock = -EBADF, .name_lock = -EBADF };
 	const char *tree = getenv("WEIR_RECIPES"); /* a daemon run from the build tree */
 	const char *auth = NULL, *ca = NULL;
@@ -258,13 +258,11 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN); /* the reader of the log may leave; the build goes on */
 	umask(022);
-	if (secret(auth, &job.auth) < 0 || secret(ca, &job.ca) < 0)
-		return 1;
-	r = dropping ? drop(&job, &err) : build(&job, &err);
+	r = read_given(&job, auth, ca, &err);
+	if (r == 0)
+		r = dropping ? drop(&job, &err) : build(&job, &err);
 	store_close(&job);
-	if (job.auth.p)
-		explicit_bzero(job.auth.p, job.auth.n);
-	buf_done(&job.auth);
+	secret_done(&job.auth);
 	buf_done(&job.ca);
 	if (r == 0)
 		return 0;

@@ -2,6 +2,7 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "edge/inbound.h"
 
 #define PEM_MAX		(256u << 10)
@@ -72,18 +73,17 @@ static const struct ingress_ops ops = { do_seen, do_wake, do_serve, NULL };
 
 static int use_pair(struct inbound *b, int cert_fd, int key_fd, struct err *err)
 {
-	auto_buf struct buf cert = BUF_MAX(PEM_MAX), key = BUF_MAX(PEM_MAX);
+	auto_secret struct secret key = SECRET_NONE;
+	auto_buf struct buf cert = BUF_MAX(PEM_MAX);
 	int r = memfd_read(cert_fd, PEM_MAX, &cert);
 
 	if (r == 0)
-		r = memfd_read(key_fd, PEM_MAX, &key);
+		r = secret_room(&key, PEM_MAX);
+	if (r == 0)
+		r = memfd_read(key_fd, PEM_MAX, secret_writer(&key));
 	if (r < 0)
-		err_sys(err, r, "read the certificate");
-	else
-		r = ingress_cert(b->in, buf_str(&cert), buf_str(&key), err);
-	if (key.p)
-		explicit_bzero(key.p, key.cap);
-	return r;
+		return err_sys(err, r, "read the certificate");
+	return ingress_cert(b->in, buf_str(&cert), secret_reveal(&key), err);
 }
 
 bool inbound_given(struct inbound *b, const char *name, int *fd)

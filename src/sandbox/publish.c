@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "host/run.h"
 #include "sandbox/boot.h"
 #include "sandbox/daemon.h"
@@ -87,19 +88,17 @@ static int make_certificate(struct publish *p, struct err *err)
 static int read_pem(const char *path, struct timespec *at, struct err *err)
 {
 	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	auto_buf struct buf text = BUF_MAX(PEM_MAX);
-	char chunk[16384];
+	auto_secret struct secret text = SECRET_NONE; /* the key is one, and both are read alike */
 	struct stat st;
-	ssize_t k;
 	int r;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "read %s", path);
-	while ((k = read(fd, chunk, sizeof(chunk))) > 0)
-		buf_add(&text, chunk, (size_t)k);
-	r = k < 0 ? -errno : buf_failed(&text);
+	r = secret_room(&text, PEM_MAX);
 	if (r == 0)
-		r = memfd_sealed("pem", buf_str(&text));
+		r = fd_read_end(fd, secret_writer(&text));
+	if (r == 0)
+		r = memfd_sealed("pem", secret_reveal(&text));
 	if (r < 0)
 		return err_sys(err, r, "read %s", path);
 	*at = st.st_mtim;

@@ -3,13 +3,13 @@
  * theory and the order of things.
  */
 #pragma once
-#include "base/buf.h"
 #include "base/err.h"
+#include "base/secret.h"
 
 #define UID_BASE_DEFAULT 4293918720u /* 0xfff00000: above the range of every slot */
 #define UID_COUNT	 65536u
 #define FETCH		 "fetch" /* the recipe of images that come from a registry */
-#define SECRET_MAX	 (1u << 16)
+#define AUTH_MAX	 (1u << 16)
 #define CA_MAX		 (1u << 20)
 
 enum build_net {
@@ -26,7 +26,8 @@ struct job {
 	uint32_t uid_base, disk_mib, layers_mib;
 	bool force;
 	bool check; /* it is there: only ask the registry whether `auth` still opens it */
-	struct buf auth, ca;	 /* read before anything foreign runs; empty: none */
+	struct secret auth;	 /* these two are read before anything foreign runs; empty: none */
+	struct buf ca;
 	char staging[1000];	 /* <store>/tmp/<pid>: where the disk is mounted */
 	char rootfs[1024];	 /* <staging>/rootfs: what the recipe makes */
 	char script[1024];	 /* the recipe, below <staging>/recipes */

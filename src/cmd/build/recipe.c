@@ -94,7 +94,7 @@ static void environment(const struct job *job)
 		snprintf(mib, sizeof(mib), "%u", job->layers_mib);
 		setenv("WEIR_IMAGE", job->from, 1);
 		setenv("WEIR_IMAGE_MAX_MIB", mib, 1);
-		if (job->auth.n)
+		if (!secret_empty(&job->auth))
 			setenv("WEIR_IMAGE_AUTH", VIEW_AUTH, 1);
 		if (job->check)
 			setenv("WEIR_IMAGE_CHECK", "1", 1);

@@ -104,8 +104,8 @@ int view_make(const struct job *job, struct view *v)
 		r = bind_dir(VIEW_STAGING "/tmp", "/tmp");
 	if (r == 0)
 		r = bind_dir(VIEW_STAGING "/tmp", "/var/tmp");
-	if (r == 0 && job->auth.n)
-		r = put(VIEW_AUTH, buf_str(&job->auth), 0600);
+	if (r == 0 && !secret_empty(&job->auth))
+		r = put(VIEW_AUTH, secret_reveal(&job->auth), 0600);
 	if (r == 0 && job->ca.n)
 		r = put(VIEW_CA, buf_str(&job->ca), 0644);
 	if (r == 0 && job->net == BUILD_NET_SLOT)

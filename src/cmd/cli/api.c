@@ -211,7 +211,8 @@ void api_read_envelope(struct api_answer *a)
 
 static struct curl_slist *headers(struct transfer *t, struct curl_slist *list)
 {
-	auto_buf struct buf key = BUF_MAX(8192);
+	const struct secret *key = &t->c->conf.key;
+	auto_secret struct secret line = SECRET_NONE;
 
 	list = curl_slist_append(list, "Accept: application/json");
 	if (t->q->body.p)
@@ -224,11 +225,10 @@ static struct curl_slist *headers(struct transfer *t, struct curl_slist *list)
 		list = curl_slist_append(list, "Content-Type:");
 	if (!t->q->upload)
 		list = curl_slist_append(list, "Expect:");
-	if (t->c->conf.key.n) {
-		buf_add_c(&key, "X-Api-Key: ");
-		buf_add_str(&key, buf_str(&t->c->conf.key));
-		if (buf_cstr(&key))
-			list = curl_slist_append(list, buf_cstr(&key));
+	if (!secret_empty(key) && secret_room(&line, strlen(CLI_KEY_HEADER) + secret_reveal(key).n) == 0) {
+		buf_add_c(secret_writer(&line), CLI_KEY_HEADER);
+		buf_add_str(secret_writer(&line), secret_reveal(key));
+		list = curl_slist_append(list, secret_reveal(&line).p);
 	}
 	return list;
 }

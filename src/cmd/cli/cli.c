@@ -91,7 +91,7 @@ int cli_main(int argc, char **argv)
 	r = run(&c, argc, argv);
 	curl_easy_cleanup(c.curl);
 	curl_global_cleanup();
-	buf_done(&c.conf.key);
+	secret_done(&c.conf.key);
 	/* Told apart from a command that exits with this number by itself. */
 	if (r == CLI_INTERRUPTED && cli_interrupted)
 		r = 128 + cli_interrupted;

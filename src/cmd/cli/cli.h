@@ -13,6 +13,7 @@
  */
 #pragma once
 #include <curl/curl.h>
+#include "base/secret.h"
 #include "wire/json.h"
 
 enum cli_exit {
@@ -97,9 +98,11 @@ const struct cli_command *cli_find(int argc, char **argv, int *used);
 
 /* --- one run --- */
 
+#define CLI_KEY_HEADER "X-Api-Key: "
+#define CLI_KEY_MAX	4096
 struct cli_conf {
 	char url[512];
-	struct buf key;	      /* the API key; empty: none */
+	struct secret key;    /* the API key, at most CLI_KEY_MAX bytes; empty: none */
 	char key_from[512];   /* where it came from, for complaints */
 	char path[512];	      /* the configuration file looked at */
 	bool readable_by_all; /* it holds a key and others can read it */

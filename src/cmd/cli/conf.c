@@ -11,7 +11,6 @@
 
 #define DEFAULT_URL "http://127.0.0.1:8080"
 #define FILE_MAX    65536
-#define KEY_MAX	    4096
 
 static bool white(char c)
 {
@@ -31,12 +30,10 @@ static int set_key(struct cli_conf *conf, struct str key, const char *from, stru
 {
 	key = trim(key);
 	for (size_t i = 0; i < key.n; i++)
-		if (key.p[i] <= ' ' || key.p[i] > '~')
+		if (key.p[i] <= ' ' || key.p[i] > '~' || i >= CLI_KEY_MAX)
 			return err_set(err, -EINVAL, ERR_INVALID, "%s: not an API key", from);
-	buf_reset(&conf->key);
-	buf_add_str(&conf->key, key);
 	snprintf(conf->key_from, sizeof(conf->key_from), "%s", from);
-	return buf_failed(&conf->key);
+	return secret_copy(&conf->key, key) < 0 ? err_sys(err, -ENOMEM, "%s", from) : 0;
 }
 
 static int set_url(struct cli_conf *conf, struct str url, const char *from, struct err *err)
@@ -82,7 +79,7 @@ static int read_text(struct cli_conf *conf, struct str text, struct err *err)
 static int read_file(struct cli_conf *conf, struct err *err)
 {
 	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-	auto_buf struct buf text = BUF_MAX(FILE_MAX);
+	auto_secret struct secret text = SECRET_NONE; /* the key's line is among it */
 	struct stat st;
 	int r;
 
@@ -92,13 +89,15 @@ static int read_file(struct cli_conf *conf, struct err *err)
 		snprintf(conf->path, sizeof(conf->path), "%s/.config/weir/config", home);
 	else
 		return 0;
-	r = file_read(AT_FDCWD, conf->path, &text);
+	r = secret_room(&text, FILE_MAX);
+	if (r == 0)
+		r = file_read(AT_FDCWD, conf->path, secret_writer(&text));
 	if (r == -ENOENT || r == -ENOTDIR)
 		return 0;
 	if (r < 0)
 		return err_sys(err, r, "read %s", conf->path);
-	r = read_text(conf, buf_str(&text), err);
-	conf->readable_by_all = conf->key.n && stat(conf->path, &st) == 0 && (st.st_mode & 0077);
+	r = read_text(conf, secret_reveal(&text), err);
+	conf->readable_by_all = !secret_empty(&conf->key) && stat(conf->path, &st) == 0 && (st.st_mode & 0077);
 	return r;
 }
 
@@ -106,20 +105,19 @@ static int read_file(struct cli_conf *conf, struct err *err)
  * make root send it another file. */
 static int read_admin_key(struct cli_conf *conf, struct err *err)
 {
+	auto_secret struct secret text = SECRET_NONE;
 	auto_fd int fd = -EBADF;
-	char text[KEY_MAX];
 	struct stat st;
-	ssize_t n;
 
 	if (geteuid() != 0)
 		return 0;
 	fd = open(CLI_ADMIN_KEY, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid == 0)
 		return 0;
-	n = read(fd, text, sizeof(text));
-	if (n <= 0 || !str_starts(str_n(text, (size_t)n), STR("weir_")))
+	if (secret_room(&text, CLI_KEY_MAX) < 0 || fd_read_end(fd, secret_writer(&text)) < 0 ||
+		!str_starts(secret_reveal(&text), STR("weir_")))
 		return 0;
-	return set_key(conf, str_n(text, (size_t)n), CLI_ADMIN_KEY, err);
+	return set_key(conf, secret_reveal(&text), CLI_ADMIN_KEY, err);
 }
 
 int cli_conf_read(struct cli_conf *conf, const char *url, struct err *err)
@@ -127,7 +125,7 @@ int cli_conf_read(struct cli_conf *conf, const char *url, struct err *err)
 	const char *env_url = getenv("WEIR_URL"), *env_key = getenv("WEIR_API_KEY");
 	int r;
 
-	*conf = (struct cli_conf){ .url = DEFAULT_URL, .key = BUF_MAX(KEY_MAX) };
+	*conf = (struct cli_conf){ .url = DEFAULT_URL };
 	r = read_file(conf, err);
 	if (r < 0)
 		return r;
@@ -137,7 +135,7 @@ int cli_conf_read(struct cli_conf *conf, const char *url, struct err *err)
 		r = set_url(conf, str_c(url), "--url", err);
 	if (r == 0 && env_key && env_key[0])
 		r = set_key(conf, str_c(env_key), "WEIR_API_KEY", err);
-	if (r == 0 && !conf->key.n)
+	if (r == 0 && secret_empty(&conf->key))
 		r = read_admin_key(conf, err);
 	return r;
 }

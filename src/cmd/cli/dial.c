@@ -11,6 +11,7 @@
 #define HEAD_MAX_N 16384u
 #define BODY_MAX_N (1u << 20)
 #define PIECE	   16384
+#define REQUEST_MAX 65536u
 
 void dial_done(struct dial *d)
 {
@@ -86,9 +87,9 @@ static int write_request(struct cli *c, const char *path, const char *protocol, 
 	buf_fmt(out, "POST %s%s HTTP/1.1\r\nHost: %s\r\n", prefix.p, path, host.p);
 	buf_fmt(out, "Connection: Upgrade\r\nUpgrade: %s\r\nContent-Length: 0\r\n", protocol);
 	buf_add_c(out, "Accept: application/json\r\nUser-Agent: weir/" WEIR_VERSION "\r\n");
-	if (c->conf.key.n) {
-		buf_add_c(out, "X-Api-Key: ");
-		buf_add_str(out, buf_str(&c->conf.key));
+	if (!secret_empty(&c->conf.key)) {
+		buf_add_c(out, CLI_KEY_HEADER);
+		buf_add_str(out, secret_reveal(&c->conf.key));
 		buf_add_c(out, "\r\n");
 	}
 	buf_add_c(out, "\r\n");
@@ -241,13 +242,15 @@ int dial_open(struct cli *c, const char *path, const char *protocol, struct dial
 {
 	struct api_req q = { .method = "POST", .path = path };
 	auto_answer struct api_answer a = { .text = BUF_MAX(BODY_MAX_N) };
-	auto_buf struct buf request = BUF_MAX(65536);
+	auto_secret struct secret request = SECRET_NONE; /* the key is in it */
 	auto_dial struct dial d = { .fd = -EBADF };
-	int r = write_request(c, path, protocol, &request);
+	int r = secret_room(&request, REQUEST_MAX);
 
+	if (r == 0)
+		r = write_request(c, path, protocol, secret_writer(&request));
 	a.curl = r == -EINVAL ? CURLE_URL_MALFORMAT : r < 0 ? CURLE_OUT_OF_MEMORY : connect_to(c, &d);
 	if (a.curl == CURLE_OK) {
-		r = converse(&d, buf_str(&request), &a);
+		r = converse(&d, secret_reveal(&request), &a);
 		if (r == -ETIMEDOUT)
 			a.curl = CURLE_OPERATION_TIMEDOUT;
 		else if (r < 0 && r != -EBADMSG && r != -EFBIG)

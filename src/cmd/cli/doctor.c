@@ -100,7 +100,7 @@ static void configuration(struct findings *f)
 	const struct cli_conf *conf = &f->c->conf;
 
 	found(f, FOUND_OK, "address", "", "%s", conf->url);
-	if (!conf->key.n)
+	if (secret_empty(&conf->key))
 		found(f, FOUND_BAD, "key",
 			"set WEIR_API_KEY; the admin's key lies in " CLI_ADMIN_KEY " on its machine",
 			"there is none");
@@ -143,7 +143,7 @@ static void identity(struct findings *f)
 	struct api_req q = { .method = "GET", .path = "/v1/whoami" };
 	auto_answer struct api_answer a = { 0 };
 
-	if (!f->c->conf.key.n)
+	if (secret_empty(&f->c->conf.key))
 		return;
 	api_perform(f->c, &q, &a);
 	if (a.data)

@@ -69,7 +69,7 @@ static int no_answer(struct cli *c, const struct api_req *q, const struct api_an
 
 static int no_access(struct cli *c, const struct api_answer *a)
 {
-	if (!c->conf.key.n) {
+	if (secret_empty(&c->conf.key)) {
 		cli_say("no API key");
 		cli_hint("set WEIR_API_KEY, or \"api_key = ...\" in %s", c->conf.path);
 		cli_hint("the admin's key lies in " CLI_ADMIN_KEY " on the daemon's machine; root there "

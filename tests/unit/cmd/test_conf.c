@@ -54,32 +54,32 @@ static void precedence(void **state)
 
 	assert_int_equal(cli_conf_read(&conf, NULL, &err), 0);
 	assert_string_equal(conf.url, "http://127.0.0.1:8080");
-	buf_done(&conf.key);
+	secret_done(&conf.key);
 
 	write_config("# a comment\n\n url = http://file:1/ \r\napi_key=from-file\n", 0600);
 	assert_int_equal(cli_conf_read(&conf, NULL, &err), 0);
 	assert_string_equal(conf.url, "http://file:1");
-	assert_string_equal(buf_cstr(&conf.key), "from-file");
+	assert_string_equal(secret_reveal(&conf.key).p, "from-file");
 	assert_non_null(strstr(conf.key_from, "/weir/config:4"));
 	assert_false(conf.readable_by_all);
-	buf_done(&conf.key);
+	secret_done(&conf.key);
 
 	setenv("WEIR_URL", "https://env/pre", 1);
 	setenv("WEIR_API_KEY", "from-env", 1);
 	assert_int_equal(cli_conf_read(&conf, NULL, &err), 0);
 	assert_string_equal(conf.url, "https://env/pre");
-	assert_string_equal(buf_cstr(&conf.key), "from-env");
+	assert_string_equal(secret_reveal(&conf.key).p, "from-env");
 	assert_string_equal(conf.key_from, "WEIR_API_KEY");
-	buf_done(&conf.key);
+	secret_done(&conf.key);
 
 	assert_int_equal(cli_conf_read(&conf, "http://option", &err), 0);
 	assert_string_equal(conf.url, "http://option");
-	buf_done(&conf.key);
+	secret_done(&conf.key);
 
 	setenv("WEIR_URL", "", 1); /* empty is as good as unset */
 	assert_int_equal(cli_conf_read(&conf, NULL, &err), 0);
 	assert_string_equal(conf.url, "http://file:1");
-	buf_done(&conf.key);
+	secret_done(&conf.key);
 }
 
 static void others_can_read(void **state)
@@ -90,12 +90,13 @@ static void others_can_read(void **state)
 	write_config("api_key = k\n", 0644);
 	assert_int_equal(cli_conf_read(&conf, NULL, &err), 0);
 	assert_true(conf.readable_by_all);
-	buf_done(&conf.key);
+	secret_done(&conf.key);
 }
 
 static void complaints(void **state)
 {
-	static const struct {
+	char long_key[20 + CLI_KEY_MAX];
+	const struct {
 		const char *text, *says;
 	} cases[] = {
 		{ "url = http://a\nkey = b\n", "config:2: expected \"url = ...\" or \"api_key = ...\"" },
@@ -103,8 +104,10 @@ static void complaints(void **state)
 		{ "url = ftp://a\n", "config:1: \"ftp://a\" is not a URL" },
 		{ "url = http://a?b\n", "config:1: not a base URL" },
 		{ "api_key = two words\n", "config:1: not an API key" },
+		{ long_key, "config:1: not an API key" },
 	};
 
+	snprintf(long_key, sizeof(long_key), "api_key = %0*d\n", CLI_KEY_MAX + 1, 0);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct cli_conf conf;
 		struct err err = { 0 };
@@ -113,7 +116,7 @@ static void complaints(void **state)
 		assert_true(cli_conf_read(&conf, NULL, &err) < 0);
 		if (!strstr(err.text, cases[i].says))
 			fail_msg("\"%s\" is not in \"%s\"", cases[i].says, err.text);
-		buf_done(&conf.key);
+		secret_done(&conf.key);
 	}
 }
 
