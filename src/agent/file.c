@@ -157,11 +157,17 @@ static uint64_t receive_into(int fd, const char *tmp)
 	return bytes;
 }
 
-/* All of it takes the place of what the path named. A link replaces nothing, so a file that is
- * there gets its successor beside it first. */
+/* All of it takes the place of what the path named. A link replaces nothing, which tells a new file from
+ * another content to whoever looks at the directory (notify.c); a file that is there gets its successor beside
+ * it first. */
 static void put_in_place(const char *fd_path, char *tmp, size_t size, const char *path)
 {
-	if (!*tmp) {
+	if (*tmp) {
+		if (linkat(AT_FDCWD, tmp, AT_FDCWD, path, 0) == 0) {
+			unlink(tmp);
+			return;
+		}
+	} else {
 		if (linkat(AT_FDCWD, fd_path, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
 			return;
 		if (errno != EEXIST)
@@ -172,7 +178,7 @@ static void put_in_place(const char *fd_path, char *tmp, size_t size, const char
 			file_abort(tmp, errno, "name");
 		}
 	}
-	if (rename(tmp, path) < 0)
+	if (rename(tmp, path) < 0) /* or the file system has no links */
 		file_abort(tmp, errno, "rename");
 }
 

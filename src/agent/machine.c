@@ -133,16 +133,25 @@ static int disk_mount(const char *serial, const char *at, unsigned long flags, s
 	return r < 0 ? r : mount_one(&m, path, err);
 }
 
-/* The disk's own file system, as large as the device is by now. */
+/* The disk's own file system, as large as the device is by now. To be told its own size costs it a whole
+ * commit of its journal, so what it fills already is remembered, in memory that a snapshot takes along. */
 int machine_grow(void)
 {
+	static uint64_t fills;
 	uint64_t bytes, blocks;
 	struct statfs fs;
 
-	if (ioctl(disk_device, BLKGETSIZE64, &bytes) < 0 || fstatfs(disk_root, &fs) < 0)
+	if (ioctl(disk_device, BLKGETSIZE64, &bytes) < 0)
+		return -errno;
+	if (bytes == fills)
+		return 0;
+	if (fstatfs(disk_root, &fs) < 0)
 		return -errno;
 	blocks = bytes / (uint64_t)fs.f_bsize;
-	return ioctl(disk_root, EXT4_IOC_RESIZE_FS, &blocks) < 0 ? -errno : 0;
+	if (ioctl(disk_root, EXT4_IOC_RESIZE_FS, &blocks) < 0)
+		return -errno;
+	fills = bytes;
+	return 0;
 }
 
 static int disk_keep(struct err *err)
@@ -154,7 +163,10 @@ static int disk_keep(struct err *err)
 		return r;
 	disk_device = open(path, O_RDONLY | O_CLOEXEC);
 	disk_root = open("/disk", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return disk_device < 0 || disk_root < 0 ? err_sys(err, -errno, "open %s", path) : 0;
+	if (disk_device < 0 || disk_root < 0)
+		return err_sys(err, -errno, "open %s", path);
+	r = machine_grow();
+	return r < 0 ? err_sys(err, r, "grow the disk") : 0;
 }
 
 static int root_mount(struct err *err)

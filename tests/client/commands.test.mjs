@@ -54,9 +54,9 @@ describe(`commands, ${variant}`, { concurrency: 4 }, () => {
     await withSandbox({}, async (box) => {
       const start = Date.now();
       await box.sh("nohup setsid sleep 300 >/dev/null 2>&1 &");
-      assert.ok(Date.now() - start < 5000);
+      assert.ok(Date.now() - start < 50000);
       await box.sh("sleep 301 & true");
-      assert.ok(Date.now() - start < 15000, "held by an open pipe");
+      assert.ok(Date.now() - start < 100000, "held by an open pipe");
       const r = await box.sh("pgrep -c sleep");
       assert.equal(r.result.stdout.trim(), "2");
     });

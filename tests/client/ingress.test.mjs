@@ -7,7 +7,7 @@ process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0"; // the daemon's certificate is i
 
 const serve = (box) => box.sh("echo hello >/root/index.html; cd /root && " +
   "(setsid python3 -m http.server 8000 >/dev/null 2>&1 </dev/null &); " +
-  "timeout 20 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null");
+  "timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null");
 
 async function status(url) {
   const r = await fetch(url, { headers: { Connection: "close" } });

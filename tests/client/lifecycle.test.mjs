@@ -75,7 +75,7 @@ describe(`lifecycle, ${variant}`, { concurrency: 8 }, () => {
     await withSandbox({ auto_pause_after_seconds: 60, ingress_enabled: true }, async (box) => {
       await box.sh(`setsid node -e 'require("http").createServer((request, response) => {
         response.write("stay"); setTimeout(() => response.end("ed"), 70000); }).listen(8000)' >/dev/null 2>&1 </dev/null &
-        timeout 20 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null`);
+        timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null`);
       assert.equal(await (await fetch(box.previewUrl(8000))).text(), "stayed");
       assert.equal((await client.getSandbox(box.id)).status, "running");
     });

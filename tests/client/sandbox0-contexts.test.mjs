@@ -6,7 +6,7 @@ import { client, refused, until, withSandbox } from "./sandbox0-kit.mjs";
 
 const NO_CONTEXT = refused(404, "context_not_found");
 
-test("sandbox0: contexts", { timeout: 60000 }, async (t) => {
+test("sandbox0: contexts", { timeout: 300000 }, async (t) => {
   await withSandbox({ envVars: { FROM_CLAIM: "claimed" } }, async (box) => {
     await t.test("a command: output, exit code, state", async () => {
       const ok = await box.cmd("sh -c 'echo out; sleep 0.05; echo err >&2; sleep 0.05; echo $FROM_CLAIM $MORE; exit 3'",
@@ -267,7 +267,7 @@ test("sandbox0: contexts", { timeout: 60000 }, async (t) => {
 });
 
 // Proxies and clients give up where nothing comes; this one is as long as the longest test beside it.
-test("sandbox0: a long command's answer begins before its end", { timeout: 90000 }, async () => {
+test("sandbox0: a long command's answer begins before its end", { timeout: 300000 }, async () => {
   await withSandbox({}, async (box) => {
     const path = `${process.env.SANDBOX0_BASE_URL}/api/v1/sandboxes/${box.id}/contexts`;
     const ask = (command) => fetch(path, {

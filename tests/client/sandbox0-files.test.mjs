@@ -4,7 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { refused, withSandbox } from "./sandbox0-kit.mjs";
 
-test("sandbox0: files", { timeout: 60000 }, async (t) => {
+test("sandbox0: files", { timeout: 300000 }, async (t) => {
   await withSandbox({}, async (box) => {
     await t.test("write, read, stat", async () => {
       assert.ok((await box.writeFile("/tmp/a/b/text", "hello\n")).success);

@@ -10,7 +10,7 @@ const status = async (box, url, ...more) => (await box.cmd(
   ["/bin/curl", "-sk", "-o", "/dev/null", "-w", '"%{http_code}\\n"', "--max-time", "3", ...more, url].join(" "))).outputRaw;
 const PASS = "200\n", BLOCK = "000\n";
 
-test("sandbox0: policy", { concurrency: 4, timeout: 60000 }, async (t) => {
+test("sandbox0: policy", { concurrency: 4, timeout: 300000 }, async (t) => {
   await t.test("the page's program: allow all, block all, a list, and back", { skip: lab }, async () => {
     const box = await client.sandboxes.claim("default", { hardTtl: 600, network: { mode: "allow-all" } });
     try {

@@ -9,7 +9,7 @@ const curl = (host) =>
 // What a policy says; the client adds members that say nothing.
 const plain = (policy) => JSON.parse(JSON.stringify(policy));
 
-test("sandbox0: a program, whole", { skip: lab, timeout: 60000 }, async () => {
+test("sandbox0: a program, whole", { skip: lab, timeout: 300000 }, async () => {
   const box = await client.sandboxes.claim("default", {
     hardTtl: 600,
     network: { mode: "block-all", egress: { allowedDomains: ["allowed.test"] } },

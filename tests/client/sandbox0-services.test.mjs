@@ -46,7 +46,7 @@ async function raw(method, path, body) {
   return { status: answer.status, ...(await answer.json()) };
 }
 
-test("sandbox0: services", { timeout: 120000 }, async (t) => {
+test("sandbox0: services", { timeout: 300000 }, async (t) => {
   const config = { services: [service("web", 8000, {}, { displayName: "The web" })] };
   await withSandbox(config, async (box) => {
     await serve(box, 8000);

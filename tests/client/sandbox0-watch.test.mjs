@@ -15,7 +15,7 @@ function follow(watch) {
   return { lines, done };
 }
 
-test("sandbox0: watching files", { timeout: 60000 }, async (t) => {
+test("sandbox0: watching files", { timeout: 300000 }, async (t) => {
   await withSandbox({}, async (box) => {
     await t.test("a directory and what is below it", async () => {
       const watch = await box.watchFiles("/tmp/seen", true);

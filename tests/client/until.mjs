@@ -7,7 +7,7 @@ const shown = (seen) => {
 };
 
 // What check() gives once it is something.
-export async function until(what, check, seconds = 20) {
+export async function until(what, check, seconds = 120) {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const value = await check();
@@ -26,7 +26,7 @@ export function changing(state) {
   return {
     changed: look,
     over(why) { ended ??= why; look(); },
-    wait: (holds, seconds = 30) => new Promise((done, failed) => {
+    wait: (holds, seconds = 120) => new Promise((done, failed) => {
       const fail = (why) => failed(new Error(`${why}, and never ${holds}; seen: ${shown(state)}`));
       const timer = setTimeout(() => end(() => fail(`waited ${seconds} s`)), seconds * 1000);
       const end = (how) => { clearTimeout(timer); waits.delete(check); how(); };

@@ -13,6 +13,7 @@ import urllib.parse
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 SHAPE = "s-1vcpu-256mb"
+PATIENCE_S = 180  # a machine by emulation, on a host that others use
 
 
 class Refused(Exception):
@@ -61,7 +62,7 @@ class Api:
         self.url, self.key = url, key
         self.host = urllib.parse.urlsplit(url).netloc
 
-    def request(self, method, path, body=None, raw=None, headers=None, key=True, timeout=70):
+    def request(self, method, path, body=None, raw=None, headers=None, key=True, timeout=PATIENCE_S):
         """One request on a connection of its own. body: JSON; raw: bytes or an iterator."""
         c = http.client.HTTPConnection(self.host, timeout=timeout)
         h = dict(headers or {})
@@ -99,7 +100,7 @@ class Api:
 
     def stream(self, sandbox, cmd, *args):
         """NDJSON frames of a streamed command, as they come; close() the generator to hang up."""
-        c = http.client.HTTPConnection(self.host, timeout=70)
+        c = http.client.HTTPConnection(self.host, timeout=PATIENCE_S)
         c.request("POST", f"/v1/sandboxes/{sandbox}/exec?stream=true",
                   body=json.dumps({"cmd": cmd, "args": list(args), "stream": True}),
                   headers={"X-Api-Key": self.key, "Content-Type": "application/json"})
@@ -133,7 +134,7 @@ class Box:
     def status(self):
         return self.refresh()["status"]
 
-    def wait(self, *statuses, seconds=30):
+    def wait(self, *statuses, seconds=PATIENCE_S):
         end = time.monotonic() + seconds
         while self.status not in statuses:
             assert time.monotonic() < end, f"{self.view['status']}, not {statuses}"

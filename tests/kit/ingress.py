@@ -89,7 +89,7 @@ def serve(box, port, address="0.0.0.0", files=""):
         box.put("/root/weir_websocket.py", f.read())
     box.put("/root/service.py", SERVICE.encode())
     r = box.sh(f"mkfifo /root/next.{port} 2>/dev/null; setsid python3 /root/service.py {port} {address} {files} "
-               f">/root/log.{port} 2>&1 </dev/null & timeout 20 bash -c "
+               f">/root/log.{port} 2>&1 </dev/null & timeout 55 bash -c "
                f"'until : </dev/tcp/{here}/{port}; do sleep 0.05; done' 2>/dev/null")
     assert r.code == 0, r
     return box

@@ -58,7 +58,7 @@ def serve(box, *ports):
     for port in ports:
         box.sh(f"setsid python3 -m http.server --bind 0.0.0.0 {port} >/root/seen.{port} 2>&1 </dev/null &")
     for port in ports:
-        r = box.sh(f"timeout 20 bash -c 'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done' "
+        r = box.sh(f"timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done' "
                    "2>/dev/null")
         assert r.code == 0, r
     return box

@@ -243,7 +243,7 @@ def test_ids_are_forgiving(api, make_box):
 
 
 def test_what_is_not_built_says_so(api, make_box):
-    box = make_box()
+    box = make_box(runtime="container")
     for method, path, body in (("POST", f"{box.path}/fork", {}),
                                ("POST", "/v1/templates", {"name": "t", "dockerfile": "FROM x"}),
                                ("POST", "/v1/disks", {"name": "d"})):

@@ -645,7 +645,7 @@ def test_visitors(weir, box):
     assert url == template.replace("<port>", "8000")
     assert weir.json("url", box, "8000") == {"url": url, "port": 8000, "access": "token"}
     weir("exec", box, "--", "bash", "-c", "for p in 8000 8080; do setsid python3 -m http.server $p >/dev/null 2>&1 "
-         "</dev/null & timeout 20 bash -c \"until : </dev/tcp/127.0.0.1/$p; do sleep 0.05; done\" 2>/dev/null; done")
+         "</dev/null & timeout 55 bash -c \"until : </dev/tcp/127.0.0.1/$p; do sleep 0.05; done\" 2>/dev/null; done")
     assert visit(url) == "401"
     token = weir("ingress", "token", "create", "--name", "guest", box, "8000").stdout.strip()
     assert visit("-H", f"X-Weir-Ingress-Token: {token}", url) == visit(f"{url}/?weir_token={token}") == "200"
@@ -675,7 +675,7 @@ exec tools/with-daemon -- bash -ec '
     weir doctor | grep names
     weir create --name paths --ingress >/dev/null
     weir exec paths -- bash -c "cd /srv; setsid python3 -m http.server 8000 >/dev/null 2>&1 </dev/null &
-        timeout 20 bash -c \"until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done\" 2>/dev/null"
+        timeout 55 bash -c \"until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done\" 2>/dev/null"
     weir url paths 8000
     curl -s -o /dev/null -w "%{http_code}\\n" "$(weir url paths 8000)/"'
 """

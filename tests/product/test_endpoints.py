@@ -69,7 +69,7 @@ def test_the_same_port_of_two_sandboxes(make):
         for port in (8080, 3000):
             sb.box.sh(f"mkdir -p /srv/{port}; echo '{text} {port}' >/srv/{port}/index.html; "
                       f"setsid python3 -m http.server -d /srv/{port} {port} >/dev/null 2>&1 </dev/null & "
-                      f"timeout 20 bash -c 'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done'")
+                      f"timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done'")
     for sb, text in ((one, "one"), (two, "two")):
         for port in (8080, 3000):
             for query in ("", SERVER):

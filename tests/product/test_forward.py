@@ -45,7 +45,7 @@ while True:
 
 def listen(box, port):
     box.put("/root/tcp.py", SERVICE.encode())
-    r = box.sh(f"setsid python3 /root/tcp.py {port} >/root/log.{port} 2>&1 </dev/null & timeout 20 bash "
+    r = box.sh(f"setsid python3 /root/tcp.py {port} >/root/log.{port} 2>&1 </dev/null & timeout 55 bash "
                f"-c 'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done' 2>/dev/null")
     assert r.code == 0, r
 

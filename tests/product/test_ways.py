@@ -74,7 +74,7 @@ def test_pythons_own_server(make_box, way):
     box = make_box(ingress_enabled=True)
     box.sh("mkdir -p /srv/a/b; echo here >/srv/a/b/file; cd /srv; "
            "setsid python3 -m http.server 8000 >/dev/null 2>&1 </dev/null & "
-           "timeout 20 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null")
+           "timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null")
     to = way(box, 8000)
     listing = to.ask("/a/").answer()
     assert listing.status == 200 and b'<a href="b/">' in listing.body

@@ -80,7 +80,7 @@ static void is_told_what_to_run_by(void **state)
 
 	assert_int_equal(machine_line(&m, &l), 0);
 	assert_string_equal(after(&l, "-accel"), "tcg,thread=multi,tb-size=64");
-	assert_string_equal(after(&l, "-cpu"), "max");
+	assert_string_equal(after(&l, "-cpu"), "max,erms=off");
 	m.accel = "kvm:host,-arch-capabilities";
 	assert_int_equal(machine_line(&m, &l), 0);
 	assert_string_equal(after(&l, "-accel"), "kvm");
