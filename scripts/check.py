@@ -227,9 +227,10 @@ def stage_kernel61(log):
 
 def stage_asan(log):
     "all of it built with clang, warnings are errors; the same tests under its sanitizers"
-    # -O1 builds sooner than -O2; the compilers broken on purpose are caught in the other build.
+    # Unoptimised code builds three times sooner than -O1, and hides no null offset from them; the
+    # compilers broken on purpose are caught in the other build.
     setup(log, "build-asan", "-Db_sanitize=address,undefined", "-Db_lundef=false",
-          "-Doptimization=1", "-Dvariants=false", env={"CC": "clang"})
+          "-Doptimization=0", "-Dvariants=false", env={"CC": "clang"})
     run(log, "ninja", "-C", "build-asan")
     run(log, "meson", "test", "-C", "build-asan", "--no-rebuild", "--print-errorlogs",
         "--timeout-multiplier", "6", ok=None,

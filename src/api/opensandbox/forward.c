@@ -94,7 +94,7 @@ int forward_trailers(struct buf *out, struct str lines)
 {
 	size_t before = out->n;
 
-	if (buf_add_str(out, lines) == 0)
+	if (lines.n && buf_add_str(out, lines) == 0)
 		out->n = before + pass_trailers(out->p + before, lines.n);
 	return buf_failed(out);
 }
