@@ -243,7 +243,7 @@ def stage_tree(log):
     "the arrows between rooms, the manual pages, the tools"
     return pytest(log, "tree", "tests/unit/test_rooms.py", "tests/unit/test_secrets.py",
                   "tests/unit/test_text.py", "tests/unit/test_conf_manual.py",
-                  "tests/unit/test_tokens.py")
+                  "tests/unit/test_tokens.py", "tests/unit/test_dialect_table.py")
 
 
 LAB = ("tools/with-internet", "--", "tools/with-daemon", "--")

@@ -103,6 +103,22 @@ test("sandbox0: contexts", { timeout: 300000 }, async (t) => {
       assert.equal((await away.done).exitCode, undefined);
     });
 
+    await t.test("a stream of one that runs: what was said, then what comes", async () => {
+      const run = await box.cmd("sh -c 'echo early; until [ -e /tmp/late ]; do sleep 0.02; done; echo late'", { wait: false });
+      await until("its first words", async () => (await box.getContext(run.contextId)).stdout === "early\n");
+      const streams = [await box.connectWsContext(run.contextId), await box.connectWsContext(run.contextId)];
+      const texts = await Promise.all(streams.map(async (stream) => {
+        let text = "";
+        for await (const o of stream.outputs()) {
+          text += o.data;
+          if (text === "early\n") await box.writeFile("/tmp/late", "");
+        }
+        assert.equal((await stream.done).exitCode, 0);
+        return text;
+      }));
+      assert.deepEqual(texts, ["early\nlate\n", "early\nlate\n"]);
+    });
+
     await t.test("a terminal: input, size, signals", async () => {
       const stream = await box.cmdStream("bash --norc --noprofile", { ptyRows: 30, ptyCols: 90 });
       let text = "";

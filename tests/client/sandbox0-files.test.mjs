@@ -86,6 +86,9 @@ test("sandbox0: files", { timeout: 300000 }, async (t) => {
       await assert.rejects(box.listFiles("/etc/hostname"), refused(409, "path_not_directory"));
       await assert.rejects(box.writeFile("/tmp", "x"), refused(409, "path_not_file"));
       await assert.rejects(box.moveFile("/nosuch", "/tmp/x"), refused(404, "file_not_found"));
+      await box.mkdir("/tmp/own");
+      await assert.rejects(box.moveFile("/tmp/own", "/tmp/own/below"), refused(400, "invalid_request"));
+      await assert.rejects(box.writeFile("/sys/new", "x"), refused(403, "permission_denied"));
       await assert.rejects(box.moveFile("", "/tmp/x"), refused(400, "invalid_paths", "source"));
       await assert.rejects(box.moveFile("/tmp/x", ""), refused(400, "invalid_paths", "destination"));
       await assert.rejects(box.readFile("a\0b"), refused(400, "invalid_request"));

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from kit.api import Api
+from kit.api import Api, Box
 from kit.daemon import Daemon, wait_until
 from test_sandbox import qemu
 
@@ -133,6 +133,67 @@ def test_one_is_paused_and_goes_on(clones):
     box.pause()
     box.resume()
     assert box.sh("cat /dev/shm/kept; hostname").stdout == f"kept\n{box.name}\n"
+
+
+def test_a_claim_of_sandbox0s_template_is_one_too(daemon, first):
+    """Template vm: claimed, used, paused and deleted as sandbox0's clients do it. It is a machine, and a clone,
+    with the policy of its claim in force for its first command; the control is the same claim of `default`."""
+    def ask(method, path, body=None, raw=None, status=200):
+        r = daemon.api.request(method, "/api/v1" + path, body, raw=raw, key=False,
+                               headers={"Authorization": f"Bearer {daemon.api.key}"})
+        assert r.status == status, (method, path, r.status, r.body)
+        return r.body if r.headers["content-type"] != "application/json" else \
+            r.json["data"] if status < 400 else r.json["error"]
+
+    def claim(template):
+        one = ask("POST", "/sandboxes", {"template": template, "config": {
+            "resources": {"memory": "256Mi"}, "env_vars": {"WHOSE": "mine"},
+            "network": {"mode": "block-all", "egress": {"allowedDomains": ["allowed.test"]}}}}, status=201)
+        assert (one["template"], one["status"]) == (template, "running")
+        return "/sandboxes/" + one["sandbox_id"]
+
+    def cmd(sb, script):
+        r = ask("POST", sb + "/contexts", {"type": "cmd", "wait_until_done": True,
+                                           "cmd": {"command": ["sh", "-c", script]}}, status=201)
+        return r["output_raw"]
+
+    def curl(name):
+        return f"/bin/curl -sk -o /dev/null -w '%{{http_code}}' --max-time 10 https://{name}"
+
+    mine, plain = claim("vm"), claim("default")
+    try:
+        box = Box(daemon.api, daemon.api.get(mine.split("/")[-1]))
+        assert not booted(box) and box.view["runtime"] == "vm"
+        assert ask("GET", mine)["template_id"] == "vm" and ask("GET", plain)["template_id"] == "default"
+        assert [s["id"] for s in ask("GET", "/sandboxes?template_id=vm")["sandboxes"]][0] == box.id
+        assert ask("GET", "/templates/vm")["template_id"] == "vm"
+        kernels = {sb: cmd(sb, "cat /proc/sys/kernel/random/boot_id") for sb in (mine, plain)}
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            assert kernels[plain] == f.read() != kernels[mine]
+        assert cmd(mine, "echo $WHOSE; cat /root/mine 2>/dev/null") == "mine\n"
+        assert (cmd(mine, curl("allowed.test")), cmd(mine, curl("denied.test"))) == ("200", "000")
+        ask("PUT", mine + "/network", {"mode": "allow-all"})
+        assert cmd(mine, curl("denied.test")) == "200"
+        ask("POST", mine + "/files?path=notes", raw=b"x" * 100000)
+        waits = ask("POST", mine + "/contexts", {"cmd": {"command": ["sh", "-c", "read x; echo got $x"]},
+                                                 "pty_size": {"rows": 24, "cols": 80}}, status=201)["id"]
+        ask("POST", mine + "/pause")
+        assert ask("GET", mine)["status"] == "paused"
+        with pytest.raises(AssertionError, match="no QEMU"):  # its memory is a file, its process is gone
+            memory(box)
+        ask("POST", mine + "/resume")
+        assert ask("GET", mine)["runtime_generation"] == 2
+        ask("POST", f"{mine}/contexts/{waits}/input", {"data": "it\n"})
+        assert wait_until(lambda: not ask("GET", f"{mine}/contexts/{waits}")["running"], 30)
+        assert ask("GET", mine + "/files?path=notes") == b"x" * 100000
+        assert ask("GET", mine + "/network") == {"mode": "allow-all"}
+        bad = ask("PUT", mine, {"config": {"resources": {"memory": "512Mi"}}}, status=400)
+        assert "virtual machine" in bad["message"]
+        assert ask("PUT", plain, {"config": {"resources": {"memory": "512Mi"}}})["resources"] == {"memory": "512Mi"}
+    finally:
+        ask("DELETE", mine)
+        ask("DELETE", plain)
+    ask("GET", mine, status=404)
 
 
 def test_a_template_that_is_spoilt_is_dropped(daemon, first):

@@ -36,9 +36,7 @@ static const struct {
 	int status;
 } codes[] = {
 	{ "create_failed", 500 },
-	{ "process_finished", 410 },
 	{ "input_buffer_full", 409 },
-	{ "write_failed", 500 },
 	{ "restart_failed", 500 },
 	{ "permission_denied", 403 },
 	{ "path_exists", 409 },

@@ -220,6 +220,27 @@ def test_what_create_refuses(os_, change, status, code, word):
     assert os_.list()["items"] == [] and os_.role.get("/v1/sandboxes").data["data"] == []
 
 
+def test_codes_of_what_fails(tmp_path):
+    """A host without room, one that fails, a quota, and an id that is not enough."""
+    role = Role(tmp_path, ["sandboxes.per_user=2"])
+    try:
+        os_ = Client(role)
+        role.host("fail SPAWN 12")
+        a = os_.post("/sandboxes", CREATE)
+        assert "no capacity" in fails(a, 503, "SANDBOX::UNAVAILABLE") and a.headers["Retry-After"] == "1"
+        role.host("fail SPAWN 0")
+        fails(os_.post("/sandboxes", CREATE), 500, "DOCKER::SANDBOX_START_FAILED")
+        assert os_.list("?state=Running")["items"] == []
+        theirs = role.create()["id"]
+        os_.create()
+        assert "2" in fails(os_.post("/sandboxes", CREATE), 403, "SANDBOX::FORBIDDEN")
+        ping = f"/sandboxes/{theirs}/proxy/44772/ping"
+        said = fails(os_.get(ping, key=False), 401, "MISSING_OR_INVALID_SECURE_ACCESS")
+        assert "OpenSandbox-Secure-Access" in said and os_.get(ping).status == 200
+    finally:
+        role.end()
+
+
 def test_bodies_that_do_not_read(os_):
     for body in ("{", "[]", "7", '{"a":1,"a":2}'):
         fails(os_.post("/sandboxes", body), 400, INVALID)

@@ -254,6 +254,37 @@ def test_claims(s0):
     assert "webhook" in bad(template="default", config={"webhook": {"url": "http://a.test"}})["message"]
 
 
+def test_codes_of_what_fails(tmp_path):
+    """Quotas, a host without room, one that fails, a resume that does not come to anything: each under its own
+    code, with Retry-After where to ask again may help, and nothing is left of it."""
+    role = Role(str(tmp_path), ["sandboxes.per_user=2"])
+    try:
+        s0 = Client(role)
+
+        def told(method, path, body, status, code, again):
+            a = raw(s0, method, "/api/v1" + path, body)
+            assert (a.status, a.json["error"]["code"]) == (status, code), a.body
+            assert a.headers["Retry-After"] == ("1" if again else None)
+            return a.json["error"]["message"]
+
+        claim = {"template": "default"}
+        role.host("fail SPAWN 12")
+        assert "no capacity" in told("POST", "/sandboxes", claim, 503, "unavailable", True)
+        role.host("fail SPAWN 0")
+        assert told("POST", "/sandboxes", claim, 500, "internal_error", False) == "internal error"
+        assert s0.ask("GET", "/sandboxes?status=running")["count"] == 0
+        sb = s0.claim(auto_resume=False)
+        s0.ask("POST", f"/sandboxes/{sb}/pause")
+        told("GET", f"/sandboxes/{sb}/contexts", None, 503, "unavailable", True)
+        role.host("fail THAW 0")
+        told("POST", f"/sandboxes/{sb}/resume", b"", 503, "sandbox_resume_failed", True)
+        s0.claim()
+        told("POST", "/sandboxes", claim, 429, "quota_exceeded", True)
+        assert s0.ask("POST", f"/sandboxes/{sb}/resume")["resumed"]  # the control: nobody fails now
+    finally:
+        role.end()
+
+
 def test_bodies_that_do_not_read(s0):
     sb = s0.claim()
     for path in ("/sandboxes", f"/sandboxes/{sb}/network"):
