@@ -1,5 +1,5 @@
 /*
- * Processes that outlive their connection.
+ * The life of a process that outlives its connection.
  *
  *	WAITING   behind another of its label (FRAME_START_QUEUE); its message is kept
  *	STARTING  forked; the status pipe will tell
@@ -12,8 +12,6 @@
  * are empty, so that a program which has written a line there knows that all it printed before
  * stands before it. Nobody is waited for, so the oldest bytes go when the ring is full; only while
  * a reader asks for it (FRAME_ATTACH_PACE) the pipes are not read past what it has not taken.
- *
- * When PROCS_MAX are known the one that ended first is forgotten for a new one.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -23,11 +21,6 @@
 #include <time.h>
 #include "agent/proc.h"
 
-static struct proc *procs; /* oldest first */
-static unsigned int n_procs;
-static uint64_t numbers;
-
-static void queue_next(const char *label);
 static void input_write(struct proc *p);
 
 static uint64_t wall_ms(void)
@@ -38,29 +31,11 @@ static uint64_t wall_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-struct proc *proc_find(struct str id)
-{
-	for (struct proc *p = procs; p; p = p->next)
-		if (str_eq_c(id, p->id))
-			return p;
-	return NULL;
-}
-
-static bool alive(const struct proc *p)
-{
-	return p->state != PROC_ENDED;
-}
-
 /* --- ends --- */
 
-static void proc_free(struct proc *p)
+void proc_free(struct proc *p)
 {
-	struct proc **at = &procs;
-
-	while (*at != p)
-		at = &(*at)->next;
-	*at = p->next;
-	n_procs--;
+	procs_remove(p);
 	timer_stop(&p->end);
 	timer_stop(&p->limit);
 	timer_stop(&p->idle);
@@ -77,15 +52,14 @@ static void proc_free(struct proc *p)
 }
 
 /* Its child is known to the loop until it is reaped. */
-static bool in_use(const struct proc *p)
+bool proc_in_use(const struct proc *p)
 {
-	return alive(p) || p->readers || (p->child.pid && !p->reaped);
+	return proc_alive(p) || p->readers || (p->child.pid && !p->reaped);
 }
 
-/* It is to be forgotten, or never was. */
-static bool proc_leave(struct proc *p)
+bool proc_leave(struct proc *p)
 {
-	if (in_use(p) || !(p->forget || !p->started_ms))
+	if (proc_in_use(p) || !(p->forget || !p->started_ms))
 		return false;
 	proc_free(p);
 	return true;
@@ -132,7 +106,14 @@ static void proc_ended(struct proc *p)
 	starter_exit(p);
 	proc_read_on(p);
 	if (queued)
-		queue_next(label);
+		procs_next(label);
+}
+
+void proc_never(struct proc *p, int error)
+{
+	p->code = 126;
+	snprintf(p->error, sizeof(p->error), "%s", spawn_refusal(-error));
+	proc_ended(p);
 }
 
 static void ended_by(struct proc *p, int status)
@@ -241,13 +222,18 @@ static void on_grace(struct timer *t)
 {
 	struct proc *p = container_of(t, struct proc, grace);
 
-	if (alive(p))
+	if (proc_alive(p))
 		proc_signal(p, SIGKILL);
+}
+
+void proc_grace(struct proc *p, uint32_t ms)
+{
+	timer_set(&p->grace, ms, on_grace);
 }
 
 static void busy(struct proc *p)
 {
-	if (p->idle_ms && alive(p))
+	if (p->idle_ms && proc_alive(p))
 		timer_set(&p->idle, p->idle_ms, on_idle);
 }
 
@@ -290,7 +276,7 @@ static bool take(struct proc *p, int stream)
 	}
 	ring_add(&p->ring, (uint8_t)stream, str_n(scratch, (size_t)k));
 	busy(p);
-	if (p->reaped && alive(p))
+	if (p->reaped && proc_alive(p))
 		timer_set(&p->end, PROC_SILENCE_MS, on_silence);
 	readers_pump(p);
 	return true;
@@ -326,7 +312,7 @@ static void on_side(struct watch *w, uint32_t events)
 void proc_read_on(struct proc *p)
 {
 	readers_pump(p);
-	if (!alive(p) && !p->readers && p->flags & FRAME_START_BRIEF) {
+	if (!proc_alive(p) && !p->readers && p->flags & FRAME_START_BRIEF) {
 		ring_done(&p->ring);
 		for (int i = 0; i < STREAMS; i++)
 			drain_start(&p->out[i]);
@@ -377,7 +363,7 @@ int proc_input(struct proc *p, struct str data, bool end)
 	int r;
 
 	/* What waits for its turn takes input later: it is kept until then. */
-	if (p->closing || !alive(p) || !(p->flags & (FRAME_START_STDIN | FRAME_START_PTY)) ||
+	if (p->closing || !proc_alive(p) || !(p->flags & (FRAME_START_STDIN | FRAME_START_PTY)) ||
 		(p->in.fd < 0 && p->state != PROC_WAITING))
 		return -EPIPE;
 	if (p->input.n + data.n > STDIN_MAX)
@@ -484,7 +470,7 @@ static int pipes_open(struct proc *p, struct spawn *s)
 	return r;
 }
 
-static int proc_fork(struct proc *p, const union frame_body *m)
+void proc_fork(struct proc *p, const union frame_body *m)
 {
 	struct spawn s = { .argv = &m->start.argv, .env = &m->start.env, .cwd = m->start.cwd,
 		.fds = { -EBADF, -EBADF, -EBADF, -EBADF },
@@ -500,10 +486,8 @@ static int proc_fork(struct proc *p, const union frame_body *m)
 		watch_close(&p->in);
 		for (int i = 0; i < STREAMS; i++)
 			watch_close(&p->out[i]);
-		p->code = 126;
-		snprintf(p->error, sizeof(p->error), "%s", spawn_refusal(-r));
-		proc_ended(p);
-		return r;
+		proc_never(p, r);
+		return;
 	}
 	FAULT("agent.proc.forked");
 	child_add(&p->child, r, on_child);
@@ -513,80 +497,13 @@ static int proc_fork(struct proc *p, const union frame_body *m)
 	if (p->limit_ms)
 		timer_set(&p->limit, p->limit_ms, on_limit);
 	busy(p);
-	return 0;
 }
 
-/* The message of one that waited. */
-static int ask_decode(const struct buf *ask, struct frame_join *j, union frame_body *ret)
-{
-	struct str rest = buf_str(ask);
-	struct frame f;
-	int r = 0;
-
-	while (r == 0) {
-		r = frame_next(&rest, &f);
-		r = r > 0 ? frame_join(j, &f) : -EBADMSG;
-	}
-	return r < 0 ? r : frame_decode(FRAME_START, buf_str(&j->body), ret);
-}
-
-static bool in_queue(const struct proc *p, const char *label)
-{
-	return alive(p) && p->flags & FRAME_START_QUEUE && strcmp(p->label, label) == 0;
-}
-
-/* Nothing of this label runs: the next begins. */
-static void queue_next(const char *label)
-{
-	struct frame_join j = FRAME_JOIN;
-	union frame_body m;
-	struct proc *p = procs;
-	int r;
-
-	while (p && !in_queue(p, label))
-		p = p->next;
-	if (!p || p->state != PROC_WAITING)
-		return;
-	r = ask_decode(&p->ask, &j, &m);
-	buf_done(&p->ask);
-	if (r == 0) {
-		proc_fork(p, &m); /* which goes on with the next, should it fail */
-		frame_body_done(FRAME_START, &m);
-	} else {
-		p->code = 126;
-		snprintf(p->error, sizeof(p->error), "%s", spawn_refusal(-r));
-		proc_ended(p);
-	}
-	buf_done(&j.body);
-}
-
-/* Until it has heard STARTED, who starts a process is on hold, but may leave: then one that waits is
- * not started. */
-static void on_starter_gone(struct conn *c)
-{
-	struct proc *p = c->op;
-
-	p->starter = NULL;
-	if (p->state == PROC_WAITING)
-		proc_signal(p, SIGKILL);
-}
-
-static const struct conn_ops starter_ops = { .gone = on_starter_gone };
-
-static void forget_oldest(void)
-{
-	for (struct proc *p = procs; p; p = p->next)
-		if (!in_use(p)) {
-			proc_free(p);
-			return;
-		}
-}
-
-static struct proc *proc_new(const union frame_body *m)
+struct proc *proc_new(const union frame_body *m)
 {
 	static void (*const fns[STREAMS])(struct watch *, uint32_t) = { on_out, on_err, on_side };
 	uint32_t keep = m->start.keep ? m->start.keep : PROC_KEEP;
-	struct proc *p = calloc(1, sizeof(*p)), **at = &procs;
+	struct proc *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return NULL;
@@ -598,7 +515,6 @@ static struct proc *proc_new(const union frame_body *m)
 	str_copy(p->id, sizeof(p->id), m->start.id);
 	str_copy(p->label, sizeof(p->label), m->start.label);
 	snprintf(p->name, sizeof(p->name), STR_FMT, STR_ARG(m->start.argv.v[0]));
-	p->number = ++numbers;
 	p->flags = m->start.flags;
 	p->size = m->start.size;
 	p->limit_ms = m->start.timeout_ms;
@@ -609,174 +525,5 @@ static struct proc *proc_new(const union frame_body *m)
 	p->status = (struct watch){ .fd = -EBADF, .fn = on_status };
 	for (int i = 0; i < STREAMS; i++)
 		p->out[i] = (struct watch){ .fd = -EBADF, .fn = fns[i] };
-	while (*at)
-		at = &(*at)->next;
-	*at = p;
-	n_procs++;
 	return p;
-}
-
-static bool must_wait(const union frame_body *m)
-{
-	char label[FRAME_ID_MAX + 1];
-
-	if (!(m->start.flags & FRAME_START_QUEUE))
-		return false;
-	str_copy(label, sizeof(label), m->start.label);
-	for (const struct proc *p = procs; p; p = p->next)
-		if (in_queue(p, label))
-			return true;
-	return false;
-}
-
-void proc_start(struct conn *c, const union frame_body *m)
-{
-	bool wait = must_wait(m);
-	struct proc *p;
-
-	FAULT("agent.proc.asked");
-	if (proc_find(m->start.id)) {
-		conn_fail(c, EEXIST, "there is a process of this id");
-		return;
-	}
-	if (n_procs >= PROCS_MAX)
-		forget_oldest();
-	if (n_procs >= PROCS_MAX) {
-		conn_fail(c, EAGAIN, "more than %u processes run", PROCS_MAX);
-		return;
-	}
-	p = proc_new(m);
-	if (!p) {
-		conn_fail(c, ENOMEM, "out of memory");
-		return;
-	}
-	p->starter = c;
-	c->op = p;
-	c->ops = &starter_ops;
-	conn_hold(c);
-	if (!wait) {
-		proc_fork(p, m);
-		return;
-	}
-	p->ask = BUF_MAX(2 * FRAME_REQUEST_MAX);
-	if (frame_encode(&p->ask, FRAME_START, m) < 0) {
-		p->code = 126;
-		snprintf(p->error, sizeof(p->error), "%s", spawn_refusal(ENOMEM));
-		proc_ended(p);
-	}
-}
-
-/* --- what is known of them --- */
-
-static int say_proc(struct conn *c, const struct proc *p)
-{
-	union frame_body m = { .proc = { .id = str_c(p->id), .label = str_c(p->label),
-		.note = str_c(p->note),
-		.flags = (p->state == PROC_WAITING ? FRAME_PROC_WAITING : 0) |
-			(p->state == PROC_STARTING || p->state == PROC_RUNNING ?
-				FRAME_PROC_RUNNING : 0) |
-			(p->timed_out ? FRAME_PROC_TIMED_OUT : 0) |
-			(p->flags & FRAME_START_PTY ? FRAME_PROC_PTY : 0),
-		.pid = (uint32_t)p->child.pid, .size = p->size,
-		.started_ms = p->started_ms, .ended_ms = p->ended_ms,
-		.code = (uint32_t)p->code, .signal = (uint32_t)p->signal,
-		.error = str_c(p->error), .oldest = p->ring.start, .newest = p->ring.end } };
-
-	return conn_send(c, FRAME_PROC, &m);
-}
-
-struct telling {
-	char id[FRAME_ID_MAX + 1], label[FRAME_ID_MAX + 1];
-	uint64_t last; /* number of the one told last */
-};
-
-static const struct proc *next_told(const struct telling *t)
-{
-	const struct proc *p = procs;
-
-	while (p && (!p->id[0] || p->number <= t->last || (t->id[0] && strcmp(p->id, t->id) != 0) ||
-			   (t->label[0] && strcmp(p->label, t->label) != 0)))
-		p = p->next;
-	return p;
-}
-
-static void on_telling_drained(struct conn *c)
-{
-	struct telling *t = c->op;
-	const struct proc *p = next_told(t);
-
-	while (p && !conn_busy(c)) {
-		if (say_proc(c, p) < 0) {
-			free(t);
-			conn_fail(c, ENOMEM, "out of memory");
-			return;
-		}
-		t->last = p->number;
-		p = next_told(t);
-	}
-	if (p)
-		return;
-	free(t);
-	conn_send(c, FRAME_END, NULL);
-	conn_finish(c);
-}
-
-static void on_telling_frame(struct conn *c, const struct frame *f)
-{
-	free(c->op);
-	conn_close(c);
-}
-
-static void on_telling_gone(struct conn *c)
-{
-	free(c->op);
-}
-
-static const struct conn_ops telling_ops = { .frame = on_telling_frame,
-	.drained = on_telling_drained, .gone = on_telling_gone };
-
-void procs_start(struct conn *c, const union frame_body *m)
-{
-	struct telling *t = calloc(1, sizeof(*t));
-
-	if (!t) {
-		conn_fail(c, ENOMEM, "out of memory");
-		return;
-	}
-	str_copy(t->id, sizeof(t->id), m->procs.id);
-	str_copy(t->label, sizeof(t->label), m->procs.label);
-	c->op = t;
-	c->ops = &telling_ops;
-	on_telling_drained(c);
-}
-
-void control_start(struct conn *c, const union frame_body *m)
-{
-	struct proc *p = proc_find(m->control.id);
-	uint32_t sig = m->control.signal;
-
-	if (!p) {
-		conn_fail(c, ENOENT, "no such process");
-		return;
-	}
-	if (m->control.size)
-		proc_resize(p, m->control.size);
-	if (m->control.flags & FRAME_CONTROL_CLOSE)
-		proc_input(p, STR_NONE, true);
-	if (m->control.grace_ms && alive(p) && p->state != PROC_WAITING)
-		timer_set(&p->grace, m->control.grace_ms, on_grace);
-	say_proc(c, p);
-	conn_finish(c);
-	/* Whoever forgets one that runs is told of its last state before. */
-	p->forget = p->forget || m->control.flags & FRAME_CONTROL_FORGET;
-	/* Its end is certain, and may take a while: for everybody else it is gone already. */
-	if (m->control.flags & FRAME_CONTROL_FORGET && (sig == SIGKILL || m->control.grace_ms))
-		p->id[0] = '\0';
-	if (p->state == PROC_WAITING && sig) {
-		proc_signal(p, (int)sig); /* the end of it */
-		return;
-	}
-	if (sig)
-		proc_signal(p, (int)sig);
-	proc_leave(p);
 }

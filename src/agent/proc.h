@@ -1,6 +1,6 @@
 /*
- * Processes that outlive their connection: what proc.c (their life) and attach.c (their readers)
- * share.
+ * Processes that outlive their connection: what proc.c (the life of one), procs.c (all that are known)
+ * and attach.c (their readers) share. Only procs.c knows the list; proc.c frees what is on it.
  */
 #pragma once
 #include "agent/agent.h"
@@ -40,8 +40,25 @@ struct proc {
 	char error[FRAME_SENTENCE_MAX];
 };
 
+static inline bool proc_alive(const struct proc *p)
+{
+	return p->state != PROC_ENDED;
+}
+
 /* --- proc.c --- */
-struct proc *proc_find(struct str id);
+/* As START asks; WAITING, of no list yet. NULL without memory. */
+struct proc *proc_new(const union frame_body *m);
+/* Begin; a failure ends it. */
+void proc_fork(struct proc *p, const union frame_body *m);
+/* It cannot begin, by this negative errno: ENDED, with a sentence. */
+void proc_never(struct proc *p, int error);
+/* Its child, its readers or its life need it. */
+bool proc_in_use(const struct proc *p);
+void proc_free(struct proc *p);
+/* Free it if nobody needs it and it is to be forgotten, or never was; true: done. */
+bool proc_leave(struct proc *p);
+/* Kill it after so many milliseconds, if it lives. */
+void proc_grace(struct proc *p, uint32_t ms);
 void proc_signal(struct proc *p, int sig);
 void proc_resize(struct proc *p, uint32_t size);
 /* All of it or nothing: -EAGAIN when it does not read, -EPIPE when its stdin is closed. */
@@ -49,6 +66,12 @@ int proc_input(struct proc *p, struct str data, bool end);
 /* Readers have moved or left: perhaps there is room for output, or nothing more to wait for. May
  * free the process. */
 void proc_read_on(struct proc *p);
+
+/* --- procs.c --- */
+struct proc *proc_find(struct str id);
+void procs_remove(struct proc *p);
+/* One of this label has ended: the next begins. */
+void procs_next(const char *label);
 
 /* --- attach.c --- */
 struct reader *reader_add(struct proc *p, struct conn *c, uint64_t from, uint32_t attach_flags);
