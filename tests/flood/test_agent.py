@@ -26,6 +26,7 @@ def serve(c):
     sent = 0
     try:
         c.recv(65536)
+        print("asked", flush=True)
         started = frame(36, struct.pack(">BBHI", 1, 0, 0, 4) + struct.pack(">I", 7))
         if how == "garbage":
             c.sendall(os.urandom(65536))
@@ -38,8 +39,6 @@ def serve(c):
             for b in frame(36, b"x" * 60000):
                 c.sendall(bytes([b]))
                 time.sleep(1)
-        elif how == "silent":
-            time.sleep(600)
         elif how == "endless":
             c.sendall(started)
             piece = frame(34, b"y" * 65536) * 4
@@ -65,7 +64,7 @@ class Double:
         net = ["nsenter", f"--net=/proc/{box.host_pid()}/ns/net"]
         self.process = subprocess.Popen(net + [sys.executable, "-c", DOUBLE, how],
                                         stdout=subprocess.PIPE, text=True)
-        self.sent, self.ended = 0, threading.Event()
+        self.sent, self.asked, self.ended = 0, threading.Event(), threading.Event()
         redirect = subprocess.run(net + ["nft", "-f", "-"], text=True, stderr=subprocess.STDOUT,
                                   stdout=subprocess.PIPE, input="""
 table ip double {
@@ -82,7 +81,9 @@ table ip double {
 
     def _read(self):
         for line in self.process.stdout:
-            if line.startswith("end"):
+            if line.startswith("asked"):
+                self.asked.set()
+            elif line.startswith("end"):
                 self.ended.set()
             else:
                 self.sent = int(line)
@@ -141,8 +142,10 @@ def test_an_agent_that_never_answers(hostile, long):
     c = http.client.HTTPConnection(box.api.host, timeout=10)
     c.request("POST", box.path + "/exec", body=json.dumps({"cmd": "true"}),
               headers={"X-Api-Key": box.api.key, "Content-Type": "application/json"})
-    time.sleep(0.5)
+    assert double.asked.wait(10)
+    assert not double.ended.is_set()
     c.close()
+    assert double.ended.wait(10)
     box.destroy()
 
 
