@@ -255,6 +255,12 @@ def test_life_of_a_sandbox(host):
     host.api.ok("destroy", id_)
 
 
+def first_process(host, id_):
+    """Its number, as the host role's record has it."""
+    with open(f"{host.dir}/run/sandboxes/{id_}") as f:
+        return next(line.split("=")[1].strip() for line in f if line.startswith("rt.pid="))
+
+
 def groups(pid):
     """The directories of a process's control group, one in each hierarchy that its sandbox uses."""
     with open(f"/proc/{pid}/cgroup") as f:
@@ -279,8 +285,7 @@ def test_an_end_that_takes_its_time(host):
     id_, other = new_id(), new_id()
     host.api.ok("spawn", id_, IMAGE)
     host.api.ok("spawn", other, IMAGE)
-    with open(f"{host.dir}/run/sandboxes/{id_}") as f:
-        pid = next(line.split("=")[1].strip() for line in f if line.startswith("rt.pid="))
+    pid = first_process(host, id_)
     at = groups(pid)
     assert at and all(map(os.path.isdir, at))
     held = at[0] + "/held"
@@ -343,8 +348,7 @@ def test_a_sandbox_that_resists_freezing(host):
     id_, other = new_id(), new_id()
     host.api.ok("spawn", id_, IMAGE)
     host.api.ok("spawn", other, IMAGE)
-    with open(f"{host.dir}/run/sandboxes/{id_}") as f:
-        pid = next(line.split("=")[1].strip() for line in f if line.startswith("rt.pid="))
+    pid = first_process(host, id_)
     waiting = Line(host, host.api.address, host.api.port)
     frost = Frost(host.dir)
     try:

@@ -252,6 +252,8 @@ struct age age_of(const char *rfc3339, uint64_t now_s);
 struct age bytes_text(uint64_t n); /* "1.5 MiB" */
 /* Write all of it; a closed pipe ends the program quietly. */
 void print_flush(struct buf *out, int fd);
+/* A result that is one text of the daemon's, cleaned: a line of standard output. */
+void print_line(const char *text);
 /* The raw data for --json. */
 int print_json(struct cli *c, const json_t *data);
 const char *jtext(const json_t *obj, const char *key); /* "" if absent */

@@ -4,7 +4,7 @@
 int cmd_create(struct cli *c)
 {
 	auto_json json_t *box = NULL;
-	auto_buf struct buf out = BUF_MAX(65536), words = BUF_MAX(65536);
+	auto_buf struct buf words = BUF_MAX(65536);
 	size_t rules;
 	int r;
 
@@ -13,9 +13,7 @@ int cmd_create(struct cli *c)
 		return r;
 	if (c->opt.json)
 		return print_json(c, box);
-	print_clean(&out, str_c(jtext(box, "id")));
-	buf_add(&out, "\n", 1);
-	print_flush(&out, STDOUT_FILENO);
+	print_line(jtext(box, "id"));
 	rules = json_array_size(json_object_get(box, "egress"));
 	print_clean(&words, str_c(jtext(box, "name")));
 	buf_fmt(&words, " is running at ");

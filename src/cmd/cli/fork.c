@@ -4,7 +4,7 @@
 int cmd_fork(struct cli *c)
 {
 	auto_json json_t *box = NULL;
-	auto_buf struct buf body = BUF_MAX(4u << 20), out = BUF_MAX(4096), words = BUF_MAX(4096);
+	auto_buf struct buf body = BUF_MAX(4u << 20), words = BUF_MAX(4096);
 	char id[CLI_ID_LEN];
 	int r = box_find(c, c->argv[0], id);
 
@@ -14,9 +14,7 @@ int cmd_fork(struct cli *c)
 		return r;
 	if (c->opt.json)
 		return print_json(c, box);
-	print_clean(&out, str_c(jtext(box, "id")));
-	buf_add(&out, "\n", 1);
-	print_flush(&out, STDOUT_FILENO);
+	print_line(jtext(box, "id"));
 	print_clean(&words, str_c(jtext(box, "name")));
 	buf_fmt(&words, " is %s at ", jtext(box, "status"));
 	print_clean(&words, str_c(jtext(box, "ip")));

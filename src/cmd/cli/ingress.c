@@ -121,7 +121,7 @@ int ingress_options(struct cli *c, struct jw *w)
 
 static int patch(struct cli *c, bool on)
 {
-	auto_buf struct buf body = BUF_MAX(4096), out = BUF_MAX(65536);
+	auto_buf struct buf body = BUF_MAX(4096);
 	auto_json json_t *box = NULL;
 	struct jw w = JW(&body);
 	char id[CLI_ID_LEN];
@@ -137,11 +137,8 @@ static int patch(struct cli *c, bool on)
 		r = api_json(c, "PATCH", box_path(id, "").s, buf_str(&body), &box);
 	if (r || c->opt.json)
 		return r ? r : print_json(c, box);
-	if (on) {
-		print_clean(&out, str_c(jtext(box, "ingress_url_template")));
-		buf_add(&out, "\n", 1);
-	}
-	print_flush(&out, STDOUT_FILENO);
+	if (on)
+		print_line(jtext(box, "ingress_url_template"));
 	return CLI_OK;
 }
 
@@ -159,7 +156,7 @@ int cmd_ingress_off(struct cli *c)
 
 static int token_create(struct cli *c, const char *id)
 {
-	auto_buf struct buf body = BUF_MAX(4096), out = BUF_MAX(65536);
+	auto_buf struct buf body = BUF_MAX(4096);
 	auto_json json_t *data = NULL;
 	struct jw w = JW(&body);
 	uint32_t port;
@@ -184,9 +181,7 @@ static int token_create(struct cli *c, const char *id)
 		return r;
 	if (c->opt.json)
 		return print_json(c, data);
-	print_clean(&out, str_c(jtext(data, "token")));
-	buf_add(&out, "\n", 1);
-	print_flush(&out, STDOUT_FILENO);
+	print_line(jtext(data, "token"));
 	if (isatty(STDERR_FILENO)) {
 		cli_say("this is the only time the token is shown; its id is %s", jtext(data, "id"));
 		cli_hint("send it as header X-Weir-Ingress-Token, or once as ?weir_token=... in a browser");

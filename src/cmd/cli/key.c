@@ -4,7 +4,7 @@
 
 int cmd_key_create(struct cli *c)
 {
-	auto_buf struct buf body = BUF_MAX(4096), out = BUF_MAX(65536);
+	auto_buf struct buf body = BUF_MAX(4096);
 	auto_json json_t *data = NULL;
 	struct jw w = JW(&body);
 	int r;
@@ -19,9 +19,7 @@ int cmd_key_create(struct cli *c)
 		return r;
 	if (c->opt.json)
 		return print_json(c, data);
-	print_clean(&out, str_c(jtext(data, "key")));
-	buf_add(&out, "\n", 1);
-	print_flush(&out, STDOUT_FILENO);
+	print_line(jtext(data, "key"));
 	if (isatty(STDERR_FILENO)) {
 		cli_say("this is the only time the key is shown; its id is %s", jtext(data, "id"));
 		cli_hint("use it as WEIR_API_KEY, or as \"api_key = ...\" in %s", c->conf.path);

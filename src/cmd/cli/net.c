@@ -12,15 +12,6 @@ static const char *net_path(struct buf *path, const char *word)
 	return buf_cstr(path);
 }
 
-static void say_line(const char *text)
-{
-	auto_buf struct buf out = BUF_MAX(65536);
-
-	print_clean(&out, str_c(text));
-	buf_add(&out, "\n", 1);
-	print_flush(&out, STDOUT_FILENO);
-}
-
 int cmd_net_create(struct cli *c)
 {
 	auto_buf struct buf body = BUF_MAX(65536);
@@ -36,7 +27,7 @@ int cmd_net_create(struct cli *c)
 		return r;
 	if (c->opt.json)
 		return print_json(c, data);
-	say_line(jtext(data, "id"));
+	print_line(jtext(data, "id"));
 	return CLI_OK;
 }
 

@@ -226,6 +226,15 @@ void print_escaped(struct buf *out, struct str json)
 	}
 }
 
+void print_line(const char *text)
+{
+	auto_buf struct buf out = BUF_MAX(65536);
+
+	print_clean(&out, str_c(text));
+	buf_add(&out, "\n", 1);
+	print_flush(&out, STDOUT_FILENO);
+}
+
 int print_json(struct cli *c, const json_t *data)
 {
 	size_t flags = JSON_ENCODE_ANY | (isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
