@@ -1,67 +1,20 @@
-/* Sandboxes of the host role: see the header. */
+/* Sandboxes of the host role, from their beginning to their end: see the header. */
 #include <fcntl.h>
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/table.h"
-#include "sandbox/box.h"
+#include "sandbox/box_own.h"
 #include "sandbox/daemon.h"
 #include "sandbox/events.h"
 #include "sandbox/listen.h"
 #include "sandbox/net.h"
 #include "sandbox/slots.h"
 
-#define WAITERS_MAX 8 /* DESTROYs of one sandbox that wait at once; more are told to retry */
-
-enum box_state { BOX_RUNNING, BOX_FROZEN, BOX_ENDING, BOX_DEAD };
-
-struct watch { /* on its own, since its handle closes later than the box may go */
-	uv_poll_t poll;
-	struct box *box;
-};
-
-struct waiter {
-	box_done_fn fn;
-	void *arg;
-};
-
-struct box {
-	UT_hash_handle hh;
-	struct boxes *in;
-	struct record rec;
-	enum box_state state;
-	const struct runner *runner; /* NULL: DEAD since before we started */
-	struct runtime_box *rt;	     /* NULL: DEAD, or cleaned up */
-	struct watch *watch;	/* of rt's pidfd */
-	bool destroying, keep_disk;
-	uint32_t policy, spawn_us;
-	struct box_port { /* of the host's, that leads to it through the edge */
-		uint16_t number; /* 0: none */
-		int fd;
-	} port[IPC_INGRESS_PORTS];
-	struct aside_job end, grow; /* where the queue of its end, and that of growth, have it */
-	struct waiter grown;	    /* fn NULL: it does not grow */
-	uint32_t grow_mib, mem_mib; /* 0: stays */
-	bool ended;		    /* while it grew, or took a nap */
-	struct aside_job nap;	    /* its freeze, or a thaw that is slow */
-	struct waiter nappers[WAITERS_MAX];
-	unsigned int n_nappers; /* 0: none is under way */
-	bool napping;		/* it is frozen; else thawed */
-	int tap;		/* for the latter; negative: it needs none */
-	struct waiter waiters[WAITERS_MAX];
-	unsigned int n_waiters;
-	struct err failed; /* what cleanup said, for the waiters */
-};
-
-struct boxes {
-	struct daemon *d;
-	struct box *by_id;
-};
-
 /* --- the record --- */
 
-static int save(struct box *x, struct err *err)
+int box_save(struct box *x, struct err *err)
 {
 	auto_buf struct buf rt = BUF_MAX(RECORD_RT_MAX);
 	struct daemon *d = x->in->d;
@@ -119,8 +72,7 @@ static void watch_closed(uv_handle_t *h)
 	free(container_of((uv_poll_t *)h, struct watch, poll));
 }
 
-/* Before the pidfd is closed: libuv takes it out of its epoll set here. */
-static void unwatch(struct box *x)
+void box_unwatch(struct box *x)
 {
 	if (x->watch)
 		uv_close((uv_handle_t *)&take_ptr(x->watch)->poll, watch_closed);
@@ -135,7 +87,7 @@ static void ports_close(struct box_port port[IPC_INGRESS_PORTS])
 static void box_free(struct box *x)
 {
 	HASH_DEL(x->in->by_id, x);
-	unwatch(x);
+	box_unwatch(x);
 	ports_close(x->port);
 	free(x);
 }
@@ -226,7 +178,7 @@ static void cleaned(struct aside_job *job, int result, const struct err *why)
 	x->policy = 0;
 	if (by_itself) {
 		x->state = BOX_ENDING;
-		if (save(x, &err) < 0)
+		if (box_save(x, &err) < 0)
 			log_event(LOG_ERROR, "sandbox.record", "sandbox=%s error=\"%s\"", x->rec.id,
 				err.text);
 		log_event(LOG_WARN, "sandbox.exit", "sandbox=%s status=%d oom=%d", x->rec.id,
@@ -244,14 +196,13 @@ static int settle(struct aside_job *job, struct err *err)
 	return x->runner->ops->settle(x->rt, err);
 }
 
-/* Its first process is gone. Nobody may use what the runtime has of it from here on. */
-static void clean_up(struct box *x)
+void box_clean_up(struct box *x)
 {
 	FAULT("host.destroy.ended");
-	unwatch(x);
+	box_unwatch(x);
 	x->ended = x->grown.fn || x->n_nappers;
 	if (x->ended)
-		return; /* grown() and napped() come back here */
+		return; /* what it does comes back here (nap.c) */
 	x->end = (struct aside_job){ .work = settle, .done = cleaned };
 	aside_do(&x->in->d->ends, &x->end);
 }
@@ -260,8 +211,8 @@ static void on_pidfd(uv_poll_t *poll, int status, int events)
 {
 	struct box *x = container_of(poll, struct watch, poll)->box;
 
-	if (x->n_nappers) { /* perhaps meant: napped() knows */
-		unwatch(x);
+	if (x->n_nappers) { /* perhaps meant: nap.c knows */
+		box_unwatch(x);
 		x->ended = true;
 		return;
 	}
@@ -269,10 +220,10 @@ static void on_pidfd(uv_poll_t *poll, int status, int events)
 		x->state = BOX_ENDING;
 		x->runner->ops->kill(x->rt); /* what pid 1 left behind in the cgroup */
 	}
-	clean_up(x);
+	box_clean_up(x);
 }
 
-static int watch(struct box *x, struct err *err)
+int box_watch(struct box *x, struct err *err)
 {
 	struct daemon *d = x->in->d;
 	struct watch *w = calloc(1, sizeof(*w));
@@ -311,7 +262,7 @@ void box_destroy(struct box *x, bool keep_disk, box_done_fn done, void *arg)
 		x->runner->ops->kill(x->rt); /* the pidfd tells when it has worked */
 		FAULT("host.destroy.killed");
 		if (!x->watch && !x->n_nappers)
-			clean_up(x); /* it has no process */
+			box_clean_up(x); /* it has no process */
 		return;
 	}
 	if (x->state == BOX_ENDING)
@@ -356,8 +307,8 @@ static int spawn_in_slot(
 	 * the api role has not been told of it. */
 	if (x->runner->ops->frozen(x->rt))
 		x->state = BOX_FROZEN;
-	r = x->runner->ops->pidfd(x->rt) < 0 ? 0 : watch(x, err);
-	return r < 0 ? r : save(x, err);
+	r = x->runner->ops->pidfd(x->rt) < 0 ? 0 : box_watch(x, err);
+	return r < 0 ? r : box_save(x, err);
 }
 
 static void undo_spawn(struct box *x, const struct slot *slot)
@@ -447,7 +398,7 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err)
 		x->state = x->runner->ops->frozen(x->rt) ? BOX_FROZEN : BOX_RUNNING;
 		r = net_adopt(d, &slot, &x->policy, err);
 		if (r == 0 && x->runner->ops->pidfd(x->rt) >= 0)
-			r = watch(x, err);
+			r = box_watch(x, err);
 		return r; /* its record is the one that was read */
 	}
 	if (x->rt)
@@ -456,12 +407,12 @@ int box_adopt(struct boxes *b, const struct record *rec, struct err *err)
 	x->rec.dead = true;
 	x->rec.rt[0] = '\0';
 	slots_keep(d->slots, rec->slot);
-	return save(x, err) < 0 ? err->code : -ESRCH;
+	return box_save(x, err) < 0 ? err->code : -ESRCH;
 }
 
 /* --- between --- */
 
-static int must_live(const struct box *x, const char *verb, struct err *err)
+int box_must_live(const struct box *x, const char *verb, struct err *err)
 {
 	if (x->state == BOX_RUNNING || x->state == BOX_FROZEN)
 		return 0;
@@ -471,7 +422,7 @@ static int must_live(const struct box *x, const char *verb, struct err *err)
 int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t id, const struct policy *p,
 	struct err *err)
 {
-	int r = must_live(x, "commit", err);
+	int r = box_must_live(x, "commit", err);
 
 	if (r == 0 && slot != x->rec.slot)
 		return err_set(err, -EINVAL, ERR_INTERNAL, "%s is in slot %u, not %u", x->rec.id,
@@ -487,7 +438,7 @@ int box_commit(struct box *x, uint32_t slot, uint32_t share, uint32_t id, const 
 
 int box_nets(struct box *x, const struct ipc_nets *nets, struct err *err)
 {
-	int r = must_live(x, "connect", err);
+	int r = box_must_live(x, "connect", err);
 
 	if (r == 0 && nets->slot != x->rec.slot)
 		return err_set(err, -EINVAL, ERR_INTERNAL, "%s is in slot %u, not %u", x->rec.id,
@@ -538,7 +489,7 @@ static int ports_open(struct box *x, const uint16_t number[IPC_INGRESS_PORTS], s
 int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_PORTS],
 	unsigned int *n_fds, struct err *err)
 {
-	int r = must_live(x, "open", err);
+	int r = box_must_live(x, "open", err);
 
 	if (r == 0 && q->slot != x->rec.slot)
 		return err_set(err, -EINVAL, ERR_INTERNAL, "%s is in slot %u, not %u", x->rec.id,
@@ -556,218 +507,14 @@ int box_ingress(struct box *x, const struct ipc_ingress *q, int fds[IPC_INGRESS_
 	return r;
 }
 
-/* --- naps: freezing and thawing --- */
-
-static int freeze(struct box *x, struct err *err)
-{
-	int r = x->runner->ops->freeze(x->rt, err);
-
-	if (r != -EAGAIN)
-		FAULT("host.freeze.done");
-	return r;
-}
-
-static struct slotnet_plan plan_of(const struct box *x)
-{
-	const struct slot slot = { .number = x->rec.slot,
-		.ip4 = x->rec.ip4,
-		.ip6 = x->rec.ip6,
-		.runner = x->runner };
-	struct slotnet_plan plan = slots_plan(x->in->d->slots, &slot);
-
-	plan.link = x->rec.link;
-	return plan;
-}
-
-static int thaw(struct box *x, struct err *err)
-{
-	const struct runtime_ops *ops = x->runner->ops;
-	const struct slotnet_plan plan = plan_of(x);
-	int r;
-
-	FAULT("host.thaw.asked");
-	r = ops->thaw(x->rt, &plan, x->tap, err);
-	if (r == 0 && ops->go_on) {
-		r = save(x, err); /* from here on the next host role finds the process */
-		FAULT("host.asleep.loaded");
-		r = r < 0 ? r : ops->go_on(x->rt, err);
-		FAULT("host.asleep.running");
-		r = r < 0 ? r : save(x, err);
-	}
-	FAULT("host.thaw.done");
-	return r;
-}
-
-/* Room for it, and the end of its link that its process held. Its policy stands as ever: nothing can
- * leave it that could not have left it before. */
-static int ready_to_thaw(struct box *x, struct err *err)
-{
-	const struct runtime_ops *ops = x->runner->ops;
-	int r = 0;
-
-	x->tap = -EBADF;
-	if (ops->link == SLOTNET_TAP && ops->pidfd(x->rt) < 0)
-		r = x->tap = slotnet_tap(x->in->d->router_ns, x->rec.link, err);
-	if (r >= 0 && ops->may_thaw)
-		r = ops->may_thaw(x->rt, err);
-	if (r < 0)
-		x->tap = fd_close(x->tap);
-	return MIN(r, 0);
-}
-
-static int nap(struct aside_job *job, struct err *err)
-{
-	struct box *x = container_of(job, struct box, nap);
-
-	return x->napping ? freeze(x, err) : thaw(x, err);
-}
-
-/* What its process does is to be known again, or there is none. */
-static int after_nap(struct box *x, int result, struct err *err)
-{
-	bool process = x->runner->ops->pidfd(x->rt) >= 0;
-
-	if (!process) {
-		unwatch(x);
-		x->ended = false; /* as intended */
-		x->state = BOX_FROZEN;
-		return result;
-	}
-	if (!x->watch && !x->ended && watch(x, err) < 0)
-		result = err->code;
-	if (result == 0)
-		x->state = x->napping ? BOX_FROZEN : BOX_RUNNING;
-	else if (!x->napping && x->state != BOX_ENDING)
-		x->runner->ops->kill(x->rt); /* half awake, and its file is gone or not to be trusted */
-	return result;
-}
-
-static void napped(struct aside_job *job, int result, const struct err *why)
-{
-	struct box *x = container_of(job, struct box, nap);
-	struct waiter w[WAITERS_MAX];
-	unsigned int n = x->n_nappers;
-	struct err err = *why;
-
-	if (!x->napping)
-		x->tap = fd_close(x->tap);
-	if (x->state != BOX_ENDING)
-		result = after_nap(x, result, &err);
-	else if (result == 0)
-		result = err_set(&err, -ESRCH, ERR_CONFLICT, "%s has ended", x->rec.id);
-	memcpy(w, x->nappers, sizeof(w));
-	x->n_nappers = 0;
-	if (x->state == BOX_ENDING) {
-		clean_up(x);
-	} else if (x->ended) {
-		x->state = BOX_ENDING;
-		x->runner->ops->kill(x->rt);
-		clean_up(x);
-	}
-	for (unsigned int i = 0; i < n; i++)
-		w[i].fn(result < 0 ? &err : NULL, w[i].arg);
-}
-
-static int take_nap(struct box *x, bool napping, box_done_fn done, void *arg, struct err *err)
-{
-	const struct runtime_ops *ops = x->runner ? x->runner->ops : NULL;
-	int r = must_live(x, napping ? "freeze" : "thaw", err);
-
-	if (r < 0)
-		return r;
-	if (x->n_nappers && (x->napping != napping || x->n_nappers == WAITERS_MAX))
-		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is being %s", x->rec.id,
-			x->napping ? "paused" : "resumed");
-	if (!x->n_nappers && x->state == (napping ? BOX_FROZEN : BOX_RUNNING)) {
-		done(NULL, arg);
-		return 0;
-	}
-	if (!x->n_nappers && !napping && (r = ready_to_thaw(x, err)) < 0)
-		return r;
-	if (!napping && !ops->slow) {
-		r = thaw(x, err);
-		if (r < 0)
-			return r;
-		x->state = BOX_RUNNING;
-		done(NULL, arg);
-		return 0;
-	}
-	x->nappers[x->n_nappers++] = (struct waiter){ done, arg };
-	if (x->n_nappers > 1)
-		return 0;
-	if (napping)
-		FAULT("host.freeze.asked");
-	x->napping = napping;
-	x->nap = (struct aside_job){ .work = nap, .done = napped };
-	aside_do(ops->slow ? &x->in->d->naps : &x->in->d->freezes, &x->nap);
-	return 0;
-}
-
-int box_freeze(struct box *x, box_done_fn done, void *arg, struct err *err)
-{
-	return take_nap(x, true, done, arg, err);
-}
-
-int box_thaw(struct box *x, box_done_fn done, void *arg, struct err *err)
-{
-	return take_nap(x, false, done, arg, err);
-}
-
-/* --- between --- */
-
 int box_stats(struct box *x, struct ipc_stats *ret, struct err *err)
 {
-	int r = must_live(x, "measure", err);
+	int r = box_must_live(x, "measure", err);
 
 	if (r < 0)
 		return r;
 	r = x->runner->ops->stats(x->rt, ret);
 	return r < 0 ? err_sys(err, r, "measure %s", x->rec.id) : 0;
-}
-
-/* Seconds for a large disk, or as long as a slow one likes. */
-static int grow(struct aside_job *job, struct err *err)
-{
-	struct box *x = container_of(job, struct box, grow);
-	int r;
-
-	FAULT("host.grow.asked");
-	r = x->grow_mib ? x->runner->ops->grow(x->rt, x->grow_mib, err) : 0;
-	if (r == 0 && x->mem_mib)
-		r = x->runner->ops->limit(x->rt, x->mem_mib, err);
-	FAULT("host.grow.done");
-	return r;
-}
-
-static void grown(struct aside_job *job, int result, const struct err *err)
-{
-	struct box *x = container_of(job, struct box, grow);
-	struct waiter w = x->grown;
-
-	x->grown.fn = NULL;
-	w.fn(result < 0 ? err : NULL, w.arg);
-	if (x->ended)
-		clean_up(x);
-}
-
-int box_grow(struct box *x, const struct ipc_grow *how, box_done_fn done, void *arg, struct err *err)
-{
-	int r = must_live(x, "grow", err);
-
-	if (r < 0)
-		return r;
-	if (x->grown.fn)
-		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is growing already", x->rec.id);
-	if (how->mem_mib && !x->runner->ops->limit)
-		return err_field(err, -EOPNOTSUPP, ERR_UNSUPPORTED, "memory",
-			"a sandbox with runtime %s keeps the memory that it began with",
-			x->runner->ops->name);
-	x->grown = (struct waiter){ done, arg };
-	x->grow_mib = how->disk_mib;
-	x->mem_mib = how->mem_mib;
-	x->grow = (struct aside_job){ .work = grow, .done = grown };
-	aside_do(&x->in->d->growth, &x->grow);
-	return 0;
 }
 
 void box_describe(const struct box *x, struct ipc_sandbox *ret)
