@@ -84,6 +84,43 @@ int db_query_values(struct store *s, const char *sql, const struct db_value *v, 
 	return r;
 }
 
+/* Where in s->made this text is, or should be: what stood there goes, unless it runs. */
+static int place_of(struct store *s, const char *sql)
+{
+	int at = -EBUSY;
+
+	for (int i = 0; i < (int)DB_MADE_MAX; i++) {
+		if (s->made[i] && strcmp(sqlite3_sql(s->made[i]), sql) == 0)
+			return i;
+		if (!s->made[i] || !sqlite3_stmt_busy(s->made[i]))
+			at = i;
+		if (!s->made[i])
+			break;
+	}
+	return at;
+}
+
+int db_made(struct store *s, const char *sql, const struct db_value *v, size_t n,
+	sqlite3_stmt **ret, struct err *err)
+{
+	int at = place_of(s, sql), r;
+	sqlite3_stmt *st;
+
+	if (at < 0)
+		return err_set(err, at, ERR_INTERNAL, "store: too many statements run at once");
+	st = s->made[at];
+	if (!st || strcmp(sqlite3_sql(st), sql) != 0) {
+		r = prepare(s, sql, SQLITE_PREPARE_PERSISTENT, &st, err);
+		if (r < 0)
+			return r;
+		sqlite3_finalize(s->made[at]);
+	}
+	memmove(s->made + 1, s->made, (size_t)at * sizeof(st));
+	s->made[0] = *ret = st;
+	bind(st, v, n);
+	return 0;
+}
+
 int db_once(struct store *s, const char *sql, const struct db_value *v, size_t n,
 	sqlite3_stmt **ret, struct err *err)
 {
@@ -259,6 +296,8 @@ void store_close(struct store *s)
 		return;
 	for (size_t i = 0; i < s->n_kept; i++)
 		sqlite3_finalize(s->kept[i].st);
+	for (size_t i = 0; i < DB_MADE_MAX; i++)
+		sqlite3_finalize(s->made[i]);
 	free(s->kept);
 	free(s->row_list);
 	free(s->row_add);

@@ -2,7 +2,7 @@
  * The database: what the store's files run their statements with. Only they include this.
  *
  * A statement is named by its text: a static one, or one of the texts in struct store, never one
- * that is made for a call (those go to db_once()). It is prepared when it is first asked for and
+ * that is made for a call (those go to db_made()). It is prepared when it is first asked for and
  * kept until the store closes. Its parameters are given as a list of values,
  *
  *	return db_run(s, "DELETE FROM members WHERE sandbox_id = $1", "members", err, DB_C(id));
@@ -19,8 +19,11 @@
 #include <sqlite3.h>
 #include "api/store.h"
 
+#define DB_MADE_MAX 16u /* what lists filter by, mostly the same; preparing one is dearer than a short list */
+
 struct store {
 	sqlite3 *db;
+	sqlite3_stmt *made[DB_MADE_MAX]; /* the longest unused last */
 	struct db_kept *kept; /* in the order of their first use */
 	size_t n_kept;
 	char *row_list, *row_add, *row_save, *row_get; /* spelled from the columns: row.c */
@@ -49,6 +52,9 @@ int db_query_values(struct store *s, const char *sql, const struct db_value *v, 
 /* … and run, where no rows are expected. */
 int db_run_values(struct store *s, const char *sql, const struct db_value *v, size_t n,
 	const char *what, struct err *err);
+/* A statement whose text is made for the call: of these the DB_MADE_MAX last used are kept. */
+int db_made(struct store *s, const char *sql, const struct db_value *v, size_t n,
+	sqlite3_stmt **ret, struct err *err);
 /* A statement that is not kept: end it with auto_end. */
 int db_once(struct store *s, const char *sql, const struct db_value *v, size_t n,
 	sqlite3_stmt **ret, struct err *err);

@@ -70,7 +70,7 @@ static void spell_filter(struct buf *b, bool user, uint32_t states)
 
 static int count(struct store *s, const char *user, uint32_t states, uint64_t *ret, struct err *err)
 {
-	auto_end sqlite3_stmt *st = NULL;
+	auto_rest sqlite3_stmt *st = NULL;
 	auto_buf struct buf sql = BUF_MAX(4096);
 	struct db_value of = DB_C(user);
 	int r;
@@ -79,7 +79,7 @@ static int count(struct store *s, const char *user, uint32_t states, uint64_t *r
 	spell_filter(&sql, user != NULL, states);
 	if (!buf_cstr(&sql))
 		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
-	r = db_once(s, sql.p, &of, user ? 1 : 0, &st, err);
+	r = db_made(s, sql.p, &of, user ? 1 : 0, &st, err);
 	return r < 0 ? r : db_number(s, st, "sandboxes", ret, err);
 }
 
@@ -88,7 +88,7 @@ int store_sandboxes(struct store *s, const char *user, uint32_t states, uint32_t
 {
 	struct db_value values[] = { DB_C(user), DB_INT(limit), DB_INT(offset) };
 	const size_t skip = user ? 0 : 1; /* without a user there is no $1 for one */
-	auto_end sqlite3_stmt *st = NULL;
+	auto_rest sqlite3_stmt *st = NULL;
 	auto_buf struct buf sql = BUF_MAX(4096);
 	int r;
 
@@ -97,7 +97,7 @@ int store_sandboxes(struct store *s, const char *user, uint32_t states, uint32_t
 	buf_fmt(&sql, " ORDER BY created_ms DESC, id DESC LIMIT $%zu OFFSET $%zu", 2 - skip, 3 - skip);
 	if (!buf_cstr(&sql))
 		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
-	r = db_once(s, sql.p, values + skip, ARRAY_SIZE(values) - skip, &st, err);
+	r = db_made(s, sql.p, values + skip, ARRAY_SIZE(values) - skip, &st, err);
 	while (r >= 0 && (r = db_row(s, st, "sandboxes", err)) > 0) {
 		struct sandbox_row row = { 0 };
 

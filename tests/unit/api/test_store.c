@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include "api/store.h"
+#include "api/store/db.h"
 #include "base/fd.h"
 #include "../unit.h"
 
@@ -162,6 +162,47 @@ static void lists(void **state)
 	assert_int_equal(counts[LIFE_PAUSED], 1);
 	assert_int_equal(counts[LIFE_ERROR], 0);
 	store_close(s);
+}
+
+struct asker {
+	struct store *s;
+	int seen;
+};
+
+/* A row is shown: meanwhile more lists are asked for than statements are kept. */
+static int ask_more(struct sandbox_row *r, void *arg)
+{
+	struct asker *a = arg;
+	char order[16] = "";
+	uint64_t total;
+	struct err err;
+
+	a->seen++;
+	for (uint32_t states = 1; states < 2 * DB_MADE_MAX; states++) {
+		uint64_t running = states >> LIFE_RUNNING & 1;
+
+		order[0] = '\0';
+		assert_int_equal(store_sandboxes(a->s, NULL, states, 9, 0, count_row, order, &total, &err),
+			0);
+		assert_int_equal(total, 2 * running);
+		assert_string_equal(order, running ? "21" : "");
+	}
+	return 0;
+}
+
+static void lists_of_many_kinds_at_once(void **state)
+{
+	struct asker a = { open_it(), 0 };
+	struct err err;
+
+	_Static_assert(1u << LIFE_RUNNING < 2 * DB_MADE_MAX, "some of the lists have rows");
+	store_user_add(a.s, "u1", "one", &err);
+	add(a.s, "sb-1", "u1", "a", LIFE_RUNNING, 1);
+	add(a.s, "sb-2", "u1", "b", LIFE_RUNNING, 2);
+	for (int again = 0; again < 2; again++)
+		assert_int_equal(store_sandboxes(a.s, "u1", UINT32_MAX, 9, 0, ask_more, &a, NULL, &err), 0);
+	assert_int_equal(a.seen, 4);
+	store_close(a.s);
 }
 
 static void policy_ids_are_never_used_twice(void **state)
@@ -373,6 +414,7 @@ int main(void)
 		cmocka_unit_test_setup(names_are_unique_among_the_living, fresh),
 		cmocka_unit_test_setup(a_killed_writer_loses_only_what_it_did_not_commit, fresh),
 		cmocka_unit_test_setup(lists, fresh),
+		cmocka_unit_test_setup(lists_of_many_kinds_at_once, fresh),
 		cmocka_unit_test_setup(policy_ids_are_never_used_twice, fresh),
 		cmocka_unit_test_setup(versions_and_sweeping, fresh),
 		cmocka_unit_test_setup(keys_and_tokens_come_back_whole, fresh),
