@@ -26,6 +26,7 @@ static void conn_forget(struct conn *c)
 	struct httpd *d = c->d;
 
 	c->state = C_CLOSED;
+	turn_leave(&d->turns, &c->turn);
 	peers_leave(&c->d->peers, take_ptr(c->peer));
 	*c->pprev = c->next;
 	if (c->next)
@@ -112,6 +113,7 @@ static void on_shutdown(uv_shutdown_t *req, int status)
 void conn_linger(struct conn *c)
 {
 	c->state = C_LINGER;
+	turn_leave(&c->d->turns, &c->turn);
 	c->since = c->lingers = now_ms(c);
 	c->dropped = 0;
 	if (uv_shutdown(&c->shutdown, (uv_stream_t *)c->tcp, on_shutdown) < 0) {
@@ -210,14 +212,18 @@ static bool step_head(struct conn *c)
 	int r;
 
 	/* A client that asks on but does not read its answers is not served further. */
-	if (!c->view.n || conn_unsent(c) >= HTTPD_WRITE_HIGH || c->begun >= TURN_MAX)
+	if (!c->view.n || conn_unsent(c) >= HTTPD_WRITE_HIGH)
 		return false;
+	if (!turn_take(&c->d->turns, &c->peer->line, &c->turn, c->behind)) {
+		httpd_wake(c->d);
+		return false;
+	}
 	if (!c->scan.at)
 		c->since = now_ms(c);
 	r = head_scan(&c->scan, c->view, &err);
 	if (r == 0)
 		return false;
-	c->begun++;
+	c->behind = true;
 	if (r == 1)
 		request_begin(c);
 	else
@@ -336,7 +342,7 @@ static bool wants_reading(const struct conn *c)
 		return false;
 	switch (c->state) {
 	case C_HEAD:
-		return conn_unsent(c) < HTTPD_WRITE_HIGH && c->begun < TURN_MAX;
+		return conn_unsent(c) < HTTPD_WRITE_HIGH && !turn_waits(&c->turn);
 	case C_ACTIVE:
 		if (!c->body.done && c->h->mode != BODY_UNASKED)
 			return !c->h->paused;
@@ -363,6 +369,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	struct conn *c = stream->data;
 
 	if (n > 0) {
+		if (c->state == C_HEAD && !c->in.n)
+			c->behind = false;
 		conn_pump(c, str_n(buf->base, (size_t)n));
 		return;
 	}
@@ -409,7 +417,6 @@ void conn_pump(struct conn *c, struct str fresh)
 	c->view = held ? buf_str(&c->in) : fresh;
 	n = c->view.n;
 	c->pumping = true;
-	c->begun = 0;
 	while (conn_step(c))
 		;
 	c->pumping = false;
@@ -422,8 +429,6 @@ void conn_pump(struct conn *c, struct str fresh)
 	if (!c->in.n && !buf_failed(&c->in))
 		buf_done(&c->in);
 	c->view = STR_NONE;
-	if (c->state == C_HEAD && c->begun >= TURN_MAX)
-		conn_later(c); /* others first */
 	conn_settle(c);
 }
 
@@ -486,7 +491,7 @@ void conn_check(struct conn *c, uint64_t now)
 	}
 	switch (c->state) {
 	case C_HEAD:
-		if (unsent)
+		if (unsent || turn_waits(&c->turn))
 			break;
 		if (c->in.n && age > d->head_ms)
 			conn_refuse(c, 408, ERR_TIMEOUT, "the request head took too long");

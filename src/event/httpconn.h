@@ -23,7 +23,6 @@
 #include "event/peers.h"
 
 #define READ_SIZE     65536u	/* one read; also what a client can send ahead at once */
-#define TURN_MAX      1u	/* requests that a connection may begin in one turn of the loop */
 #define PIPELINE_MAX  16384u	/* bytes held while a handler works; reading stops there */
 #define DRAIN_MAX     262144u	/* an unread body up to this is skipped, else the connection ends */
 #define LINGER_MS     2000u	/* silence after which a peer that was answered is not waited for */
@@ -62,7 +61,9 @@ struct httpd {
 	struct conn *conns;
 	struct listener *listeners;
 	struct conn *runnable;	   /* work put off to the next turn of the loop */
+	struct turns turns;
 	uv_idle_t idle;
+	uv_prepare_t turn;	   /* counts turns */
 	uv_timer_t sweep;
 	unsigned int handles;	   /* open libuv handles: the memory goes with the last */
 	bool stopping, freed;
@@ -81,7 +82,8 @@ struct conn {
 	int tag;
 	struct peer *peer;
 	enum conn_state state;
-	unsigned int begun;		/* requests, in this pump */
+	struct turn turn;		/* C_HEAD: to begin a request */
+	bool behind;			/* what it has sent came before the last one was answered */
 	bool pumping, queued, reading, eof, broken, close_after, shutdown_done, dead;
 	uint64_t since;			/* when the state, or the wait within it, began: uv_now() */
 	uint64_t lingers;		/* when C_LINGER began */

@@ -43,12 +43,18 @@ static int peer_join(struct conn *c)
 
 /* --- work put off to the next turn --- */
 
+static void on_turn(struct turn *x)
+{
+	conn_pump(container_of(x, struct conn, turn), STR_NONE);
+}
+
 static void on_idle(uv_idle_t *idle)
 {
 	struct httpd *d = idle->data;
 	struct conn *list = take_ptr(d->runnable);
 
 	uv_idle_stop(idle);
+	turns_share(&d->turns, on_turn);
 	while (list) {
 		struct conn *c = list;
 
@@ -59,11 +65,20 @@ static void on_idle(uv_idle_t *idle)
 		else if (c->state != C_CLOSED)
 			conn_pump(c, STR_NONE);
 	}
+	if (turns_wait(&d->turns))
+		httpd_wake(d);
 	if (d->stopping && !d->n && d->on_stopped) {
 		void (*done)(void *arg) = take_ptr(d->on_stopped);
 
 		done(d->stopped_arg);
 	}
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+	struct httpd *d = prepare->data;
+
+	d->turns.now++;
 }
 
 /* --- time --- */
@@ -232,8 +247,12 @@ int httpd_new(uv_loop_t *loop, const struct httpd_ops *ops, void *arg, uint32_t 
 	d->head_ms = HTTPD_HEADER_S * 1000;
 	uv_idle_init(loop, &d->idle);
 	uv_timer_init(loop, &d->sweep);
-	d->idle.data = d->sweep.data = d;
-	d->handles = 2;
+	uv_prepare_init(loop, &d->turn);
+	d->idle.data = d->sweep.data = d->turn.data = d;
+	d->handles = 3;
+	turns_init(&d->turns);
+	uv_prepare_start(&d->turn, on_prepare);
+	uv_unref((uv_handle_t *)&d->turn); /* nothing to wait for */
 	*ret = d;
 	return 0;
 }
@@ -347,5 +366,6 @@ void httpd_free(struct httpd *d)
 	while (d->conns)
 		conn_lost(d->conns);
 	uv_close((uv_handle_t *)&d->idle, on_part_closed);
+	uv_close((uv_handle_t *)&d->turn, on_part_closed);
 	uv_close((uv_handle_t *)&d->sweep, on_part_closed);
 }

@@ -23,6 +23,7 @@ struct peer *peers_join(struct peer **table, const struct sockaddr *from)
 		if (!p)
 			return NULL;
 		p->ip = ip;
+		turn_line_init(&p->line);
 		HASH_ADD(hh, *table, ip, sizeof(p->ip), p);
 		if (!table_has(p)) {
 			free(p);

@@ -6,11 +6,13 @@
 #include <sys/socket.h>
 #include "base/ip.h"
 #include "base/table.h"
+#include "event/turns.h"
 
 struct peer {
 	UT_hash_handle hh;
 	struct ip ip;
 	uint32_t n;
+	struct turn_line line; /* of its requests, where turns are shared out */
 };
 
 /* One connection more of this address, or of an unknown one; NULL: no memory. An empty table is NULL. */
