@@ -507,6 +507,18 @@ SMUGGLED = {
     "another coding": "Transfer-Encoding: xchunked\r\n",
     "two codings": "Transfer-Encoding: gzip, chunked\r\n",
     "coding twice": "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+    "the same coding twice": "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    "chunks in chunks": "Transfer-Encoding: chunked, chunked\r\n",
+    "an empty item before the coding": "Transfer-Encoding: ,chunked\r\n",
+    "a coding in quotes": "Transfer-Encoding: \"chunked\"\r\n",
+    "a coding with a parameter": "Transfer-Encoding: chunked;q=1\r\n",
+    "no coding": "Transfer-Encoding: \r\n",
+    "a space of eight bits": "Transfer-Encoding: \xa0chunked\r\n",
+    "lengths the other way": "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    "a grouped length": "Content-Length: 1_0\r\n",
+    "a length with a fraction": "Content-Length: 4.0\r\n",
+    "a length in two words": "Content-Length: 1 0\r\n",
+    "a negative length": "Content-Length: -1\r\n",
     "a vertical tab": "Transfer-Encoding: \x0bchunked\r\n",
     "a NUL": "X: a\0b\r\n",
     "a bare LF": "X: a\nContent-Length: 4\r\n",
@@ -529,6 +541,12 @@ LINES = {
     "HTTP/1.2": "GET / HTTP/1.2",
     "HTTP/2": "PRI * HTTP/2.0",
     "a lower-case version": "GET / http/1.1",
+    "a space behind the version": "GET / HTTP/1.1 ",
+    "a longer version": "GET / HTTP/1.10",
+    "an empty line too many": "\r\n\r\nGET / HTTP/1.1",
+    "an LF before": "\nGET / HTTP/1.1",
+    "two CRs": "GET / HTTP/1.1\r",
+    "a lower-case method": "get / HTTP/1.1",
     "an unknown method": "G@T / HTTP/1.1",
 }
 
@@ -540,8 +558,13 @@ def heads():
         yield name, f"{line}\r\nHost: {{host}}\r\n\r\n"
     yield "no host", "GET / HTTP/1.1\r\nX: {host}\r\n\r\n"
     for name, value in (("a user", "a@{host}"), ("two ports", "{host}:1"), ("a path", "{host}/x"),
-                        ("a space", "{host} x"), ("nothing", "")):
+                        ("a space", "{host} x"), ("a list", "{host}, other"), ("a scheme", "http://{host}"),
+                        ("percent", "%41{host}"), ("a NUL", "{host}\0"), ("nothing", "")):
         yield f"a host with {name}", f"GET / HTTP/1.1\r\nHost: {value}\r\n\r\n"
+    yield "chunks in HTTP/1.0", ("POST / HTTP/1.0\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                 "0\r\n\r\n")
+    yield "an LF at the end", "GET / HTTP/1.1\r\nHost: {host}\r\n\n"
+    yield "CR for line ends", "GET / HTTP/1.1\rHost: {host}\r\r"
 
 
 @pytest.mark.parametrize("text", [pytest.param(t, id=n) for n, t in heads()])
@@ -566,9 +589,13 @@ def test_the_corpus_has_its_control(proxy, service):
     assert c.answer().status == 200
 
 
-@pytest.mark.parametrize("body", ["5\n", "x\r\n", "5\r\nhelloX", "5 \r\nhello\r\n", "-1\r\n", "\r\n",
-                                  "ffffffffffffffffff\r\n", "5;a\x01\r\n", "0\r\n x: y\r\n",
-                                  "0\r\nx: y\n\r\n", "0\r\nx\r\n\r\n", "0\r\nx : y\r\n\r\n"])
+CHUNKS = ["5\n", "x\r\n", "5\r\nhelloX", "5 \r\nhello\r\n", "-1\r\n", "\r\n", "ffffffffffffffffff\r\n",
+          "5;a\x01\r\n", "5;\n", "0x5\r\n", " 5\r\n", "+5\r\n", "0_5\r\n", "000000000000000000005\r\n",
+          "5\r\nhello\n", "5\r\nhello\r0", "0\r\n x: y\r\n", "0\r\nx: y\n\r\n", "0\r\nx\r\n\r\n",
+          "0\r\nx : y\r\n\r\n"]
+
+
+@pytest.mark.parametrize("body", CHUNKS)
 def test_broken_chunks_are_not_passed_on(proxy, service, body):
     c = proxy.client().send(get(service.port, "/", "Transfer-Encoding: chunked", method="POST"))
     s = service.accept()
@@ -581,6 +608,17 @@ def test_broken_chunks_are_not_passed_on(proxy, service, body):
     except ConnectionResetError:
         seen = b""
     assert not seen.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("body", CHUNKS)
+def test_broken_chunks_of_an_answer_are_not_passed_on(proxy, service, body):
+    c, s, _ = asked(proxy, service)
+    s.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+    assert c.head().status == 200 and c.exactly(8) == b"3\r\none\r\n"
+    s.send(body)
+    with pytest.raises(ConnectionResetError):  # so that nobody takes it for the whole
+        c.rest()
+    assert not c.have.endswith(b"0\r\n\r\n") and s.ended()
 
 
 @pytest.mark.parametrize("head", [
