@@ -58,22 +58,39 @@ int buf_add_c(struct buf *b, const char *s)
 
 int buf_fmt(struct buf *b, const char *fmt, ...)
 {
+	size_t room = b->cap - b->n;
 	va_list ap;
 	int need, r;
 
+	if (b->failed)
+		return b->failed;
 	va_start(ap, fmt);
-	need = vsnprintf(NULL, 0, fmt, ap);
+	need = vsnprintf(room ? b->p + b->n : NULL, room, fmt, ap); /* mostly, there is room */
 	va_end(ap);
 	if (need < 0)
-		return b->failed ? b->failed : (b->failed = -EINVAL);
+		return b->failed = -EINVAL;
 	r = buf_room(b, (size_t)need + 1); /* vsnprintf writes a NUL that we do not count */
 	if (r < 0)
 		return r;
+	if ((size_t)need < room) {
+		b->n += (size_t)need;
+		return 0;
+	}
 	va_start(ap, fmt);
 	vsnprintf(b->p + b->n, (size_t)need + 1, fmt, ap);
 	va_end(ap);
 	b->n += (size_t)need;
 	return 0;
+}
+
+int buf_decimal(struct buf *b, uint64_t n)
+{
+	char digits[20], *p = digits + sizeof(digits);
+
+	do
+		*--p = (char)('0' + n % 10);
+	while (n /= 10);
+	return buf_add(b, p, (size_t)(digits + sizeof(digits) - p));
 }
 
 int buf_u8(struct buf *b, uint8_t v)

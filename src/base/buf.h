@@ -30,6 +30,7 @@ int buf_add(struct buf *b, const void *p, size_t n);
 int buf_add_str(struct buf *b, struct str s);
 int buf_add_c(struct buf *b, const char *s);
 int buf_fmt(struct buf *b, const char *fmt, ...) _printf_(2, 3);
+int buf_decimal(struct buf *b, uint64_t n); /* as text; printf costs ten times as much */
 int buf_u8(struct buf *b, uint8_t v);
 int buf_be16(struct buf *b, uint16_t v);
 int buf_be32(struct buf *b, uint32_t v);

@@ -13,10 +13,13 @@ static void line(struct buf *out, struct str name, struct str value)
 
 static void framing(struct buf *out, const struct http_head *h)
 {
-	if (h->chunked)
+	if (h->chunked) {
 		buf_add_c(out, "Transfer-Encoding: chunked\r\n");
-	else if (h->length >= 0)
-		buf_fmt(out, "Content-Length: %" PRId64 "\r\n", h->length);
+	} else if (h->length >= 0) {
+		buf_add_c(out, "Content-Length: ");
+		buf_decimal(out, (uint64_t)h->length);
+		buf_add(out, "\r\n", 2);
+	}
 }
 
 /* Take our cookie out of the list; nothing is written if no other is left. */
@@ -107,7 +110,9 @@ int rewrite_request(struct buf *out, const struct http_head *h, const struct rew
 	buf_add_str(out, w->service);
 	if (!str_eq_c(h->target, "*"))
 		add_path(out, w->target->path);
-	buf_fmt(out, " HTTP/1.1\r\nHost: localhost:%u\r\n", w->target->port);
+	buf_add_c(out, " HTTP/1.1\r\nHost: localhost:");
+	buf_decimal(out, w->target->port);
+	buf_add(out, "\r\n", 2);
 	request_fields(out, h, w);
 	framing(out, h);
 	line(out, STR("X-Forwarded-For"), w->client);
@@ -134,7 +139,9 @@ int rewrite_answer(struct buf *out, const struct http_head *h, const struct rewr
 {
 	bool named = pass_names_fields(h), interim = h->status < 200;
 
-	buf_fmt(out, "HTTP/1.1 %d ", h->status);
+	buf_add_c(out, "HTTP/1.1 ");
+	buf_decimal(out, (uint64_t)h->status);
+	buf_add(out, " ", 1);
 	buf_add_str(out, h->reason);
 	buf_add(out, "\r\n", 2);
 	for (size_t i = 0; i < h->n_fields; i++) {

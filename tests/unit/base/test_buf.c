@@ -23,6 +23,25 @@ static void formats(void **state)
 	assert_string_equal(buf_cstr(&b), "x-42");
 	buf_consume(&b, 2);
 	assert_true(str_eq_c(buf_str(&b), "42"));
+	while (b.n < 63) /* whether there is room or some must be made */
+		assert_int_equal(buf_fmt(&b, "%c", 'a' + (int)(b.n % 26)), 0);
+	for (size_t i = 2; i < b.n; i++)
+		assert_int_equal(b.p[i], 'a' + (int)(i % 26));
+	assert_int_equal(buf_fmt(&b, "%d", 7), -EFBIG); /* vsnprintf's NUL wants a place, too */
+	assert_int_equal(b.n, 63);
+	assert_int_equal(buf_fmt(&b, "%s", ""), -EFBIG); /* sticks */
+}
+
+static void decimals(void **state)
+{
+	auto_buf struct buf b = BUF_MAX(64);
+
+	buf_decimal(&b, 0);
+	buf_u8(&b, ' ');
+	buf_decimal(&b, 1234567890);
+	buf_u8(&b, ' ');
+	assert_int_equal(buf_decimal(&b, UINT64_MAX), 0);
+	assert_string_equal(buf_cstr(&b), "0 1234567890 18446744073709551615");
 }
 
 static void cursor(void **state)
@@ -39,6 +58,7 @@ static void cursor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(maximum), cmocka_unit_test(formats),
+		cmocka_unit_test(decimals),
 		cmocka_unit_test(cursor) };
 
 	return cmocka_run_group_tests_name("base/buf", tests, NULL, NULL);
