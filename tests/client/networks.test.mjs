@@ -45,7 +45,7 @@ test(`private networks, ${variant}`, { concurrency: 4 }, async (t) => {
   });
 
   await t.test("members by name and address, from create on", async () => {
-    await withNetwork((net) => withSandbox({ networks: [{ id: net.id }] }, (web) =>
+    await withNetwork((net) => withSandbox({ networks: [{ id: net.id }], ingress_enabled: true }, (web) =>
       withSandbox({ networks: [{ id: net.name }], egress: ["192.0.2.1"] }, async (box) => {
         const { members } = await client.networks.get(net.name);
         const ip = members.find((m) => m.sandbox_id === web.id).ip;
@@ -56,6 +56,8 @@ test(`private networks, ${variant}`, { concurrency: 4 }, async (t) => {
           await until(`${host} to answer`, async () =>
             (await box.runCommand("curl", ["-s", "-m", "2", `http://${host}:8080/`])).result.stdout ===
               "hello\n");
+        const visit = await fetch(`${web.previewUrl(8080)}/index.html`); // from outside, beside that
+        assert.equal(await visit.text(), "hello\n");
         await assert.rejects(client.networks.delete(net.id, { retry: false }),
           (e) => e.statusCode === 409 && /active members/.test(e.message));
       })));
