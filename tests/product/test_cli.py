@@ -705,7 +705,9 @@ def test_networks(weir, box):
     other = weir("create", "--net", name, "--egress", "192.0.2.1").stdout.strip()
     try:
         assert weir.json("net", "show", name)["member_count"] == 1
-        weir("net", "attach", box, ident)
+        assert weir.json("net", "attach", box, ident) == {"ok": True}
+        assert {"id": ident, "members": 2} in [
+            {"id": n["id"], "members": n["member_count"]} for n in weir.json("net", "ls")]
         members = {m["sandbox_id"]: m for m in weir.json("net", "show", ident)["members"]}
         shown = table(weir("net", "show", name).stdout)
         assert {r["NAME"] for r in shown} == {m["name"] for m in members.values()} and len(shown) == 2
@@ -721,6 +723,8 @@ def test_networks(weir, box):
         said = weir("net", "policy", name, f"{one} {two} 80,8000-8099/tcp", "deny * *", f"{two} * icmp").stdout
         assert said == f"allow {one} {two} 80,8000-8099/tcp\ndeny * *\nallow {two} * icmp\ndefault deny\n"
         assert weir("net", "policy", name, *said.splitlines()[:3]).stdout == said  # it can be given back
+        policy = weir.json("net", "policy", name)
+        assert policy["default"] == "deny" and [r["action"] for r in policy["rules"]] == ["allow", "deny", "allow"]
         assert weir("egress", "explain", box, members[other]["ip"] + ":80").returncode == 0
         weir("egress", "explain", box, members[other]["ip"] + ":81", code=6)
         weir("net", "policy", name, one, code=2)
@@ -733,5 +737,8 @@ def test_networks(weir, box):
         weir("egress", "explain", box, members[other]["ip"] + ":80", code=6)
     finally:
         weir("rm", other, code=None)
-    assert weir("net", "rm", name).stdout == ""
+    assert weir.json("net", "rm", name) == {"ok": True}
     weir("net", "show", name, code=5)
+    made = weir.json("net", "create", name)
+    assert made["name"] == name and made["member_count"] == 0
+    assert weir("net", "rm", made["id"]).stdout == ""
