@@ -3,6 +3,7 @@
 #include "api/builds.h"
 #include "api/kmaps.h"
 #include "api/opensandbox/always.h"
+#include "api/opensandbox/gateway.h"
 #include "api/nets.h"
 #include "api/peers.h"
 #include "api/pull.h"
@@ -179,6 +180,8 @@ int api_start(uv_loop_t *loop, struct api_spec *spec, struct api **ret, struct e
 		r = secret_open(spec->state_dir, &a->secret, err);
 	if (r == 0)
 		r = always_open(a, err);
+	if (r == 0)
+		r = gateway_open(a, take_fd(spec->gateway_keys), err);
 	if (r == 0)
 		r = peers_open(a, take_fd(spec->host), err);
 	for (unsigned int i = 0; r == 0 && i < spec->n_edges; i++)

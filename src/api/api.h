@@ -75,6 +75,7 @@ struct api {
 	struct pulls *pulls;
 	struct secret *secret;
 	struct always *always;		  /* the operator's lists: opensandbox/always.h */
+	struct gateway *gateway;	  /* opensandbox/gateway.h */
 	bool ready;
 	char not_ready[200]; /* why */
 	void (*on_stop)(struct api *a, int code); /* the loop's owner: end the program */
@@ -90,6 +91,7 @@ struct api_spec {
 	int edges[EDGES_MAX];	/* channels, numbered by worker */
 	unsigned int n_edges;
 	int counters, dns_counters, events; /* maps, or -EBADF */
+	int gateway_keys;	/* or -EBADF */
 };
 /* Opens the store and the listeners. Set on_stop, then api_begin(): adoption, and when that is done
  * the role is ready and answers more than healthz. There is no way back: a role ends with its process,

@@ -1,5 +1,6 @@
 /* Identifiers and names: see the header. */
 #include "api/ident.h"
+#include "base/base64.h"
 #include "base/clock.h"
 
 int sandbox_id_from(struct str text, char ret[static IPC_ID_LEN])
@@ -116,41 +117,6 @@ int envs_check(json_t *envs, const char *field, struct err *err)
 		return err_field(err, -EINVAL, ERR_INVALID, field, "larger than %u bytes in total",
 			ENVS_BYTES_MAX);
 	return 0;
-}
-
-static int base64_value(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-static int base64_decode(struct str in, struct buf *out)
-{
-	uint32_t acc = 0;
-	unsigned int bits = 0;
-
-	if (in.n % 4)
-		return -EINVAL;
-	for (int pad = 0; pad < 2 && in.n && in.p[in.n - 1] == '='; pad++)
-		in.n--;
-	for (size_t i = 0; i < in.n; i++) {
-		int v = base64_value(in.p[i]);
-
-		if (v < 0)
-			return -EINVAL;
-		acc = acc << 6 | (uint32_t)v;
-		bits += 6;
-		if (bits >= 8) {
-			bits -= 8;
-			buf_u8(out, (uint8_t)(acc >> bits));
-		}
-	}
-	return buf_failed(out);
 }
 
 static const char *const ssh_types[] = { "ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256",

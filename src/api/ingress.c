@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 #include "api/box.h"
 #include "api/ingress.h"
+#include "api/opensandbox/gateway.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
@@ -66,6 +67,15 @@ static void put_port(const struct api *a, struct buf *out)
 		buf_fmt(out, ":%u", port);
 }
 
+void ingress_authority(const struct api *a, bool by_name, struct buf *out)
+{
+	if (by_name)
+		buf_add_c(out, a->config.ingress_domain);
+	else
+		put_host(a, out);
+	put_port(a, out);
+}
+
 void ingress_template(const struct api *a, const char *id, struct buf *out)
 {
 	const struct config *c = &a->config;
@@ -73,13 +83,12 @@ void ingress_template(const struct api *a, const char *id, struct buf *out)
 
 	buf_add_c(out, c->ingress_https ? "https://" : "http://");
 	if (str_eq_c(str_c(c->ingress_template), "path")) {
-		put_host(a, out);
-		put_port(a, out);
+		ingress_authority(a, false, out);
 		buf_fmt(out, "/%s/<port>", id);
 		return;
 	}
-	buf_fmt(out, "%s-<port>.%s", ulid, c->ingress_domain);
-	put_port(a, out);
+	buf_fmt(out, "%s-<port>.", ulid);
+	ingress_authority(a, true, out);
 }
 
 uint32_t ingress_ports_given(const struct api *a)
@@ -166,6 +175,17 @@ enum ipc_ingress_state ingress_state_of(const struct box *b)
 	return IPC_INGRESS_DOWN;
 }
 
+/* A token that could not be made is one that nobody has: no error may open what is secured. */
+static void put_secret(const struct box *b, struct ipc_edge_ingress *ret)
+{
+	uint8_t nobodys[32];
+
+	if (!b->row.secured || gateway_token(b->api, b->row.id, ret->secret) == 0)
+		return;
+	random_bytes(nobodys, sizeof(nobodys));
+	hex_spell(ret->secret, nobodys, sizeof(nobodys));
+}
+
 size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 	struct ipc_edge_ingress *ret)
 {
@@ -187,6 +207,7 @@ size_t ingress_message(const struct box *b, enum ipc_ingress_state state,
 		.state = state,
 		.access = b->row.ingress_access };
 	snprintf(ret->id, sizeof(ret->id), "%s", b->row.id);
+	put_secret(b, ret);
 	for (unsigned int i = 0; i < IPC_INGRESS_PORTS; i++)
 		if (open & 1u << i && in->port_fd[i] >= 0)
 			ret->flags |= has[i] | comes[i];
@@ -234,6 +255,7 @@ void ingress_tell(struct box *b, enum ipc_ingress_state state, edges_fn fn, void
 	b->ingress.told = true;
 	b->ingress.state = state;
 	edges_call_fds(b->api, IPC_EDGE_INGRESS, &m, n, fds, n_fds, fn ? fn : nobody_waits, arg);
+	explicit_bzero(m.secret, sizeof(m.secret));
 }
 
 int ingress_tell_one(struct chan *c, const struct box *b, chan_reply_fn on_told, void *arg)
@@ -242,8 +264,10 @@ int ingress_tell_one(struct chan *c, const struct box *b, chan_reply_fn on_told,
 	size_t n = ingress_message(b, ingress_state_of(b), &m);
 	int fds[IPC_INGRESS_PORTS];
 	unsigned int n_fds = listeners_of(b, fds);
+	int r = chan_call(c, IPC_EDGE_INGRESS, &m, n, fds, n_fds, on_told, arg);
 
-	return chan_call(c, IPC_EDGE_INGRESS, &m, n, fds, n_fds, on_told, arg);
+	explicit_bzero(m.secret, sizeof(m.secret));
+	return r;
 }
 
 /* --- waking --- */

@@ -48,6 +48,9 @@ static inline bool ingress_any(const struct sandbox_row *row)
 }
 /* Its address for clients, with one literal "<port>". */
 void ingress_template(const struct api *a, const char *id, struct buf *out);
+/* Where the first listener is reached, as addresses are published: "127.0.0.1:8081", or with its domain's
+ * name in the host's place. A port that the scheme implies is left out. */
+void ingress_authority(const struct api *a, bool by_name, struct buf *out);
 /* "127.0.0.1:30000", where a host port is reached. */
 void ingress_address(const struct api *a, uint32_t port, struct buf *out);
 /* Those that this daemon gives out; 0: none. */

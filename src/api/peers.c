@@ -2,6 +2,7 @@
 #include "api/box.h"
 #include "api/builds.h"
 #include "api/ingress.h"
+#include "api/opensandbox/gateway.h"
 #include "api/peers.h"
 #include "api/tick.h"
 #include "base/fd.h"
@@ -198,6 +199,15 @@ static void on_exited(struct api *a, const struct ipc_exited *e)
 	flow_lost(b, why);
 }
 
+/* The one descriptor that comes after boot. */
+static bool is_keys(const struct chan_msg *m)
+{
+	const struct ipc_boot_fd *name = (const void *)m->payload.p;
+
+	return m->payload.n == sizeof(*name) && ipc_text_ok(name->name, sizeof(name->name)) &&
+		str_eq_c(STR("gateway.keys"), name->name);
+}
+
 static void on_host_msg(struct chan *c, struct chan_msg *m, void *arg)
 {
 	struct api *a = arg;
@@ -208,6 +218,8 @@ static void on_host_msg(struct chan *c, struct chan_msg *m, void *arg)
 		edge_up(a, ((const struct ipc_edge_up *)m->payload.p)->worker, chan_take_fd(m, 0));
 	else if (m->type == IPC_EVENT_BUILD && m->payload.n == sizeof(struct ipc_build_done))
 		builds_done(a, (const struct ipc_build_done *)m->payload.p);
+	else if (m->type == IPC_BOOT_FD && is_keys(m))
+		gateway_keys(a, chan_take_fd(m, 0));
 	else if (m->type == IPC_SHUTDOWN)
 		api_shutdown(a);
 	else
@@ -368,6 +380,7 @@ static void tell_more(struct edge *e)
 static void edge_tell_all(struct edge *e)
 {
 	builds_tell(e);
+	gateway_tell(e);
 	e->tell_next = 1;
 	tell_more(e);
 }

@@ -56,6 +56,7 @@ struct sandbox_row {
 	uint32_t ingress, ingress_access, ingress_hold, ingress_ports;
 	uint32_t port_proxy, port_direct;
 	uint32_t id_told;	 /* visitors have or had an address with its id in it */
+	uint32_t secured;	 /* every visitor needs its access token (opensandbox/gateway.h) */
 	char execd_token[44];	 /* HMAC of what its execd asks for (opensandbox/guard.h); "" nothing */
 	uint64_t created_ms, running_ms, paused_ms, resumed_ms, destroyed_ms;
 	uint64_t updated_ms;	 /* when its owner changed something of it last; 0: never */

@@ -59,6 +59,7 @@ static int take_fds(struct role *role, struct api_spec *spec, struct err *err)
 	spec->counters = role_fd(role, "map.weir_counters");
 	spec->dns_counters = role_fd(role, "map.weir_dns_counters");
 	spec->events = role_fd(role, "events");
+	spec->gateway_keys = role_fd(role, "gateway.keys");
 	for (unsigned int i = 0; i < spec->config.api_listen.n; i++) {
 		snprintf(name, sizeof(name), "listen.api.%u", i);
 		spec->listeners[i] = role_fd(role, name);

@@ -192,6 +192,7 @@ static void conf_from(const struct config *c, struct ingress_conf *ret)
 {
 	ingress_conf_defaults(ret);
 	snprintf(ret->domain, sizeof(ret->domain), "%s", c->ingress_domain);
+	ret->gateway_names = str_eq_c(STR("wildcard"), c->gateway_mode);
 	ret->connections_max = c->ingress_connections_max;
 	ret->per_address = c->ingress_connections_per_address ? c->ingress_connections_per_address :
 								c->ingress_connections_max;

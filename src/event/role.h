@@ -11,7 +11,8 @@
  * an edge worker (the channel between them), "config" (the configuration file),
  * "state" (a directory the role may write: the api role's database),
  * "resolv" (the resolvers to ask, edge only), "upstream.udp.<n>" (edge only), "ingress.<n>",
- * "ingress.cert", "ingress.key" (edge only; wire/ipc_ingress.h).
+ * "ingress.cert", "ingress.key" (edge only; wire/ipc_ingress.h), "gateway.keys" (api role only, and
+ * again after boot whenever they change; the same).
  *
  * "resolv" is text made by the host role, a line "nameserver ADDRESS PORT" per resolver in order of
  * preference; a line that ends in " host" names one that only the host's namespace reaches. For

@@ -89,6 +89,8 @@ int boot_api(struct daemon *d, struct chan *c, const int *peers, struct err *err
 	for (uint32_t i = 0; i < d->cfg.edge_workers && r == 0; i++)
 		r = boot_numbered(c, "peer.edge", i, peers[i]);
 	if (r == 0)
+		r = publish_boot_api(d->publish, c);
+	if (r == 0)
 		r = boot_done(d, c, 0);
 	return r < 0 ? err_sys(err, r, "boot descriptors of the api role") : 0;
 }

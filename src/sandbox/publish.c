@@ -13,6 +13,7 @@
 #include "sandbox/daemon.h"
 #include "sandbox/publish.h"
 #include "sandbox/roles.h"
+#include "wire/keys.h"
 
 #define PEM_MAX	    (256u << 10)
 #define LOOK_MS	    5000 /* for changed files */
@@ -25,7 +26,8 @@ struct publish {
 	unsigned int handles;
 	char cert_path[256], key_path[256];
 	struct timespec cert_at, key_at; /* the files' times when they were read */
-	int cert, key;			 /* sealed memory files, or -EBADF */
+	struct timespec keys_at;
+	int cert, key, keys;		 /* sealed memory files, or -EBADF */
 };
 
 /* --- names --- */
@@ -85,24 +87,33 @@ static int make_certificate(struct publish *p, struct err *err)
 	return r;
 }
 
-static int read_pem(const char *path, struct timespec *at, struct err *err)
+static int read_text(const char *path, size_t max, struct secret *text, struct timespec *at,
+	struct err *err)
 {
 	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	auto_secret struct secret text = SECRET_NONE; /* the key is one, and both are read alike */
 	struct stat st;
 	int r;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "read %s", path);
-	r = secret_room(&text, PEM_MAX);
+	r = secret_room(text, max);
 	if (r == 0)
-		r = fd_read_end(fd, secret_writer(&text));
-	if (r == 0)
-		r = memfd_sealed("pem", secret_reveal(&text));
+		r = fd_read_end(fd, secret_writer(text));
 	if (r < 0)
 		return err_sys(err, r, "read %s", path);
 	*at = st.st_mtim;
-	return r;
+	return 0;
+}
+
+static int read_pem(const char *path, struct timespec *at, struct err *err)
+{
+	auto_secret struct secret text = SECRET_NONE; /* the key is one, and both are read alike */
+	int r = read_text(path, PEM_MAX, &text, at, err);
+
+	if (r < 0)
+		return r;
+	r = memfd_sealed("pem", secret_reveal(&text));
+	return r < 0 ? err_sys(err, r, "read %s", path) : r;
 }
 
 static int read_pair(struct publish *p, struct err *err)
@@ -127,6 +138,43 @@ static bool is_newer(const char *path, const struct timespec *at)
 		(st.st_mtim.tv_sec != at->tv_sec || st.st_mtim.tv_nsec != at->tv_nsec);
 }
 
+/* --- the keys --- */
+
+static int read_keys(struct publish *p, struct err *err)
+{
+	auto_keys struct ipc_ingress_keys keys = { 0 };
+	auto_secret struct secret text = SECRET_NONE;
+	const char *path = p->d->cfg.gateway_keys;
+	int r = read_text(path, KEYS_FILE_MAX, &text, &p->keys_at, err);
+
+	if (r == 0)
+		r = keys_read(path, secret_reveal(&text), &keys, err);
+	if (r < 0)
+		return r;
+	r = memfd_sealed("keys", str_n(&keys, sizeof(keys)));
+	if (r < 0)
+		return err_sys(err, r, "read %s", path);
+	fd_close(p->keys);
+	p->keys = r;
+	log_event(LOG_INFO, "gateway.keys", "file=%s keys=%u", path, keys.n);
+	return 0;
+}
+
+static void look_keys(struct publish *p)
+{
+	struct chan *api = roles_api(p->d->roles, 0);
+	struct err err;
+
+	if (!p->d->cfg.gateway_keys[0] || !is_newer(p->d->cfg.gateway_keys, &p->keys_at))
+		return;
+	if (read_keys(p, &err) < 0)
+		log_event(LOG_ERROR, "gateway.keys", "error=%s; those before stay", log_q(str_c(err.text)));
+	else if (api && publish_boot_api(p, api) < 0)
+		log_event(LOG_ERROR, "gateway.keys", "error=\"the api role was not told\"");
+}
+
+/* --- when files change --- */
+
 static void tell_worker(struct chan *c, void *arg)
 {
 	publish_boot(arg, c);
@@ -134,7 +182,7 @@ static void tell_worker(struct chan *c, void *arg)
 
 /* Both files change one after the other: a pair that does not fit is refused by the workers, and
  * the second file's change brings the one that does. */
-static void look(struct publish *p)
+static void look_pair(struct publish *p)
 {
 	struct err err;
 
@@ -146,6 +194,12 @@ static void look(struct publish *p)
 	}
 	log_event(LOG_INFO, "ingress.cert", "file=%s", p->cert_path);
 	roles_each_edge(p->d->roles, tell_worker, p);
+}
+
+static void look(struct publish *p)
+{
+	look_pair(p);
+	look_keys(p);
 }
 
 static void on_look(uv_timer_t *t)
@@ -186,10 +240,13 @@ int publish_open(struct daemon *d, struct publish **ret, struct err *err)
 	if (!p)
 		return err_sys(err, -ENOMEM, "publish");
 	p->d = d;
-	p->cert = p->key = -EBADF;
+	p->cert = p->key = p->keys = -EBADF;
 	settle_template(&d->cfg);
 	if (find_pair(p, &why) < 0)
 		log_event(LOG_WARN, "ingress.cert", "error=%s; each edge process makes its own",
+			log_q(str_c(why.text)));
+	if (d->cfg.gateway_keys[0] && read_keys(p, &why) < 0)
+		log_event(LOG_ERROR, "gateway.keys", "error=%s; no endpoint can be signed",
 			log_q(str_c(why.text)));
 	uv_timer_init(&d->loop, &p->look);
 	p->look.data = p;
@@ -211,6 +268,11 @@ int publish_boot(const struct publish *p, struct chan *c)
 	return r < 0 ? r : boot_fd(c, "ingress.key", p->key);
 }
 
+int publish_boot_api(const struct publish *p, struct chan *c)
+{
+	return boot_fd(c, "gateway.keys", p->keys);
+}
+
 static void closed(uv_handle_t *h)
 {
 	struct publish *p = h->data;
@@ -225,6 +287,7 @@ void publish_free(struct publish *p)
 		return;
 	fd_close(p->cert);
 	fd_close(p->key);
+	fd_close(p->keys);
 	uv_close((uv_handle_t *)&p->hup, closed);
 	uv_close((uv_handle_t *)&p->look, closed);
 }

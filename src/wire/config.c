@@ -119,6 +119,35 @@ static bool is_ports_open(struct str s)
 	return str_eq_c(s, "both") || str_eq_c(s, "proxy") || str_eq_c(s, "direct");
 }
 
+static bool is_gateway(struct str s)
+{
+	return str_eq_c(s, "off") || str_eq_c(s, "wildcard") || str_eq_c(s, "header") || str_eq_c(s, "uri");
+}
+
+/* host, perhaps with a port; "*." in front of it for names below it. */
+static bool is_address(struct str s)
+{
+	struct str rest = str_starts(s, STR("*.")) ? str_skip(s, 2) : s, host = rest;
+	struct ip ip;
+	uint64_t port;
+	bool v6 = rest.n && rest.p[0] == '[';
+
+	if (!s.n)
+		return true;
+	if (v6) {
+		rest = str_skip(rest, 1);
+		host = str_cut(&rest, ']');
+		if (!rest.p || ip_from(host, &ip) < 0 || ip.family != 6 || host.p != s.p + 1 ||
+			(rest.n && rest.p[0] != ':'))
+			return false;
+		rest = rest.n ? str_skip(rest, 1) : STR_NONE;
+	} else {
+		host = str_cut(&rest, ':');
+	}
+	return (v6 || is_domain(host)) &&
+		(!rest.p || (str_u64(rest, UINT16_MAX, &port) == 0 && port && rest.p[0] != '0'));
+}
+
 static bool is_backend(struct str s)
 {
 	return str_eq_c(s, "auto") || str_eq_c(s, "quota") || str_eq_c(s, "loop");
@@ -270,6 +299,22 @@ static const struct key keys[] = {
 			"for." },
 	{ "ingress.held_max", U32, AT(ingress_held_max), "1024", 1, 65536,
 		.help = "Requests that wait for one sandbox to resume." },
+	{ "gateway.mode", TEXT, AT(gateway_mode), "off", .ok = is_gateway,
+		.allowed = "off, wildcard, header or uri",
+		.help = "Where OpenSandbox's endpoints lead. off: to ports of the host. Else to the "
+			"listeners of ingress, as OpenSandbox's ingress gateway: wildcard, a host name for "
+			"each sandbox and port; header, one address and a header that names them; uri, a "
+			"path that does. secureAccess and signed endpoints need one of these." },
+	{ "gateway.address", TEXT, AT(gateway_address), "", .ok = is_address,
+		.allowed = "empty, or a host with :port or without; with wildcard, *. and ingress.domain",
+		.help = "How clients reach the gateway. Empty: the first listener's address, or "
+			"ingress.domain, with ingress.public_port." },
+	{ "gateway.keys", TEXT, AT(gateway_keys), "", .ok = is_path_or_empty,
+		.allowed = "empty, or an absolute path of letters, digits and ._-+@/, at most 199 long",
+		.help = "The keys that endpoints are signed with, a file that only root needs to read: a line "
+			"for each, an id of one letter or digit, =, 16 to 64 bytes in base64. The first "
+			"signs, all are good; at most 8. Read again when it changes. Empty: endpoints "
+			"cannot be signed." },
 
 	{ "edge.workers", U32, AT(edge_workers), "1", 1, 64,
 		.help = "Edge processes; the kernel spreads sandboxes' flows over them." },
@@ -663,6 +708,26 @@ int config_read(struct config *c, const char *name, struct str text, struct buf 
 	return r;
 }
 
+/* The proxy takes any name right below ingress.domain for a sandbox's. */
+static int check_gateway(const struct config *c, struct buf *complaints)
+{
+	struct str rest = str_c(c->gateway_address), host = str_cut(&rest, ':'), domain = host, first;
+	bool wildcard = str_eq_c(STR("wildcard"), c->gateway_mode);
+
+	if (!c->gateway_address[0] || str_eq_c(STR("off"), c->gateway_mode))
+		return 0;
+	first = str_cut(&domain, '.');
+	if (str_eq_c(first, "*") != wildcard || (wildcard && !str_eq_c(domain, c->ingress_domain)))
+		buf_fmt(complaints, "gateway.address: with gateway.mode = %s expected %s%s\n", c->gateway_mode,
+			wildcard ? "*." : "a host without *.", wildcard ? c->ingress_domain : "");
+	else if (!wildcard && domain.p && str_eq_c(domain, c->ingress_domain))
+		buf_fmt(complaints, "gateway.address: names right below ingress.domain %s are sandboxes'\n",
+			c->ingress_domain);
+	else
+		return 0;
+	return -EINVAL;
+}
+
 int config_finish(struct config *c, struct buf *complaints)
 {
 	int r = 0;
@@ -684,7 +749,7 @@ int config_finish(struct config *c, struct buf *complaints)
 		r = -EINVAL;
 		buf_fmt(complaints, "ingress.cert: a certificate and its key come together\n");
 	}
-	return r;
+	return check_gateway(c, complaints) < 0 ? -EINVAL : r;
 }
 
 /* --- printing --- */

@@ -69,6 +69,9 @@ struct config {
 	uint32_t ingress_head_s, ingress_idle_s, ingress_connect_s, ingress_answer_s,
 		ingress_silence_s, ingress_hold_s;
 	uint32_t ingress_held_max;	/* requests waiting for one sandbox; default 1024 */
+	char gateway_mode[12];		/* off (default) | wildcard | header | uri */
+	char gateway_address[256];	/* "": as ingress_* has it */
+	char gateway_keys[200];		/* a file: wire/keys.h; "": none */
 	struct prefix net_range4;	/* 10.60.0.0/16: /12../24; its last /30 is the uplink */
 	struct prefix net_range6;	/* fd77:6569:7200::/64, a /64; its last /126 is the uplink */
 	struct prefix net_overlay4;	/* 10.42.0.0/16 */

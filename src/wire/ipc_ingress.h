@@ -17,7 +17,9 @@
  *
  * From the host role the edge gets, at boot, the gateway's listeners as "ingress.0", "ingress.1", …
  * and, where a certificate is configured, PEM texts as "ingress.cert" and "ingress.key"; a pair that
- * comes later by IPC_BOOT_FD (the certificate first) replaces it for new connections.
+ * comes later by IPC_BOOT_FD (the certificate first) replaces it for new connections. The api role gets
+ * the keys of signed routes as "gateway.keys", a struct ipc_ingress_keys, in the same way, and tells
+ * the workers: each before the first sandbox, all again when they change.
  */
 #pragma once
 #include "wire/ipc.h"
@@ -96,7 +98,7 @@ struct ipc_edge_ingress {
 	struct ipc_ingress_route routes[IPC_INGRESS_ROUTES_MAX];
 };
 
-/* IPC_EDGE_INGRESS_KEYS: what routes are signed with; replaces all. */
+/* IPC_EDGE_INGRESS_KEYS: what routes are signed with (wire/signed.h); replaces all. The first signs. */
 struct ipc_ingress_keys {
 	uint32_t n;
 	struct ipc_ingress_key {

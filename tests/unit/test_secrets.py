@@ -15,7 +15,8 @@ SRC = os.path.join(ROOT, "src")
 # Arrays that may be, by file: digests, and images of messages, which whoever read them erases whole.
 ARRAYS = {"wire/ipc_ingress.h": {"secret"}}
 # Who erases what is no struct secret: randomness in the form that the kernel takes, and messages.
-ERASERS = {"base/secret.c", "agent/wake.c", "edge/inbound.c", "edge/ingress/ingress.c"}
+ERASERS = {"base/secret.c", "agent/wake.c", "edge/inbound.c", "edge/ingress/ingress.c",
+           "wire/keys.c"}
 
 BARE = re.compile(r"\b(?:char|uint8_t|unsigned char)\s+(?:\w+(?:\[[^\]]*\])*(?:\s*=\s*[^,;]+)?,\s*)*"
                   r"(\w*(?:secret|token|password|passwd|credential|api_?key|private_?key)\w*)"

@@ -84,6 +84,7 @@ static void fill_numbers(struct sandbox_row *row, const struct sandbox_row *from
 	row->ingress = from->ingress;
 	row->ingress_access = from->ingress_access;
 	row->ingress_hold = from->ingress_hold;
+	row->secured = from->secured;
 	row->ttl_s = from->ttl_s;
 	row->sleep_s = from->sleep_s;
 	row->expires_ms = from->ttl_s ? row->created_ms + from->ttl_s * UINT64_C(1000) : 0;

@@ -7,6 +7,7 @@
 #include "api/birth.h"
 #include "api/ident.h"
 #include "api/opensandbox/create.h"
+#include "api/opensandbox/gateway.h"
 #include "api/opensandbox/guard.h"
 #include "api/opensandbox/labels.h"
 #include "api/opensandbox/netpolicy.h"
@@ -294,12 +295,17 @@ static int check_extensions(struct opensandbox_ask *ask, const char **code, stru
 	return 0;
 }
 
+static int check_secure(const struct api *a, const struct opensandbox_ask *ask, struct err *err)
+{
+	if (!ask->secure || gateway_mode(a) != GATEWAY_OFF)
+		return 0;
+	return missing("secureAccess",
+		"true needs an ingress gateway, and this server's endpoints are ports of the host: its "
+		"operator sets gateway.mode to wildcard, header or uri; or leave it out, or say false", err);
+}
+
 static int check_unbuilt(const struct opensandbox_ask *ask, struct err *err)
 {
-	if (ask->secure)
-		return missing("secureAccess",
-			"true needs an ingress gateway, and this server's endpoints are ports of "
-			"the host: leave it out, or say false", err);
 	if (given(ask->volumes) && !json_is_array(ask->volumes))
 		return missing("volumes", "expected an array", err);
 	if (json_array_size(ask->volumes))
@@ -334,6 +340,8 @@ int opensandbox_ask(const struct api *a, const json_t *body, struct opensandbox_
 		r = check_extensions(ret, code, err);
 	if (r == 0)
 		r = check_platform(ret, err);
+	if (r == 0)
+		r = check_secure(a, ret, err);
 	if (r == 0)
 		r = check_unbuilt(ret, err);
 	if (r == 0)
@@ -378,6 +386,9 @@ static int fill(struct box *b, void *arg, struct err *err)
 	if (ask->timeout_seen)
 		row->expires_ms = row->created_ms + (uint64_t)ask->timeout * 1000;
 	row->dialect = POLICY_OPENSANDBOX;
+	row->secured = ask->secure;
+	/* Behind a gateway it is reached from its first moment on, by names that have its id in them. */
+	row->ingress = row->id_told = gateway_mode(b->api) != GATEWAY_OFF;
 	if (ask->execd_token.n && guard_execd_token(b->api, ask->execd_token, row->execd_token) < 0)
 		return err_set(err, -EIO, ERR_INTERNAL, "HMAC failed");
 	row->envs = json_dumps(ask->envs, JSON_COMPACT);

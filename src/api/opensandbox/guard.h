@@ -3,12 +3,13 @@
  *
  * Upstream asks for nothing: who knows the id may come in. That holds here as long as the id is a
  * secret between the client and the API. It is none, and a credential is needed, for a sandbox that
- * another API made, whose owner never chose that rule, and for one that has, or once had, an address
- * for visitors with its id in it. Such a request has to show one of
+ * another API made, whose owner never chose that rule, for one that has, or once had, an address
+ * for visitors with its id in it, and for a secured one. Such a request has to show one of
  *
  *	OPEN-SANDBOX-API-KEY or X-Api-Key	a key of the owner
  *	OpenSandbox-Secure-Access		the token of this sandbox and port, from the headers of
- *						the endpoint answer, which clients send with each request
+ *						the endpoint answer, which clients send with each request;
+ *						of a secured sandbox (gateway.h) its access token
  *
  * Whoever shows another user's key instead is told what that user is told everywhere: there is no such
  * sandbox, also where nothing would have been asked for.

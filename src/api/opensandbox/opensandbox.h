@@ -8,6 +8,7 @@
  *	egress.c	what upstream's egress sidecar answers: /policy on port 18080
  *	guard.c		who may reach execd and the ports that the server's proxy leads to
  *	endpoints.c	where a port of a sandbox is reached
+ *	gateway.c	the ingress gateway's addresses, and the keys that sign them
  *	view.c		a row as this API shows it
  */
 #pragma once

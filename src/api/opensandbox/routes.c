@@ -27,17 +27,17 @@
 	{ GET,    at SB "/endpoints/{port}",	AUTH_USER,  BODY_NONE,   READ, opensandbox_endpoint }, \
 	{ POST,   at "/metrics/events",		AUTH_USER,  BODY_NONE,   0,    opensandbox_events }
 #define SIDECAR(at) \
-	{ GET,    at EGRESS "/policy",		AUTH_OPEN,  BODY_NONE,   READ, opensandbox_policy_get }, \
-	{ POST,   at EGRESS "/policy",		AUTH_OPEN,  BODY_STREAM, READ, opensandbox_policy_put }, \
-	{ PUT,    at EGRESS "/policy",		AUTH_OPEN,  BODY_STREAM, READ, opensandbox_policy_put }, \
-	{ PATCH,  at EGRESS "/policy",		AUTH_OPEN,  BODY_STREAM, READ, opensandbox_policy_patch }, \
-	{ DELETE, at EGRESS "/policy",		AUTH_OPEN,  BODY_STREAM, READ, opensandbox_policy_delete }, \
-	{ ANY,    at EGRESS "/policy",		AUTH_OPEN,  BODY_NONE,   READ, opensandbox_policy_other }, \
-	{ GET,    at EGRESS "/healthz",		AUTH_OPEN,  BODY_NONE,   READ, opensandbox_egress_health }, \
-	{ ANY,    at EGRESS "/credential-vault/_active", AUTH_OPEN, BODY_NONE, READ, opensandbox_egress_active }, \
-	{ ANY,    at EGRESS "/credential-vault", AUTH_OPEN, BODY_NONE,   READ, opensandbox_egress_vault }, \
-	{ ANY,    at EGRESS "/credential-vault/{*}", AUTH_OPEN, BODY_NONE, READ, opensandbox_egress_vault }, \
-	{ ANY,    at EGRESS "/{*}",		AUTH_OPEN,  BODY_NONE,   READ, opensandbox_egress_nothing }
+	{ GET,    at EGRESS "/policy",		AUTH_GUARD, BODY_NONE,   READ, opensandbox_policy_get }, \
+	{ POST,   at EGRESS "/policy",		AUTH_GUARD, BODY_STREAM, READ, opensandbox_policy_put }, \
+	{ PUT,    at EGRESS "/policy",		AUTH_GUARD, BODY_STREAM, READ, opensandbox_policy_put }, \
+	{ PATCH,  at EGRESS "/policy",		AUTH_GUARD, BODY_STREAM, READ, opensandbox_policy_patch }, \
+	{ DELETE, at EGRESS "/policy",		AUTH_GUARD, BODY_STREAM, READ, opensandbox_policy_delete }, \
+	{ ANY,    at EGRESS "/policy",		AUTH_GUARD, BODY_NONE,   READ, opensandbox_policy_other }, \
+	{ GET,    at EGRESS "/healthz",		AUTH_GUARD, BODY_NONE,   READ, opensandbox_egress_health }, \
+	{ ANY,    at EGRESS "/credential-vault/_active", AUTH_GUARD, BODY_NONE, READ, opensandbox_egress_active }, \
+	{ ANY,    at EGRESS "/credential-vault", AUTH_GUARD, BODY_NONE,   READ, opensandbox_egress_vault }, \
+	{ ANY,    at EGRESS "/credential-vault/{*}", AUTH_GUARD, BODY_NONE, READ, opensandbox_egress_vault }, \
+	{ ANY,    at EGRESS "/{*}",		AUTH_GUARD, BODY_NONE,   READ, opensandbox_egress_nothing }
 
 /* behind those of the ports that this role serves itself */
 #define SERVER_PROXY(at) \

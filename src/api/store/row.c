@@ -50,6 +50,7 @@ static const struct col cols[] = {
 	COL(C_U32, port_proxy, "port_proxy"),
 	COL(C_U32, port_direct, "port_direct"),
 	COL(C_U32, id_told, "id_told"),
+	COL(C_U32, secured, "secured"),
 	COL(C_TEXT, execd_token, "execd_token"),
 	COL(C_U64, created_ms, "created_ms"),
 	COL(C_U64, running_ms, "running_ms"),

@@ -89,6 +89,8 @@ static const char *const steps[] = {
 	"ALTER TABLE sandboxes ADD COLUMN forked_from TEXT NOT NULL DEFAULT ''",
 
 	"ALTER TABLE sandboxes ADD COLUMN updated_ms BIGINT NOT NULL DEFAULT 0",
+
+	"ALTER TABLE sandboxes ADD COLUMN secured BIGINT NOT NULL DEFAULT 0",
 };
 
 static int steps_had(struct store *s, uint64_t *ret, struct err *err)

@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 #include "edge/ingress/access.h"
 #include "edge/ingress/ingress.h"
+#include "wire/signed.h"
 
 static int refuse(struct err *err, int status, const char *text)
 {
@@ -30,7 +31,7 @@ void access_read(const struct http_head *h, struct str path, struct access_shown
 	for (size_t i = 0; i < h->n_fields; i++) {
 		struct str name = h->fields[i].name, value = h->fields[i].value;
 
-		if (!ret->secure.p && str_caseeq(name, STR("opensandbox-secure-access")))
+		if (!ret->secure.p && str_caseeq(name, STR(INGRESS_SECURE_HEADER)))
 			ret->secure = value.p ? value : STR("");
 		else if (!ret->header.p && str_caseeq(name, STR(INGRESS_TOKEN_HEADER)))
 			ret->header = value;
@@ -62,69 +63,21 @@ static bool token_opens(const struct access_rule *rule, struct str text, uint16_
 
 /* --- signed routes --- */
 
-static bool base36(struct str s, uint64_t *ret)
-{
-	uint64_t n = 0;
-
-	for (size_t i = 0; i < s.n; i++) {
-		uint64_t digit = (uint64_t)(s.p[i] <= '9' ? s.p[i] - '0' : s.p[i] - 'a' + 10);
-
-		if (__builtin_mul_overflow(n, 36, &n) || __builtin_add_overflow(n, digit, &n))
-			return false;
-	}
-	*ret = n;
-	return s.n > 0;
-}
-
-static void put32(uint8_t p[4], size_t n)
-{
-	for (int i = 0; i < 4; i++)
-		p[i] = (uint8_t)(n >> (24 - 8 * i));
-}
-
-int access_sign(const struct ipc_ingress_key *key, struct str id, uint16_t port, struct str expires,
-	char ret[static 10])
-{
-	uint8_t length[4], digest[32];
-	char text[128];
-	int n = snprintf(text, sizeof(text), "v1\nshort\n" STR_FMT "\n%u\n" STR_FMT "\n",
-		STR_ARG(id), port, STR_ARG(expires));
-	EVP_MD_CTX *md;
-	int r;
-
-	if (n < 0 || (size_t)n >= sizeof(text) || key->len > sizeof(key->secret))
-		return -EINVAL;
-	md = EVP_MD_CTX_new();
-	if (!md)
-		return -ENOMEM;
-	put32(length, key->len);
-	r = EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && EVP_DigestUpdate(md, length, 4) == 1 &&
-		EVP_DigestUpdate(md, key->secret, key->len) == 1;
-	put32(length, (size_t)n);
-	r = r && EVP_DigestUpdate(md, length, 4) == 1 && EVP_DigestUpdate(md, text, (size_t)n) == 1 &&
-		EVP_DigestFinal_ex(md, digest, NULL) == 1;
-	EVP_MD_CTX_free(md);
-	if (!r)
-		return -EIO;
-	snprintf(ret, 10, "%02x%02x%02x%02x%c", digest[0], digest[1], digest[2], digest[3], key->id);
-	return 0;
-}
-
 static int check_signed(const struct access_rule *rule, const struct target *t, uint64_t now,
 	struct err *err)
 {
 	const struct ipc_ingress_key *key = NULL;
 	uint64_t expires;
-	char sig[10];
+	char sig[SIGNED_LEN + 1];
 
 	if (!rule->keys->n)
 		return refuse(err, 503, "no key to verify signed routes with is configured");
 	for (size_t i = 0; i < rule->keys->n && i < IPC_INGRESS_KEYS_MAX; i++)
 		if (rule->keys->key[i].id == t->sig.p[t->sig.n - 1])
 			key = &rule->keys->key[i];
-	if (!key || !base36(t->expires, &expires) ||
-		access_sign(key, str_c(rule->id), t->port, t->expires, sig) < 0 ||
-		!str_eq_const_time(str_n(sig, 9), t->sig))
+	if (!key || !signed_time_from(t->expires, &expires) ||
+		signed_make(key, str_c(rule->id), t->port, t->expires, sig) < 0 ||
+		!str_eq_const_time(str_n(sig, SIGNED_LEN), t->sig))
 		return refuse(err, 401, "the route's signature is not valid");
 	if (now > expires)
 		return refuse(err, 401, "the signed route has expired");
@@ -158,11 +111,11 @@ int access_check(const struct access_rule *rule, const struct access_shown *show
 	if (rule->secret.n) {
 		if (shown->secure.p)
 			return str_eq_const_time(shown->secure, rule->secret) ? 0 :
-				refuse(err, 401, "OpenSandbox-Secure-Access is not valid");
+				refuse(err, 401, INGRESS_SECURE_HEADER " is not valid");
 		if (t->sig.p)
 			return check_signed(rule, t, now, err);
 		if (rule->access != IPC_INGRESS_TOKEN)
-			return refuse(err, 401, "OpenSandbox-Secure-Access or a signed route is needed");
+			return refuse(err, 401, INGRESS_SECURE_HEADER " or a signed route is needed");
 	}
 	if (rule->access != IPC_INGRESS_TOKEN)
 		return 0;

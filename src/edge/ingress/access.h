@@ -38,7 +38,3 @@ int access_check(const struct access_rule *rule, const struct access_shown *show
 int access_route(const struct ipc_ingress_route *route, const struct http_head *h, struct err *err);
 /* The header that it looks at; STR_NONE: none. */
 struct str access_route_header(const struct ipc_ingress_route *route);
-
-/* hex8 + key id, as OpenSandbox signs routes; for tests and for who makes such routes. */
-int access_sign(const struct ipc_ingress_key *key, struct str id, uint16_t port, struct str expires,
-	char ret[static 10]);

@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "edge/ingress/proxy.h"
+#include "wire/keys.h"
 
 struct box *box_find(struct ingress *in, const struct ulid *id)
 {
@@ -247,15 +248,16 @@ int ingress_set_read(struct str payload, struct ipc_edge_ingress *ret, struct er
 
 int ingress_keys_read(struct str payload, struct ipc_ingress_keys *ret, struct err *err)
 {
-	if (payload.n != sizeof(*ret))
-		return err_set(err, -EBADMSG, ERR_INTERNAL, "malformed INGRESS_KEYS");
-	memcpy(ret, payload.p, sizeof(*ret));
-	for (uint32_t i = 0; i < MIN(ret->n, IPC_INGRESS_KEYS_MAX); i++)
-		if (!ret->key[i].len || ret->key[i].len > sizeof(ret->key[i].secret))
-			ret->n = UINT32_MAX;
-	if (ret->n > IPC_INGRESS_KEYS_MAX)
-		return err_set(err, -EBADMSG, ERR_INTERNAL, "malformed INGRESS_KEYS");
-	return 0;
+	auto_keys struct ipc_ingress_keys keys = { 0 };
+
+	if (payload.n == sizeof(keys)) {
+		memcpy(&keys, payload.p, sizeof(keys));
+		if (keys_ok(&keys)) {
+			*ret = keys;
+			return 0;
+		}
+	}
+	return err_set(err, -EBADMSG, ERR_INTERNAL, "malformed INGRESS_KEYS");
 }
 
 int ingress_keys(struct ingress *in, const struct ipc_ingress_keys *keys, struct err *err)

@@ -202,7 +202,7 @@ static void say(struct client *c, const struct page *page)
 void client_refuse(struct client *c, int status, const struct err *err)
 {
 	struct page page = { .status = status, .text = str_c(err->text), .form = c->form,
-		.by = c->target.by, .head = c->head_only,
+		.by = c->target.by, .gateway = c->target.gateway, .head = c->head_only,
 		.retry = status == 503 || status == 429 ? RETRY_AFTER_S : 0 };
 
 	if (c->state == C_CLOSED)
@@ -262,7 +262,8 @@ static int find_target(struct client *c, const struct http_head *h, struct err *
 {
 	switch (c->kind) {
 	case INGRESS_GATEWAY:
-		return target_gateway(h, str_c(c->in->conf.domain), &c->target, err);
+		return target_gateway(h, str_c(c->in->conf.domain), c->in->conf.gateway_names, &c->target,
+			err);
 	case INGRESS_PROXY:
 		return target_proxy(h, &c->target, err);
 	case INGRESS_DIRECT:
@@ -324,6 +325,9 @@ static int write_head(struct client *c, const struct box *b, const struct http_h
 		if (leads != port)
 			snprintf(service + n, sizeof(service) - (size_t)n, "/proxy/%u", port);
 		w.service = str_c(service);
+		/* admit() let it in by its signature, which that role does not see. */
+		if (!route && c->target.sig.p)
+			w.secure = str_c(b->told.secret);
 	}
 	buf_reset(&c->in->head);
 	if (rewrite_request(&c->in->head, h, &w) == 0)
@@ -433,7 +437,7 @@ static bool step_head(struct client *c)
 	}
 	c->in->counters.malformed++;
 	c->keep = c->head_only = false;
-	c->target.by = BY_HOST;
+	c->target = (struct target){ .by = BY_HOST };
 	c->view = STR_NONE;
 	client_refuse(c, r, &err);
 	return true;

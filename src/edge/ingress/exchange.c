@@ -100,9 +100,7 @@ void exchange_failed(struct client *c, int status, const char *text)
 /* OpenSandbox's gateway has a status of its own for a WebSocket. */
 void exchange_unreachable(struct client *c, const char *text)
 {
-	bool gateway = c->target.by == BY_HEADER || c->target.by == BY_PATH;
-
-	exchange_failed(c, gateway && c->upgrade ? 503 : 502, text);
+	exchange_failed(c, c->target.gateway && c->upgrade ? 503 : 502, text);
 }
 
 /* --- towards the sandbox --- */

@@ -41,11 +41,13 @@
 #define INGRESS_TOKEN_HEADER "X-Weir-Ingress-Token"
 #define INGRESS_TOKEN_COOKIE "weir-ingress-token"
 #define INGRESS_TOKEN_QUERY  "weir_token"
+#define INGRESS_SECURE_HEADER "OpenSandbox-Secure-Access"
 
 enum ingress_kind { INGRESS_GATEWAY, INGRESS_PROXY, INGRESS_DIRECT };
 
 struct ingress_conf {
 	char domain[256];	     /* without a dot in front; "localhost" */
+	bool gateway_names;	     /* who comes by host name is answered as OpenSandbox's gateway does */
 	uint32_t connections_max;    /* of clients, in all */
 	uint32_t per_address;	     /* of one client address (IPv6: one /64) */
 	uint32_t per_sandbox;	     /* requests and tunnels under way for one sandbox */

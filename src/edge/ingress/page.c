@@ -81,13 +81,13 @@ static const char *body(struct buf *out, const struct page *p)
 		buf_add_c(out, "</p>\n");
 		return "text/html; charset=utf-8";
 	}
-	if (p->form != PAGE_JSON && (p->by == BY_HEADER || p->by == BY_PATH)) {
+	if (p->form != PAGE_JSON && p->gateway) {
 		buf_add_c(out, "OpenSandbox Ingress: ");
 		buf_add_str(out, p->text);
 		buf_add(out, "\n", 1);
 		return "text/plain; charset=utf-8";
 	}
-	if (p->by != BY_HOST && p->by != BY_DIRECT) {
+	if (p->gateway || (p->by != BY_HOST && p->by != BY_DIRECT)) {
 		buf_fmt(out, "{\"code\":\"%s\",\"message\":\"", name->code);
 		add_escaped(out, p->text, false);
 		buf_add_c(out, "\"}\n");

@@ -17,6 +17,7 @@ struct page {
 	struct str text;
 	enum page_form form;
 	enum target_by by;
+	bool gateway;
 	bool keep;	    /* the connection goes on */
 	bool head;	    /* HEAD: without the body */
 	unsigned int retry; /* Retry-After, in seconds; 0: none */

@@ -85,6 +85,8 @@ static void request_fields(struct buf *out, const struct http_head *h, const str
 			continue;
 		if (w->secret.n && str_caseeq(name, w->secret))
 			continue;
+		if (w->secure.n && str_caseeq(name, STR(INGRESS_SECURE_HEADER)))
+			continue;
 		if (w->upgrade && rule == PASS_DROP && str_caseeq(name, STR("upgrade"))) {
 			buf_add_c(out, "Connection: Upgrade\r\n");
 			line(out, name, value);
@@ -115,6 +117,8 @@ int rewrite_request(struct buf *out, const struct http_head *h, const struct rew
 	buf_add(out, "\r\n", 2);
 	request_fields(out, h, w);
 	framing(out, h);
+	if (w->secure.n)
+		line(out, STR(INGRESS_SECURE_HEADER), w->secure);
 	line(out, STR("X-Forwarded-For"), w->client);
 	line(out, STR("X-Forwarded-Proto"), w->tls ? STR("https") : STR("http"));
 	if (w->host.n)
@@ -166,7 +170,7 @@ int rewrite_answer(struct buf *out, const struct http_head *h, const struct rewr
 			buf_add_c(out, "Connection: close\r\n");
 		else if (w->http10)
 			buf_add_c(out, "Connection: keep-alive\r\n");
-		if (w->target->by == BY_HEADER || w->target->by == BY_PATH)
+		if (w->target->gateway)
 			buf_add_c(out, "Reverse-Proxy-Server-PowerBy: OpenSandbox-ingress\r\n");
 		if (w->cookie.n)
 			buf_fmt(out, "Set-Cookie: " INGRESS_TOKEN_COOKIE "=" STR_FMT "; Path=" STR_FMT

@@ -20,6 +20,7 @@ struct rewrite {
 	bool tls;
 	bool upgrade;	    /* the client may be given another protocol */
 	struct str secret;  /* the header that opened the route: it stays behind; "" none */
+	struct str secure;  /* towards the api role, for a route that was signed: what it asks for itself */
 	struct str cookie;  /* a token the answer sets as a cookie; "" none */
 	bool http10;	    /* the client's version */
 	struct str service; /* the api role's: where it has it, put before the path; "" a sandbox's */

@@ -1,9 +1,7 @@
 /* Naming a target: see the header. Labels, then paths, then which of them counts. */
 #include "bpf/maps.h"
 #include "edge/ingress/target.h"
-
-#define EXPIRES_MAX 13u /* base 36 digits of 64 bits */
-#define SIG_LEN	    9u
+#include "wire/signed.h"
 
 static int refuse(struct err *err, int status, const char *text)
 {
@@ -15,29 +13,6 @@ bool target_reserved(uint16_t port)
 {
 	/* The agent, and its door for the sandbox's own processes. */
 	return port == WEIR_AGENT_PORT || port == WEIR_AGENT_PORT + 1;
-}
-
-static bool is_base36(struct str s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (!((s.p[i] >= '0' && s.p[i] <= '9') || (s.p[i] >= 'a' && s.p[i] <= 'z')))
-			return false;
-	return s.n > 0;
-}
-
-static bool is_expires(struct str s)
-{
-	return is_base36(s) && s.n <= EXPIRES_MAX && (s.p[0] != '0' || s.n == 1);
-}
-
-static bool is_sig(struct str s)
-{
-	if (s.n != SIG_LEN || !is_base36(s))
-		return false;
-	for (size_t i = 0; i < SIG_LEN - 1; i++)
-		if (s.p[i] > 'f')
-			return false;
-	return true;
 }
 
 /* 1 to 65535 in its one spelling. */
@@ -80,7 +55,7 @@ int target_label(struct str label, struct target *ret)
 	if (!label.p)
 		return 0;
 	expires = str_cut(&label, '-');
-	if (!label.p || !is_expires(expires) || !is_sig(label))
+	if (!label.p || !signed_is_time(expires) || !signed_is_sig(label))
 		return -EINVAL;
 	ret->expires = expires;
 	ret->sig = label;
@@ -149,7 +124,7 @@ static int plain_path(const struct http_head *h, struct target *ret, struct err 
 	after = rest;
 	expires = segment(&after);
 	sig = segment(&after);
-	if (is_expires(expires) && is_sig(sig)) {
+	if (signed_is_time(expires) && signed_is_sig(sig)) {
 		ret->expires = expires;
 		ret->sig = sig;
 		ret->signed_path = after;
@@ -210,12 +185,13 @@ static struct str label_below(struct str host, struct str domain)
 	return rest.p && str_caseeq(rest, domain) ? label : STR_NONE;
 }
 
-int target_gateway(const struct http_head *h, struct str domain, struct target *ret, struct err *err)
+int target_gateway(const struct http_head *h, struct str domain, bool names, struct target *ret,
+	struct err *err)
 {
 	struct str to = field(h, STR("opensandbox-ingress-to"));
 	int r;
 
-	*ret = (struct target){ .path = h->target, .prefix = STR("") };
+	*ret = (struct target){ .gateway = true, .path = h->target, .prefix = STR("") };
 	if (!to.n)
 		to = field(h, STR("open-sandbox-ingress"));
 	if (to.n) {
@@ -230,13 +206,17 @@ int target_gateway(const struct http_head *h, struct str domain, struct target *
 	to = label_below(without_port(field(h, STR("host"))), domain);
 	if (to.p) {
 		ret->by = BY_HOST;
+		ret->gateway = names;
 		if (target_label(to, ret) < 0)
-			return refuse(err, 404, "the host name does not read {id}-{port}.{domain}");
+			return refuse(err, names ? 400 : 404,
+				"the host name does not read {id}-{port}.{domain}");
 		return 0;
 	}
 	r = server_path(h, ret, err);
-	if (r != -ENOENT)
+	if (r != -ENOENT) {
+		ret->gateway = false;
 		return r;
+	}
 	if (str_eq_c(h->target, "/status.ok"))
 		return -ENOENT;
 	return plain_path(h, ret, err);

@@ -14,6 +14,7 @@ enum target_by { BY_HEADER, BY_HOST, BY_PATH, BY_SERVER, BY_PROXY, BY_DIRECT };
 
 struct target {
 	enum target_by by;
+	bool gateway;		  /* as at OpenSandbox's gateway: its answers have that one's form */
 	struct ulid id;		  /* BY_PROXY, BY_DIRECT: not set, the listener knows */
 	uint16_t port;
 	struct str path;	  /* what the sandbox is asked for, with the query; borrowed */
@@ -22,9 +23,10 @@ struct target {
 	struct str signed_path;	  /* BY_PATH, signed: the path if the sandbox turns out unsecured */
 };
 
-/* At the gateway. 0, or the HTTP status to refuse with; -ENOENT: it names nobody and is "/status.ok",
- * which the gateway answers itself. */
-int target_gateway(const struct http_head *h, struct str domain, struct target *ret, struct err *err);
+/* At the gateway. names: host names are OpenSandbox's too. 0, or the HTTP status to refuse with; -ENOENT:
+ * it names nobody and is "/status.ok", which the gateway answers itself. */
+int target_gateway(const struct http_head *h, struct str domain, bool names, struct target *ret,
+	struct err *err);
 /* At a sandbox's own listener for /proxy/{port}/…. */
 int target_proxy(const struct http_head *h, struct target *ret, struct err *err);
 void target_direct(const struct http_head *h, uint16_t port, struct target *ret);

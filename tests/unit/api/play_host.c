@@ -22,6 +22,8 @@
  *	seen ID OPEN REQUESTS  the edge reports use of a sandbox's ingress
  *	wake ID		the edge asks for a sandbox; the answer is journalled: "WOKEN ID STATUS"
  *	edge		a new edge worker replaces the old one
+ *	keys [ID HEX]…	the keys that endpoints are signed with, now and at each start; the edge's are
+ *			journalled: "KEYS - N"; so is what a sandbox is secured with: "SECRET - TEXT"
  *	shutdown	ask the role to end; it is started again
  *	quit
  */
@@ -31,6 +33,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include "base/fd.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "bpf/maps.h"
 #include "event/chan.h"
@@ -64,6 +67,8 @@ static struct {
 	size_t n;
 } held;
 static uv_process_t process;
+static struct ipc_ingress_keys keys;
+static int keys_fd = -EBADF;
 static bool quitting;
 static int listener;
 static unsigned int port;
@@ -77,7 +82,8 @@ static const struct {
 	{ "INFO", IPC_HOST_INFO }, { "BUILD", IPC_HOST_BUILD }, { "SET", IPC_EDGE_SET },
 	{ "RETIRE", IPC_EDGE_RETIRE }, { "DEL", IPC_EDGE_DEL }, { "SYNCED", IPC_EDGE_SYNCED },
 	{ "LEARNED", IPC_EDGE_LEARNED }, { "NETS", IPC_HOST_NETS },
-	{ "INGRESS", IPC_HOST_INGRESS }, { "STATS", IPC_HOST_STATS }, { "ROUTE", IPC_EDGE_INGRESS } };
+	{ "INGRESS", IPC_HOST_INGRESS }, { "STATS", IPC_HOST_STATS }, { "ROUTE", IPC_EDGE_INGRESS },
+	{ "KEYS", IPC_EDGE_INGRESS_KEYS } };
 
 static const char *name_of(uint16_t type)
 {
@@ -227,6 +233,8 @@ static unsigned int route_word(const struct chan_msg *m)
 	unsigned int fds;
 
 	memcpy(&set, m->payload.p, MIN(m->payload.n, sizeof(set)));
+	if (set.secret[0])
+		buf_fmt(&journal, "SECRET - %s\n", set.secret);
 	fds = !!(set.flags & IPC_INGRESS_PROXY_FD) + !!(set.flags & IPC_INGRESS_DIRECT_FD);
 	if (m->payload.n != head + set.n_tokens * sizeof(set.tokens[0]) +
 			set.n_routes * sizeof(set.routes[0]) || m->n_fds != fds)
@@ -256,9 +264,12 @@ static void on_msg(struct chan *c, struct chan_msg *m, void *arg)
 	char id[IPC_ID_LEN] = "-";
 	unsigned int n = 0;
 
-	if (m->payload.n >= IPC_ID_LEN && m->type != IPC_HOST_RESERVE && m->type != IPC_HOST_NET)
+	if (m->payload.n >= IPC_ID_LEN && m->type != IPC_HOST_RESERVE && m->type != IPC_HOST_NET &&
+		m->type != IPC_EDGE_INGRESS_KEYS)
 		memcpy(id, m->payload.p, IPC_ID_LEN);
-	if (m->type == IPC_HOST_NET)
+	if (m->type == IPC_EDGE_INGRESS_KEYS)
+		n = FIELD(m->payload.p, struct ipc_ingress_keys, n);
+	else if (m->type == IPC_HOST_NET)
 		n = net_told(m->payload.p, id);
 	else if (m->type == IPC_HOST_COMMIT)
 		n = FIELD(m->payload.p, struct ipc_commit, policy);
@@ -358,6 +369,8 @@ static void start(void)
 	give("state", dir);
 	give("listen.api.0", listener);
 	give("peer.edge.0", e);
+	if (keys_fd >= 0)
+		give("gateway.keys", keys_fd);
 	chan_send(api, IPC_BOOT_DONE, &done, sizeof(done), NULL, 0);
 	close(dir);
 	close(e);
@@ -404,6 +417,25 @@ static void edge_says(uint16_t type, char *args)
 	s.open = open ? (uint32_t)strtoul(open, NULL, 10) : 0;
 	s.requests = rest ? strtoul(rest, NULL, 10) : 0;
 	chan_send(edge, type, &s, sizeof(s), NULL, 0);
+}
+
+/* "k 0011… j 2233…" */
+static void take_keys(char *rest)
+{
+	char *id;
+
+	keys = (struct ipc_ingress_keys){ 0 };
+	while (rest && (id = strsep(&rest, " ")) && *id) {
+		struct ipc_ingress_key *k = &keys.key[keys.n++];
+		char *hex = strsep(&rest, " ");
+
+		k->id = *id;
+		k->len = (uint32_t)strlen(hex) / 2;
+		hex_read(str_c(hex), k->secret, k->len);
+	}
+	fd_close(keys_fd);
+	keys_fd = memfd_sealed("keys", str_n(&keys, sizeof(keys)));
+	give("gateway.keys", keys_fd);
 }
 
 static void command(char *line)
@@ -454,6 +486,8 @@ static void command(char *line)
 			snprintf(info.vm, sizeof(info.vm), "%s", args);
 		} else if (!strcmp(line, "taken") && args) {
 			taken = (unsigned int)strtoul(args, NULL, 10);
+		} else if (!strcmp(line, "keys")) {
+			take_keys(args);
 		} else if (!strcmp(line, "seen") && args) {
 			edge_says(IPC_EVENT_INGRESS_SEEN, args);
 		} else if (!strcmp(line, "wake") && args) {

@@ -491,7 +491,7 @@ def test_an_id_that_visitors_knew_before_the_upgrade(tmp_path, settings):
     finally:
         role.end()
     with contextlib.closing(sqlite3.connect(tmp_path / "weir.db")) as db, db:  # as the version before had it
-        for column in ("execd_token", "id_told", "forked_from", "updated_ms"):
+        for column in ("execd_token", "id_told", "forked_from", "updated_ms", "secured"):
             db.execute(f"ALTER TABLE sandboxes DROP COLUMN {column}")
         db.execute("DELETE FROM migrations WHERE version >= ?", (ID_TOLD,))
         db.execute("UPDATE sandboxes SET ingress = 1 WHERE id = ?", (named,))

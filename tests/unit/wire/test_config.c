@@ -243,6 +243,53 @@ static void keys_together(void **state)
 	assert_string_equal(c.image_dir, "/srv/images");
 }
 
+/* Where clients are told to go is a place that the proxy takes for none of a sandbox's names. */
+static void an_address_for_each_mode(void **state)
+{
+	static const struct {
+		const char *mode, *address, *says;
+	} v[] = {
+		{ "wildcard", "", NULL }, { "wildcard", "*.box.test", NULL }, { "wildcard", "*.box.test:8443", NULL },
+		{ "header", "", NULL }, { "header", "gate.test", NULL }, { "uri", "10.1.2.3:8081", NULL },
+		{ "uri", "[::1]:8081", NULL }, { "header", "[2001:db8::1]", NULL }, { "uri", "box.test", NULL },
+		{ "uri", "a.b.box.test", NULL }, { "off", "*.other.test", NULL },
+		{ "wildcard", "box.test", "gateway.address: with gateway.mode = wildcard expected *.box.test" },
+		{ "wildcard", "*.other.test", "gateway.address: with gateway.mode = wildcard expected *.box.test" },
+		{ "wildcard", "*.a.box.test", "gateway.address: with gateway.mode = wildcard expected *.box.test" },
+		{ "header", "*.box.test", "gateway.address: with gateway.mode = header expected a host without *." },
+		{ "uri", "gate.box.test:1", "gateway.address: names right below ingress.domain box.test are" },
+	};
+	static const char *const wrong[] = { "gateway.address = http://x", "gateway.address = x/y",
+		"gateway.address = x:", "gateway.address = x:0", "gateway.address = x:65536",
+		"gateway.address = x:080", "gateway.address = [::1", "gateway.address = ::1",
+		"gateway.address = [10.1.2.3]", "gateway.address = [::1]x", "gateway.address = *.",
+		"gateway.address = *", "gateway.address = a..b", "gateway.address = *.[::1", "gateway.mode = host",
+		"gateway.mode =", "gateway.keys = relative" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(v); i++) {
+		auto_buf struct buf complaints = BUF_MAX(4096), mode = BUF_MAX(300), address = BUF_MAX(300);
+		struct config c;
+
+		config_defaults(&c);
+		buf_fmt(&mode, "gateway.mode = %s", v[i].mode);
+		buf_fmt(&address, "gateway.address = %s", v[i].address);
+		assert_int_equal(config_set(&c, STR("ingress.domain = box.test"), NULL), 0);
+		assert_int_equal(config_set(&c, buf_str(&mode), NULL), 0);
+		assert_int_equal(config_set(&c, buf_str(&address), NULL), 0);
+		assert_int_equal(config_finish(&c, &complaints), v[i].says ? -EINVAL : 0);
+		if (v[i].says && !str_starts(buf_str(&complaints), str_c(v[i].says)))
+			fail_msg("%zu: " STR_FMT, i, STR_ARG(buf_str(&complaints)));
+		assert_round_trip(&c);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		struct config c;
+
+		config_defaults(&c);
+		if (config_set(&c, str_c(wrong[i]), NULL) != -EINVAL)
+			fail_msg("%s", wrong[i]);
+	}
+}
+
 static void print_example(struct buf *out)
 {
 	struct config c;
@@ -271,7 +318,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(bad_files),
 		cmocka_unit_test(one_setting),
 		cmocka_unit_test(list_limits),
-		cmocka_unit_test(keys_together),
+		cmocka_unit_test(keys_together), cmocka_unit_test(an_address_for_each_mode),
 		cmocka_unit_test(example_is_current),
 	};
 

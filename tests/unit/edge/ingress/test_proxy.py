@@ -1313,6 +1313,10 @@ def test_secure_access(proxy, service):
     proxy.command("keys")
     assert c.send(signed).answer().status == 503  # nothing to verify with
     proxy.command("keys k " + KEY.encode().hex())
+    hexed = KEY.encode().hex()
+    for wrong in (f"K {hexed}", f"k {hexed[:30]}", f"k {hexed} k {hexed}", f"j {hexed} - {hexed}"):
+        with pytest.raises(AssertionError, match="malformed"):  # and changes nothing
+            proxy.command("keys " + wrong)
     # A header that is there decides, even an empty one.
     assert c.send(signed.replace("\r\n\r\n", "\r\nOpenSandbox-Secure-Access: \r\n\r\n")
                   ).answer().status == 401
