@@ -52,7 +52,8 @@ faults:
 vm: all
 	@scripts/deps.sh
 	@tests/client/install
-	@tools/with-internet -- tools/with-daemon --set runtime.default=vm --set vm.accel=auto -- \
+	@tools/with-internet -- tools/with-daemon --set runtime.default=vm --set vm.accel=auto \
+		--set vm.warm_mib=4096 -- \
 		tests/machines $(BUILD)/check
 
 soak: all

@@ -7,7 +7,7 @@ them, alone. Each writes build/check/<stage>.log and closes with one line: what 
 it took, and how much of that the processors were busy for it. A stage that fails shows the end of
 its log; others still run unless they need it. Skips are listed with their reasons, then failures by
 name: whoever sees only the end sees what matters. The last line is "N passed, N failed, N skipped";
-the exit status is 0 only if nothing failed. `--list` names the stages; vmclient runs when it is named. WEIR_BUILD names another
+the exit status is 0 only if nothing failed. `--list` names the stages. WEIR_BUILD names another
 build directory than build.
 """
 
@@ -21,6 +21,9 @@ import time
 import xml.etree.ElementTree as ET
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tests"))
+from kit import machine  # noqa: E402
+
 BUILD = os.environ.get("WEIR_BUILD", "build")
 LOGS = os.path.join(ROOT, BUILD, "check")
 START = time.monotonic()
@@ -271,28 +274,28 @@ def stage_client(log):
     return count
 
 
+# What a kernel of its own could make different: what outlives a pause, forks, files and who watches them,
+# names and policies. make vm is the long form.
+MACHINE_CLIENTS = ("machines", "files", "egress", "sandbox0-watch")
+
+
 def stage_vm(log):
-    "virtual machines: what they boot from, and sandboxes that are some"
-    return pytest(log, "vm", "tests/vm", before=LAB)
-
-
-# What a kernel of its own could make different: files and their streams, names, policies.
-MACHINE_CLIENTS = ("files", "egress", "sandbox0-files")
-
-
-def stage_vmclient(log):
-    "the published clients on virtual machines: some of their tests; make vm is the long form"
-    if not os.path.exists("/usr/bin/qemu-system-x86_64"):
+    "virtual machines: what they boot from, sandboxes that are some, clients that are given them"
+    if why := machine.lacking():
         count = Count()
-        count.skipped.append("vmclient: needs QEMU (package qemu-system-x86)")
+        count.skipped.append(f"vm: needs {why}")
         return count
     run(log, "tests/client/install")
-    tap_file = os.path.join(LOGS, "vmclient.tap")
-    status = run(log, *LAB[:3], "--set", "runtime.default=vm", "--", "tests/client/run", tap_file,
-                 *MACHINE_CLIENTS, ok=None, env={"WEIR_NO_BUILD": "1"})
-    count = tap(tap_file)
+    results = [os.path.join(LOGS, f"vm.{kind}") for kind in ("xml", "tap")]
+    for path in filter(os.path.exists, results):
+        os.unlink(path)
+    status = run(log, *LAB[:3], "--set", "runtime.default=vm", "--set", "vm.warm_mib=1024", "--",
+                 "tests/machines", LOGS, *MACHINE_CLIENTS, ok=None,
+                 env={"WEIR_NO_BUILD": "1", "PYTHON": PYTHON})
+    count = junit(results[0])
+    count.add(tap(results[1]))
     if status and not count.failed:
-        count.failures.append(f"vmclient: ended with {status} after its tests")
+        count.failures.append(f"vm: ended with {status} after its tests")
     return count
 
 
@@ -346,11 +349,9 @@ def stage_coverage(log):
 STAGES = {name[6:]: f for name, f in list(globals().items()) if name.startswith("stage_")}
 NEEDS = {"unit": "gcc", "tree": "gcc", "netlab": "gcc", "product": "gcc", "client": "gcc",
          "attack": "gcc", "flood": "gcc", "scale": "gcc", "soak": "gcc", "kernel61": "gcc", "vm": "gcc",
-         "vmclient": "gcc", "faults": "clang"}
-BUSY = ("gcc", "unit", "clang", "asan", "kernel61", "vmclient")
+         "faults": "clang"}
+BUSY = ("gcc", "unit", "clang", "asan", "kernel61")
 ALONE = ("flood", "scale", "soak", "coverage")
-# Only when named: under emulation, on a machine that has other work, boots outlast the clients' patience.
-NAMED = ("vmclient",)
 
 
 class Run:
@@ -445,7 +446,7 @@ def main():
     for name in wanted:
         if name not in STAGES:
             sys.exit(f"check: no stage called {name}: {', '.join(STAGES)}")
-    wanted = wanted or [name for name in STAGES if name not in NAMED]
+    wanted = wanted or list(STAGES)
     for need in {NEEDS[name] for name in wanted if name in NEEDS} - set(wanted):
         wanted.insert(0, need)
     os.makedirs(LOGS, exist_ok=True)

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CreateosSandboxNotFoundError, Sandbox, createClient } from "@nodeops-createos/sandbox";
-import { SHAPE, client, hasUndici, uniqueName, variant, withSandbox } from "./kit.mjs";
+import { SHAPE, client, hasUndici, machines, uniqueName, variant, withSandbox } from "./kit.mjs";
 
 const opts = { concurrency: 4 };
 
@@ -118,7 +118,9 @@ test(`catalogue, ${variant}`, opts, async (t) => {
   });
 });
 
-test(`a list of more than 500 rows, ${variant}`, async () => {
+const many = { skip: machines && "505 machines: their rows are containers' rows" };
+
+test(`a list of more than 500 rows, ${variant}`, many, async () => {
   const mine = new Set();
   const prefix = uniqueName("l").slice(0, 8);
   let made = 0;

@@ -1,6 +1,7 @@
 // What the client tests share: a client from the environment, sandboxes that end with their test.
 import { createRequire } from "node:module";
 import { createClient } from "@nodeops-createos/sandbox";
+export { machines } from "./runtime.mjs";
 export { until } from "./until.mjs";
 
 export const SHAPE = "s-1vcpu-256mb";

@@ -67,7 +67,8 @@ test("OpenSandbox code contexts", { concurrency: 4 }, (t) => withSandbox({ skipH
     t.test("interrupted, busy, listed, deleted", async () => {
       const id = await context("python"), c = { id };
       await run(c, "y = 5");
-      const cut = await run(c, "import time\nprint('on', flush=True)\ntime.sleep(600)", async (e) => {
+      // Not one long sleep: a signal right before its system call would be heard of after it.
+      const cut = await run(c, "import time\nprint('on', flush=True)\nwhile True: time.sleep(0.1)", async (e) => {
         if (e.type !== "stdout") return;
         assert.deepEqual(await run(c, "1"), [500, "RUNTIME_ERROR"]); // one at a time
         assert.equal((await call("DELETE", `/code?id=${id}`)).status, 200);

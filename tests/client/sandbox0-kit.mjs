@@ -1,16 +1,18 @@
 // What the sandbox0 tests share: a client from the environment, sandboxes that end with their test.
 import { APIError, Client } from "sandbox0";
+import { machines } from "./runtime.mjs";
 export { until } from "./until.mjs";
 
 export const client = new Client({
   token: process.env.SANDBOX0_TOKEN,
   baseUrl: process.env.SANDBOX0_BASE_URL,
 });
+const SIZE = machines ? { resources: { memory: "256Mi" } } : {};
 export const lab = process.env.WEIR_LAB ? false : "no lab";
 
 // withSandbox({network: {mode: "block-all"}}, async (box) => …)
 export async function withSandbox(config, use) {
-  const box = await client.sandboxes.claim("default", { hardTtl: 600, ...config });
+  const box = await client.sandboxes.claim("default", { hardTtl: 600, ...SIZE, ...config });
   try {
     return await use(box);
   } finally {

@@ -9,10 +9,12 @@ Needs root. By software emulation (TCG) unless told otherwise.
 
 import ctypes
 import fcntl
+import glob
 import json
 import mmap
 import os
 import select
+import shutil
 import socket
 import struct
 import subprocess
@@ -26,6 +28,15 @@ EXEC, WAKE, SLEEP, END, STDOUT, STDERR, EXIT, OK, ERROR = 1, 4, 14, 33, 34, 35, 
 TUNSETIFF, TAP_FLAGS = 0x400454CA, 0x0002 | 0x1000 | 0x4000  # tap, no header but virtio-net's
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+def lacking():
+    """What machines need and this host has not, as words."""
+    return ", ".join(what for there, what in (
+        (os.geteuid() == 0, "root"),
+        (shutil.which("qemu-system-x86_64"), "QEMU (package qemu-system-x86)"),
+        (glob.glob("/boot/vmlinuz-*-cloud-amd64"), "a kernel (package linux-image-cloud-amd64)"),
+        (os.path.exists("/dev/net/tun"), "/dev/net/tun")) if not there)
 
 
 def tsc_khz():
@@ -209,12 +220,19 @@ class Machine:
         return self
 
     def __exit__(self, *exc):
+        self.end()
+
+    def end(self):
+        """At any time; more than once."""
         if self.process:
             self.process.kill()
             self.process.wait()
             self.qmp_socket.close()
             os.close(self.console)
-        self.net.close()
+            self.process = None
+        if self.net:
+            self.net.close()
+            self.net = None
 
     def save(self):
         """Stop, and save the devices; the memory file has the rest."""

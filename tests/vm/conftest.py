@@ -1,19 +1,11 @@
-"""What virtual machines need and machines may lack: then these tests are skipped, with the reason."""
-
-import glob
-import os
-import shutil
+"""What virtual machines need and hosts may lack: then these tests are skipped, with the reason."""
 
 import pytest
 
-WHY = [what for there, what in (
-    (os.geteuid() == 0, "root"),
-    (shutil.which("qemu-system-x86_64"), "QEMU (package qemu-system-x86)"),
-    (glob.glob("/boot/vmlinuz-*-cloud-amd64"), "a kernel (package linux-image-cloud-amd64)"),
-    (os.path.exists("/dev/net/tun"), "/dev/net/tun")) if not there]
+from kit.machine import lacking
 
 
 def pytest_collection_modifyitems(items):
-    if WHY:
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason="needs " + ", ".join(WHY)))
+    why = lacking()
+    for item in items if why else ():
+        item.add_marker(pytest.mark.skip(reason=f"needs {why}"))

@@ -86,9 +86,12 @@ def disk_in(directory):
 
 @pytest.fixture(scope="module")
 def vm(bundle, root, tmp_path_factory):
-    with Machine(bundle, root, disk_in(tmp_path_factory.mktemp("disk")), WORDS) as machine:
+    memory, disk = memory_file(256), disk_in(tmp_path_factory.mktemp("disk"))
+    with Machine(bundle, root, disk, WORDS, memory=memory) as machine:
         machine.ready()
+        machine.memory, machine.disk = memory, disk
         yield machine
+    os.close(memory)
 
 
 def debugfs(path, command):
@@ -300,17 +303,17 @@ def digest(fd):
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def test_copies_of_one_machine_become_two(bundle, root, tmp_path):
-    """One template that nobody can write, not even root; two machines go on from it, and are woken."""
-    memory, disk = memory_file(256), disk_in(tmp_path)
-    with Machine(bundle, root, disk, memory=memory) as source:
-        source.ready()
-        source.wake(**SEED)
-        source.sh("echo before >/dev/shm/f")
-        with pytest.raises(OSError) as busy:
-            seal(memory)  # the control: as long as it is a machine's own, it is written
-        assert busy.value.errno == errno.EBUSY
-        state = source.save()
+def test_copies_of_one_machine_become_two(bundle, root, vm, tmp_path):
+    """One template that nobody can write, not even root; two machines go on from it, and are woken. It ends the
+    machine that the others of this file share, so it is the last."""
+    memory, disk = vm.memory, vm.disk
+    vm.wake(**SEED)
+    vm.sh("echo before >/dev/shm/f")
+    with pytest.raises(OSError) as busy:
+        seal(memory)  # the control: as long as it is a machine's own, it is written
+    assert busy.value.errno == errno.EBUSY
+    state = vm.save()
+    vm.end()
     seal(memory)
     before, told = digest(memory), []
     for n in (1, 2):
@@ -326,5 +329,4 @@ def test_copies_of_one_machine_become_two(bundle, root, tmp_path):
     with pytest.raises(PermissionError):
         os.pwrite(memory, b"x", 0)
     assert digest(memory) == before
-    os.close(memory)
     os.close(state)

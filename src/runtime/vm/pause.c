@@ -172,11 +172,12 @@ int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap, s
 	r = r < 0 ? r : vm_check_accel(box->rt, &head.made, err);
 	r = r < 0 ? r : group_again(box, &head.made, err);
 	r = r < 0 ? r : (memory = memory_new(head.made.mem_mib, err));
+	/* QEMU gets ready while its memory is filled: it has nothing to do with that before it loads. */
+	r = r < 0 ? r : start_again(box, &head.made, plan, tap, memory, &s, err);
+	r = r < 0 ? r : vm_starter_qemu(&s, err);
 	r = r < 0 ? r : use_hand(box, HAND_CHECK, fd, memory, &head, err);
 	if (r >= 0 && lseek(fd, SNAPSHOT_BODY, SEEK_SET) < 0)
 		r = err_sys(err, -errno, "read the snapshot");
-	r = r < 0 ? r : start_again(box, &head.made, plan, tap, memory, &s, err);
-	r = r < 0 ? r : vm_starter_qemu(&s, err);
 	r = r < 0 ? r : use_hand(box, HAND_LOAD, fd, -EBADF, &head, err);
 	r = r < 0 ? r : vm_starter_loaded(&s, err);
 	r = r < 0 ? r : has_process(box, &s, err);

@@ -177,11 +177,11 @@ int vm_check_memory(struct runtime *rt, uint32_t mem_mib, struct err *err)
 	if (sysinfo(&s) < 0)
 		return 0;
 	total = ((uint64_t)s.totalram * s.mem_unit) >> 20;
-	do {
+	sum = promised_mib(rt) + mem_mib + OVERHEAD_MIB;
+	while (sum > total && sum - warms_mib(&rt->warms) <= total && warms_shrink(rt))
 		sum = promised_mib(rt) + mem_mib + OVERHEAD_MIB;
-		if (sum <= total)
-			return 0;
-	} while (warms_shrink(rt));
+	if (sum <= total)
+		return 0;
 	return err_field(err, -ENOMEM, ERR_CAPACITY, "capacity",
 		"no room for %u MiB: machines would have %" PRIu64 " MiB of this host's %" PRIu64, mem_mib,
 		sum, total);
