@@ -1,5 +1,6 @@
 /*
- * OpenSandbox's list, a rule per line: "+t" and "-t" the user's, "a+t" and "a-t" the platform's.
+ * OpenSandbox's list, a rule per line: "+t" and "-t" the user's, "a+t" and "a-t" the platform's, "d" and
+ * "dPREFIX" what it closes to resolvers over HTTPS.
  *
  * The contract judges names and addresses by two orders of its own; both are written down here as
  * plainly as it states them, and the translated policy must say the same of every name and address
@@ -14,6 +15,7 @@
 struct input {
 	struct opensandbox_rule rules[LINES_MAX];
 	struct str deny[LINES_MAX], allow[LINES_MAX];
+	struct prefix doh[LINES_MAX];
 	size_t n;
 	struct opensandbox_always always;
 };
@@ -30,6 +32,10 @@ static void read_line(struct input *in, struct str line)
 			in->deny[in->always.n_deny++] = target;
 		else
 			in->allow[in->always.n_allow++] = target;
+	} else if (str_starts(line, STR("d"))) {
+		in->always.block_doh = true;
+		if (prefix_from(str_trim(str_skip(line, 1)), false, &in->doh[in->always.n_doh]) == 0)
+			in->always.n_doh++;
 	} else if (line.n) {
 		in->rules[in->n++] = (struct opensandbox_rule){ line.p[0] == '+', str_skip(line, 1) };
 	}
@@ -67,9 +73,20 @@ static bool name_allowed(const struct input *in, bool fallback, const struct nam
 	return fallback;
 }
 
-/* Denied networks, then what was learned, then allowed networks, then the default. */
+/* Of TCP port 443: is it closed against resolvers over HTTPS? */
+static bool doh_closed(const struct input *in, struct ip addr)
+{
+	for (size_t i = 0; i < in->always.n_doh; i++)
+		if (prefix_has(in->doh[i], addr))
+			return true;
+	return in->always.block_doh && !in->always.n_doh;
+}
+
+/* That, then denied networks, then what was learned, then allowed networks, then the default. */
 static bool addr_allowed(const struct input *in, bool fallback, struct ip addr, bool learned)
 {
+	if (doh_closed(in, addr))
+		return false;
 	for (size_t i = 0; i < in->always.n_deny; i++)
 		if (says_addr(in->deny[i], addr))
 			return false;
@@ -133,6 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		read_line(&in, str_cut(&rest, '\n'));
 	in.always.deny = in.deny;
 	in.always.allow = in.allow;
+	in.always.doh = in.doh;
 	if (opensandbox_policy(size & 1, in.rules, in.n, &in.always, &floor, &p, &err) == 0)
 		check(p, &in);
 	else
