@@ -1127,6 +1127,26 @@ def test_tls_on_the_same_port(proxy, service, tmp_path):
     assert c.rest() == b"until the end"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_who_comes_again_resumes_his_session(proxy, service, version):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = version
+    reused, session, s = [], None, None
+    for _ in range(3):  # one ticket for each connection is enough for the next
+        raw = socket.create_connection(("127.0.0.1", proxy.port))
+        c = Wire(context.wrap_socket(raw, server_hostname=f"{ULID}-80.localhost", session=session))
+        c.send(get(service.port))
+        s = s or service.accept()
+        s.head()
+        s.send(ok())
+        assert c.answer().status == 200  # a ticket comes before it, or with the handshake
+        reused.append(c.sock.session_reused)
+        session = c.sock.session
+        c.close()
+    assert reused == [False, True, True]
+
+
 def test_another_certificate_breaks_nothing(proxy, service, tmp_path):
     names = subprocess.run(["openssl", "x509", "-noout", "-ext", "subjectAltName"],
                            input=certificate(tls(proxy)), text=True, capture_output=True, check=True)
