@@ -7,7 +7,7 @@
 #include "api/nets.h"
 #include "api/peers.h"
 #include "api/pull.h"
-#include "api/secret.h"
+#include "api/mint.h"
 #include "api/websocket.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -177,7 +177,7 @@ int api_start(uv_loop_t *loop, struct api_spec *spec, struct api **ret, struct e
 	if (r == 0)
 		r = open_state(a, spec, err);
 	if (r == 0)
-		r = secret_open(spec->state_dir, &a->secret, err);
+		r = mint_open(spec->state_dir, &a->mint, err);
 	if (r == 0)
 		r = always_open(a, err);
 	if (r == 0)

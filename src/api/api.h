@@ -73,7 +73,7 @@ struct api {
 	struct ingress_use ingress_past;  /* of sandboxes that are gone */
 	struct builds *builds;
 	struct pulls *pulls;
-	struct secret *secret;
+	struct mint *mint;
 	struct always *always;		  /* the operator's lists: opensandbox/always.h */
 	struct gateway *gateway;	  /* opensandbox/gateway.h */
 	bool ready;

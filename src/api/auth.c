@@ -4,7 +4,6 @@
 #include "api/auth.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/hex.h"
 #include "base/table.h"
 
 struct key {
@@ -55,15 +54,17 @@ static int load_one(const struct key_row *row, void *arg)
 
 static int first_key(struct keyring *k, int dir, struct err *err)
 {
-	char text[KEY_TEXT_LEN + 2];
+	auto_secret struct secret text = SECRET_NONE, line = SECRET_NONE;
 	struct key_row row;
-	int r = keyring_add(k, STR("admin"), "", true, &row, text, err);
+	int r = keyring_add(k, STR("admin"), "", true, &row, &text, err);
 
 	if (r < 0)
 		return r;
-	text[KEY_TEXT_LEN] = '\n';
-	r = file_replace(dir, "admin.key", str_n(text, KEY_TEXT_LEN + 1), 0600, true);
-	explicit_bzero(text, sizeof(text));
+	r = secret_room(&line, secret_reveal(&text).n + 1);
+	if (r == 0)
+		r = buf_fmt(secret_writer(&line), STR_FMT "\n", STR_ARG(secret_reveal(&text)));
+	if (r == 0)
+		r = file_replace(dir, "admin.key", secret_reveal(&line), 0600, true);
 	if (r < 0) {
 		keyring_revoke(k, row.id, NULL); /* nobody knows it: the next start makes another */
 		return err_sys(err, r, "write admin.key");
@@ -166,26 +167,24 @@ static int add_rows(struct keyring *k, const struct key_row *row, bool new_user,
 }
 
 int keyring_add(struct keyring *k, struct str name, const char *user, bool admin,
-	struct key_row *ret, char text[static KEY_TEXT_LEN + 1], struct err *err)
+	struct key_row *ret, struct secret *ret_text, struct err *err)
 {
 	struct key_row row = { .admin = admin };
 	struct key *e;
-	uint8_t raw[32];
 	int r;
 
 	if (!name.n || str_copy(row.name, sizeof(row.name), name) < 0 || !str_utf8(name))
 		return err_field(err, -EINVAL, ERR_INVALID, "name", "1 to %zu bytes of text",
 			sizeof(row.name) - 1);
-	random_bytes(raw, sizeof(raw));
-	memcpy(text, "weir_", 5);
-	hex_spell(text + 5, raw, sizeof(raw));
-	explicit_bzero(raw, sizeof(raw));
-	r = sha256(str_n(text, KEY_TEXT_LEN), row.hash);
+	r = secret_random(ret_text, STR("weir_"));
+	if (r < 0)
+		return err_set(err, r, ERR_INTERNAL, "out of memory");
+	r = sha256(secret_reveal(ret_text), row.hash);
 	if (r < 0)
 		return err_set(err, r, ERR_INTERNAL, "SHA-256 failed");
 	row.created_ms = clock_wall_ns() / NS_PER_MS;
 	snprintf(row.id, sizeof(row.id), "key-%s", ulid_new(clock_wall_ns()).s);
-	snprintf(row.hint, sizeof(row.hint), "%.9s…", text);
+	snprintf(row.hint, sizeof(row.hint), "%.9s…", secret_reveal(ret_text).p);
 	if (*user)
 		snprintf(row.user, sizeof(row.user), "%s", user);
 	else

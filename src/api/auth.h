@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "api/store.h"
+#include "base/secret.h"
 
 struct keyring;
 struct principal {
@@ -24,8 +25,7 @@ int keyring_check(const struct keyring *k, struct str key, struct principal *ret
 /* Requests under way are counted by key. -EBUSY at max; and the end of one that was counted. */
 int keyring_enter(struct keyring *k, struct principal *p, uint32_t max);
 void keyring_leave(struct keyring *k, struct principal *p);
-/* user "": a user of its own. text receives the key, the only time it is seen. */
-#define KEY_TEXT_LEN (5 + 64)
+/* user "": a user of its own. ret_text receives the key, the only time it is seen. */
 int keyring_add(struct keyring *k, struct str name, const char *user, bool admin,
-	struct key_row *ret, char text[static KEY_TEXT_LEN + 1], struct err *err);
+	struct key_row *ret, struct secret *ret_text, struct err *err);
 int keyring_revoke(struct keyring *k, const char *id, struct err *err);

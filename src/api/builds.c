@@ -381,7 +381,7 @@ static int prepare(struct build *b, const struct build_spec *spec, int *ret_auth
 	r = make_policy(b->api, spec->from, &b->policy, err);
 	if (r < 0)
 		return r;
-	*ret_auth = memfd_sealed("auth", spec->auth);
+	*ret_auth = memfd_sealed("auth", spec->auth ? secret_reveal(spec->auth) : STR_NONE);
 	return *ret_auth < 0 ? err_sys(err, *ret_auth, "credentials of a build") : 0;
 }
 
@@ -405,6 +405,7 @@ struct build *build_start(struct api *a, const struct build_spec *spec)
 	}
 	b->api = a;
 	b->spec = *spec;
+	b->spec.auth = NULL; /* the caller's, for the time of the call */
 	b->line = BUF_MAX(LINE_MAX_BYTES);
 	LIST_INSERT_HEAD(&a->builds->list, b, next);
 	if (prepare(b, spec, &auth, &err) < 0) {

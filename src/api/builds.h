@@ -10,12 +10,13 @@
  */
 #pragma once
 #include "api/api.h"
+#include "base/secret.h"
 
 struct build;
 struct build_spec {
 	struct str name;
 	struct str from; /* a reference for weir-build, or nothing */
-	struct str auth; /* credentials as containers-auth.json(5) has them, or nothing */
+	const struct secret *auth; /* credentials as containers-auth.json(5) has them; NULL, empty: none */
 	const char *user; /* for whom: shares its limits */
 	void (*on_begin)(void *arg); /* it runs; may be NULL */
 	/* false: no more until build_more(). */

@@ -178,10 +178,15 @@ enum ipc_ingress_state ingress_state_of(const struct box *b)
 /* A token that could not be made is one that nobody has: no error may open what is secured. */
 static void put_secret(const struct box *b, struct ipc_edge_ingress *ret)
 {
+	auto_secret struct secret token = SECRET_NONE;
 	uint8_t nobodys[32];
 
-	if (!b->row.secured || gateway_token(b->api, b->row.id, ret->secret) == 0)
+	if (!b->row.secured)
 		return;
+	if (gateway_token(b->api, b->row.id, &token) == 0) {
+		str_copy(ret->secret, sizeof(ret->secret), secret_reveal(&token));
+		return;
+	}
 	random_bytes(nobodys, sizeof(nobodys));
 	hex_spell(ret->secret, nobodys, sizeof(nobodys));
 }
@@ -247,7 +252,7 @@ static void nobody_waits(const struct err *err, void *arg)
 
 void ingress_tell(struct box *b, enum ipc_ingress_state state, edges_fn fn, void *arg)
 {
-	struct ipc_edge_ingress m;
+	auto_ingress struct ipc_edge_ingress m;
 	size_t n = ingress_message(b, state, &m);
 	int fds[IPC_INGRESS_PORTS];
 	unsigned int n_fds = listeners_of(b, fds);
@@ -255,19 +260,16 @@ void ingress_tell(struct box *b, enum ipc_ingress_state state, edges_fn fn, void
 	b->ingress.told = true;
 	b->ingress.state = state;
 	edges_call_fds(b->api, IPC_EDGE_INGRESS, &m, n, fds, n_fds, fn ? fn : nobody_waits, arg);
-	explicit_bzero(m.secret, sizeof(m.secret));
 }
 
 int ingress_tell_one(struct chan *c, const struct box *b, chan_reply_fn on_told, void *arg)
 {
-	struct ipc_edge_ingress m;
+	auto_ingress struct ipc_edge_ingress m;
 	size_t n = ingress_message(b, ingress_state_of(b), &m);
 	int fds[IPC_INGRESS_PORTS];
 	unsigned int n_fds = listeners_of(b, fds);
-	int r = chan_call(c, IPC_EDGE_INGRESS, &m, n, fds, n_fds, on_told, arg);
 
-	explicit_bzero(m.secret, sizeof(m.secret));
-	return r;
+	return chan_call(c, IPC_EDGE_INGRESS, &m, n, fds, n_fds, on_told, arg);
 }
 
 /* --- waking --- */
@@ -486,11 +488,11 @@ static int forget_expired(struct box *b, uint64_t now, struct err *err)
 }
 
 int ingress_token_add(struct box *b, struct str name, uint32_t port, uint64_t expires_ms,
-	const struct token_row **ret, char text[static INGRESS_TOKEN_LEN + 1], struct err *err)
+	const struct token_row **ret, struct secret *ret_text, struct err *err)
 {
 	struct token_row t = { .port = port, .expires_ms = expires_ms, .created_ms = api_now_ms() };
 	unsigned int n = 0;
-	uint8_t raw[32];
+	struct str text;
 	int r = forget_expired(b, t.created_ms, err);
 
 	if (r < 0)
@@ -501,16 +503,16 @@ int ingress_token_add(struct box *b, struct str name, uint32_t port, uint64_t ex
 	if (str_copy(t.name, sizeof(t.name), name) < 0 || !str_utf8(name))
 		return err_field(err, -EINVAL, ERR_INVALID, "name", "at most %zu bytes of text",
 			sizeof(t.name) - 1);
-	random_bytes(raw, sizeof(raw));
-	memcpy(text, "wit_", 4);
-	hex_spell(text + 4, raw, sizeof(raw));
-	explicit_bzero(raw, sizeof(raw));
-	if (EVP_Digest(text, INGRESS_TOKEN_LEN, t.digest, &n, EVP_sha256(), NULL) != 1 ||
+	r = secret_random(ret_text, STR("wit_"));
+	if (r < 0)
+		return err_set(err, r, ERR_INTERNAL, "out of memory");
+	text = secret_reveal(ret_text);
+	if (EVP_Digest(text.p, text.n, t.digest, &n, EVP_sha256(), NULL) != 1 ||
 		n != sizeof(t.digest))
 		return err_set(err, -EIO, ERR_INTERNAL, "SHA-256 failed");
 	snprintf(t.id, sizeof(t.id), "tok-%s", ulid_new(clock_wall_ns()).s);
 	snprintf(t.sandbox, sizeof(t.sandbox), "%s", b->row.id);
-	snprintf(t.hint, sizeof(t.hint), "%.8s…", text);
+	snprintf(t.hint, sizeof(t.hint), "%.8s…", text.p);
 	r = store_token_add(b->api->store, &t, err);
 	if (r < 0)
 		return r;

@@ -13,9 +13,8 @@
 #include "api/peers.h"
 #include "api/services.h"
 #include "api/store.h"
+#include "base/secret.h"
 #include "wire/ipc_ingress.h"
-
-#define INGRESS_TOKEN_LEN (4 + 64) /* "wit_" and 256 bits */
 
 /* A sandbox's ports of the host. Both have their numbers from the first time that one is opened. */
 enum ingress_ports {
@@ -98,7 +97,7 @@ struct ingress_use ingress_sum(const struct box *b);
 struct ingress_use ingress_total(const struct api *a);
 
 /* --- tokens --- */
-/* text receives the token, the only time it is seen. */
+/* ret_text receives the token, the only time it is seen. */
 int ingress_token_add(struct box *b, struct str name, uint32_t port, uint64_t expires_ms,
-	const struct token_row **ret, char text[static INGRESS_TOKEN_LEN + 1], struct err *err);
+	const struct token_row **ret, struct secret *ret_text, struct err *err);
 int ingress_token_drop(struct box *b, struct str id, struct err *err); /* -ENOENT */

@@ -4,9 +4,9 @@
 #include "api/box.h"
 #include "api/builds.h"
 #include "api/createos/catalogue.h"
+#include "api/mint.h"
 #include "api/peers.h"
 #include "api/pull.h"
-#include "api/secret.h"
 #include "base/clock.h"
 #include "base/hex.h"
 #include "base/log.h"
@@ -26,7 +26,7 @@ struct job {
 	TAILQ_ENTRY(job) next;
 	struct api *api;
 	char name[IPC_NAME_LEN], from[FROM_MAX], user[64];
-	struct buf auth; /* erased when it has been handed on */
+	struct secret auth; /* until it has been handed on */
 	uint64_t since_ms;
 	bool running;
 	LIST_HEAD(, pull_wait) waits;
@@ -43,13 +43,6 @@ struct pulls {
 	bool dropping; /* nothing starts meanwhile: it could be the one that goes */
 	struct used used[IMAGES_MAX];
 };
-
-static void erase(struct buf *b)
-{
-	if (b->p)
-		explicit_bzero(b->p, b->n);
-	buf_done(b);
-}
 
 /* --- names --- */
 
@@ -120,7 +113,8 @@ static int name_of(const struct api *a, const struct pull_ask *ask, const char *
 	char ret[static IPC_NAME_LEN])
 {
 	uint8_t sum[EVP_MAX_MD_SIZE] = { 0 };
-	char hex[65], name[33], token[SECRET_TOKEN_LEN + 1];
+	auto_secret struct secret token = SECRET_NONE;
+	char hex[65], name[33];
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
 
 	if (!md || !EVP_DigestInit_ex(md, EVP_sha256(), NULL)) {
@@ -134,9 +128,9 @@ static int name_of(const struct api *a, const struct pull_ask *ask, const char *
 	EVP_DigestFinal_ex(md, sum, NULL);
 	EVP_MD_CTX_free(md);
 	hex_spell(hex, sum, 32);
-	if (secret_token(a->secret, "image", hex, token) < 0)
+	if (mint_token(a->mint, "image", str_c(hex), &token) < 0)
 		return -ENOMEM;
-	EVP_Digest(token, strlen(token), sum, NULL, EVP_sha256(), NULL);
+	EVP_Digest(secret_reveal(&token).p, secret_reveal(&token).n, sum, NULL, EVP_sha256(), NULL);
 	hex_spell(name, sum, 16);
 	snprintf(ret, IPC_NAME_LEN, PULLED_PREFIX "%s.%s:1", a->config.daemon_name, name);
 	return 0;
@@ -287,7 +281,7 @@ static void job_end(struct job *j, const struct err *err)
 		free(w);
 		was.fn(err ? NULL : j->name, err, was.arg);
 	}
-	erase(&j->auth);
+	secret_done(&j->auth);
 	free(j);
 	start_some(a);
 	if (!err)
@@ -306,9 +300,10 @@ static void on_build_end(const struct err *err, void *arg)
 static void start_some(struct api *a)
 {
 	struct job *j, *next;
-	struct buf auth;
 
 	for (j = TAILQ_FIRST(&a->pulls->jobs); j; j = next) {
+		auto_secret struct secret auth = SECRET_NONE;
+
 		next = TAILQ_NEXT(j, next);
 		if (a->pulls->dropping || a->pulls->running >= a->config.build_at_once)
 			return;
@@ -316,43 +311,43 @@ static void start_some(struct api *a)
 			continue;
 		j->running = true;
 		a->pulls->running++;
-		auth = j->auth; /* for no longer than it takes to hand it on */
-		j->auth = BUF_MAX(AUTH_BYTES);
+		auth = secret_take(&j->auth); /* for no longer than it takes to hand it on */
 		build_start(a, &(struct build_spec){ .name = str_c(j->name), .from = str_c(j->from),
-			.auth = buf_str(&auth), .user = j->user, .on_end = on_build_end, .arg = j });
-		erase(&auth);
+			.auth = &auth, .user = j->user, .on_end = on_build_end, .arg = j });
 		next = TAILQ_FIRST(&a->pulls->jobs); /* that one may have ended at once */
 	}
 }
 
 /* {"auths":{"host":{"auth":"base64 of login:password"}}} */
-static int write_auth(const struct pull_ask *ask, struct str host, struct buf *out)
+static int write_auth(const struct pull_ask *ask, struct str host, struct secret *ret)
 {
-	auto_buf struct buf plain = BUF_MAX(AUTH_BYTES / 2), coded = BUF_MAX(AUTH_BYTES),
-		 key = BUF_MAX(FROM_MAX);
-	struct jw w = JW(out);
-	int n;
+	auto_secret struct secret plain = SECRET_NONE, coded = SECRET_NONE;
+	auto_buf struct buf key = BUF_MAX(FROM_MAX);
+	struct buf *p = secret_writer(&plain), *c = secret_writer(&coded);
+	struct jw w = JW(secret_writer(ret));
+	size_t n = ask->login.n + 1 + ask->password.n;
+	int r;
 
 	if (!ask->login.n)
 		return 0;
-	buf_fmt(&plain, STR_FMT ":" STR_FMT, STR_ARG(ask->login), STR_ARG(ask->password));
-	if (buf_failed(&plain) || buf_room(&coded, plain.n * 4 / 3 + 8) < 0) {
-		erase(&plain);
-		return -E2BIG;
-	}
-	n = EVP_EncodeBlock((uint8_t *)coded.p, (const uint8_t *)plain.p, (int)plain.n);
-	coded.n = (size_t)n;
+	r = n > AUTH_BYTES / 2 ? -EFBIG : secret_room(&plain, n);
+	if (r == 0)
+		r = secret_room(&coded, (n + 2) / 3 * 4);
+	if (r == 0)
+		r = secret_room(ret, AUTH_BYTES);
+	if (r < 0)
+		return r;
+	buf_fmt(p, STR_FMT ":" STR_FMT, STR_ARG(ask->login), STR_ARG(ask->password));
+	c->n = (size_t)EVP_EncodeBlock((uint8_t *)c->p, (const uint8_t *)p->p, (int)p->n);
 	buf_add_str(&key, host);
 	jw_obj(&w, NULL);
 	jw_obj(&w, "auths");
 	jw_obj(&w, buf_cstr(&key));
-	jw_str(&w, "auth", buf_str(&coded));
+	jw_str(&w, "auth", secret_reveal(&coded));
 	jw_end(&w);
 	jw_end(&w);
 	jw_end(&w);
-	erase(&plain);
-	erase(&coded);
-	return buf_failed(out);
+	return buf_failed(secret_writer(ret));
 }
 
 static int job_new(struct api *a, const struct pull_ask *ask, const char *name, const char *from,
@@ -368,7 +363,6 @@ static int job_new(struct api *a, const struct pull_ask *ask, const char *name, 
 	if (!j)
 		return err_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	j->api = a;
-	j->auth = BUF_MAX(AUTH_BYTES);
 	j->since_ms = api_now_ms();
 	LIST_INIT(&j->waits);
 	snprintf(j->name, sizeof(j->name), "%s", name);
@@ -376,9 +370,10 @@ static int job_new(struct api *a, const struct pull_ask *ask, const char *name, 
 	snprintf(j->user, sizeof(j->user), "%s", ask->user);
 	r = write_auth(ask, host, &j->auth);
 	if (r < 0) {
-		erase(&j->auth);
+		secret_done(&j->auth);
 		free(j);
-		return err_field(err, r, ERR_INVALID, "image", "image.auth: too long");
+		return r == -ENOMEM ? err_set(err, r, ERR_INTERNAL, "out of memory") :
+				      err_field(err, r, ERR_INVALID, "image", "image.auth: too long");
 	}
 	TAILQ_INSERT_TAIL(&a->pulls->jobs, j, next);
 	a->pulls->n++;

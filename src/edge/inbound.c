@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "edge/inbound.h"
+#include "wire/keys.h"
 
 #define PEM_MAX		(256u << 10)
 #define LISTENERS_MAX	CONFIG_LISTEN_MAX
@@ -110,20 +111,22 @@ bool inbound_given(struct inbound *b, const char *name, int *fd)
 
 /* --- from the api role --- */
 
+static int told_keys(struct inbound *b, struct str payload, struct err *err)
+{
+	auto_keys struct ipc_ingress_keys keys = { 0 };
+	int r = ingress_keys_read(payload, &keys, err);
+
+	return r < 0 ? r : ingress_keys(b->in, &keys, err);
+}
+
 int inbound_told(struct inbound *b, struct chan_msg *m, struct err *err)
 {
-	struct ipc_edge_ingress set;
-	struct ipc_ingress_keys keys;
+	auto_ingress struct ipc_edge_ingress set;
 	unsigned int n = 0;
 	int fds[2], r;
 
-	if (m->type == IPC_EDGE_INGRESS_KEYS) {
-		r = ingress_keys_read(m->payload, &keys, err);
-		if (r == 0)
-			r = ingress_keys(b->in, &keys, err);
-		explicit_bzero(&keys, sizeof(keys));
-		return r;
-	}
+	if (m->type == IPC_EDGE_INGRESS_KEYS)
+		return told_keys(b, m->payload, err);
 	if (m->type != IPC_EDGE_INGRESS)
 		return -ENOSYS;
 	FAULT("edge.ingress.asked");
@@ -135,7 +138,6 @@ int inbound_told(struct inbound *b, struct chan_msg *m, struct err *err)
 		n++;
 	}
 	r = ingress_set(b->in, &set, fds, n, err);
-	explicit_bzero(&set, sizeof(set));
 	FAULT("edge.ingress.done");
 	return r;
 }

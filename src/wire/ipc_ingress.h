@@ -98,6 +98,13 @@ struct ipc_edge_ingress {
 	struct ipc_ingress_route routes[IPC_INGRESS_ROUTES_MAX];
 };
 
+/* Of a message that was sent, or read: the secret in it. */
+static inline void ipc_ingress_erase(struct ipc_edge_ingress *m)
+{
+	explicit_bzero(m->secret, sizeof(m->secret));
+}
+#define auto_ingress _cleanup_(ipc_ingress_erase)
+
 /* IPC_EDGE_INGRESS_KEYS: what routes are signed with (wire/signed.h); replaces all. The first signs. */
 struct ipc_ingress_keys {
 	uint32_t n;

@@ -6,7 +6,7 @@
 
 /* --- keys: admins only --- */
 
-static void write_key(struct jw *w, const struct key_row *k, const char *text)
+static void write_key(struct jw *w, const struct key_row *k, const struct secret *text)
 {
 	jw_c(w, "id", k->id);
 	jw_c(w, "name", k->name);
@@ -15,7 +15,7 @@ static void write_key(struct jw *w, const struct key_row *k, const char *text)
 	jw_c(w, "hint", k->hint);
 	jw_c(w, "created_at", rfc3339_from(k->created_ms * NS_PER_MS).s);
 	if (text)
-		jw_c(w, "key", text);
+		jw_str(w, "key", secret_reveal(text));
 }
 
 void native_key_add(struct req *q)
@@ -31,7 +31,8 @@ void native_key_add(struct req *q)
 		{ .name = "admin", .kind = JK_BOOL, .offset = 2 * sizeof(struct str),
 			.seen_offset = -1 },
 	};
-	char user[IPC_ID_LEN] = "", text[KEY_TEXT_LEN + 1] = "";
+	auto_secret struct secret text = SECRET_NONE;
+	char user[IPC_ID_LEN] = "";
 	struct key_row k;
 	struct answer a;
 	struct err err;
@@ -45,16 +46,15 @@ void native_key_add(struct req *q)
 			err_field(&err, r, ERR_INVALID, "user_id", "unknown user");
 	}
 	if (r == 0)
-		r = keyring_add(q->api->keys, in.name, user, in.admin, &k, text, &err);
+		r = keyring_add(q->api->keys, in.name, user, in.admin, &k, &text, &err);
 	if (r < 0) {
 		reply_err(q, &err);
 		return;
 	}
 	answer_begin(&a, 4096);
 	jw_obj(&a.w, "data");
-	write_key(&a.w, &k, text);
+	write_key(&a.w, &k, &text);
 	jw_end(&a.w);
-	explicit_bzero(text, sizeof(text));
 	reply_send(q, 200, &a);
 }
 

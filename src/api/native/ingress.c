@@ -24,13 +24,16 @@ static void write_token(struct jw *w, const struct token_row *t)
 
 struct telling {
 	struct op *op;
-	char id[IPC_ID_LEN];		   /* of the token that was made; "": one was revoked */
-	char text[INGRESS_TOKEN_LEN + 1];
+	char id[IPC_ID_LEN]; /* of the token that was made; "": one was revoked */
+	struct secret text;  /* the token */
 };
 
 static void asker_gone(struct req *q)
 {
-	op_forget(((struct telling *)q->state)->op);
+	struct telling *t = q->state;
+
+	op_forget(t->op);
+	secret_done(&t->text);
 }
 
 static const struct token_row *token_of(const struct box *b, const char *id)
@@ -41,9 +44,9 @@ static const struct token_row *token_of(const struct box *b, const char *id)
 	return NULL;
 }
 
-static void reply_token(struct req *q, struct telling *t)
+static void reply_token(struct req *q, const char *id, const struct secret *text)
 {
-	const struct token_row *row = token_of(q->box, t->id);
+	const struct token_row *row = token_of(q->box, id);
 	struct answer a;
 	struct err err;
 
@@ -55,9 +58,8 @@ static void reply_token(struct req *q, struct telling *t)
 	answer_begin(&a, 4096);
 	jw_obj(&a.w, "data");
 	write_token(&a.w, row);
-	jw_c(&a.w, "token", t->text);
+	jw_str(&a.w, "token", secret_reveal(text));
 	jw_end(&a.w);
-	explicit_bzero(t->text, sizeof(t->text));
 	reply_send(q, 200, &a);
 }
 
@@ -65,6 +67,7 @@ static void told(struct op *op, const struct err *err, void *arg)
 {
 	struct req *q = arg;
 	struct telling *t = q->state;
+	auto_secret struct secret text = secret_take(&t->text); /* t goes with the request */
 	struct err why;
 
 	FAULT("api.token.told");
@@ -74,7 +77,7 @@ static void told(struct op *op, const struct err *err, void *arg)
 	if (err)
 		reply_err(q, err);
 	else if (t->id[0])
-		reply_token(q, t);
+		reply_token(q, t->id, &text);
 	else
 		reply_flag(q, "revoked");
 }
@@ -128,7 +131,7 @@ void native_token_add(struct req *q)
 	if (r == 0)
 		r = ingress_token_add(q->box, ask.name, (uint32_t)ask.port,
 			ask.expires_seen ? api_now_ms() + (uint64_t)ask.expires_s * 1000 : 0, &row,
-			t->text, &err);
+			&t->text, &err);
 	if (r < 0) {
 		reply_err(q, &err);
 		return;

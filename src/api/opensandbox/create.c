@@ -377,6 +377,7 @@ static void fill_size(const struct opensandbox_ask *ask, struct sandbox_row *row
 static int fill(struct box *b, void *arg, struct err *err)
 {
 	struct opensandbox_ask *ask = arg;
+	auto_secret struct secret execd = SECRET_NONE;
 	struct sandbox_row *row = &b->row;
 	int r = birth_runtime(b->api, ask->runtime, row->runtime, err);
 
@@ -389,8 +390,9 @@ static int fill(struct box *b, void *arg, struct err *err)
 	row->secured = ask->secure;
 	/* Behind a gateway it is reached from its first moment on, by names that have its id in them. */
 	row->ingress = row->id_told = gateway_mode(b->api) != GATEWAY_OFF;
-	if (ask->execd_token.n && guard_execd_token(b->api, ask->execd_token, row->execd_token) < 0)
+	if (ask->execd_token.n && guard_execd_token(b->api, ask->execd_token, &execd) < 0)
 		return err_set(err, -EIO, ERR_INTERNAL, "HMAC failed");
+	str_copy(row->execd_token, sizeof(row->execd_token), secret_reveal(&execd));
 	row->envs = json_dumps(ask->envs, JSON_COMPACT);
 	row->metadata = given(ask->metadata) ? json_dumps(ask->metadata, JSON_COMPACT) : strdup("{}");
 	row->entrypoint = json_dumps(ask->entrypoint, JSON_COMPACT);

@@ -23,7 +23,7 @@
 
 static bool shows_token(const struct req *q)
 {
-	return secret_fits(q->api->secret, "egress", q->row->id, http_header(q->h, TOKEN_NAME));
+	return mint_fits(q->api->mint, "egress", str_c(q->row->id), http_header(q->h, TOKEN_NAME));
 }
 
 /* Is it there, for who asks? Else answered. */

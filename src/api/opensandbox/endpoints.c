@@ -93,18 +93,11 @@ struct way {
 	bool through_execd;	/* by way of that port's */
 };
 
-static void put_token(struct jw *w, const char *name, int made, char token[static SECRET_TOKEN_LEN + 1])
-{
-	if (made == 0)
-		jw_c(w, name, token);
-	explicit_bzero(token, SECRET_TOKEN_LEN + 1);
-}
-
 /* An endpoint that needs nothing has no headers. The egress API of a sandbox that is not secured is
  * content with its own token. */
 static void put_headers(struct req *q, struct jw *w, uint32_t port, const struct way *way)
 {
-	char token[SECRET_TOKEN_LEN + 1];
+	auto_secret struct secret token = SECRET_NONE;
 	bool egress = way->ours && port == EGRESS_PORT;
 	bool secured = q->row->secured ? !way->is_signed : way->ours && !egress;
 
@@ -113,12 +106,10 @@ static void put_headers(struct req *q, struct jw *w, uint32_t port, const struct
 	jw_obj(w, "headers");
 	if (way->route)
 		jw_c(w, GATEWAY_HEADER, way->route);
-	if (secured)
-		put_token(w, GUARD_HEADER, guard_token(q, way->through_execd ? EXECD_PORT : port, token),
-			token);
-	if (egress)
-		put_token(w, "OPENSANDBOX-EGRESS-AUTH",
-			secret_token(q->api->secret, "egress", q->row->id, token), token);
+	if (secured && guard_token(q, way->through_execd ? EXECD_PORT : port, &token) == 0)
+		jw_str(w, GUARD_HEADER, secret_reveal(&token));
+	if (egress && mint_token(q->api->mint, "egress", str_c(q->row->id), &token) == 0)
+		jw_str(w, "OPENSANDBOX-EGRESS-AUTH", secret_reveal(&token));
 	jw_end(w);
 }
 

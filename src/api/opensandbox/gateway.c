@@ -1,13 +1,12 @@
 /* The gateway's addresses and keys: see the header. */
 #include "api/ingress.h"
+#include "api/mint.h"
 #include "api/opensandbox/gateway.h"
-#include "api/secret.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "wire/keys.h"
 
 #define TOKEN_PURPOSE "secure"
-_Static_assert(GATEWAY_TOKEN_LEN == SECRET_TOKEN_LEN, "it is one of these");
 
 struct gateway {
 	enum gateway_mode mode;
@@ -18,23 +17,22 @@ struct gateway {
 
 static int read_keys(int fd, struct ipc_ingress_keys *ret, struct err *err)
 {
-	auto_buf struct buf raw = BUF_MAX(sizeof(*ret));
+	auto_secret struct secret raw = SECRET_NONE;
 	auto_keys struct ipc_ingress_keys keys = { 0 };
-	int r = memfd_read(fd, sizeof(keys), &raw);
+	int r = secret_room(&raw, sizeof(keys));
 
-	if (r == 0 && raw.n == sizeof(keys))
-		memcpy(&keys, raw.p, sizeof(keys));
+	if (r == 0)
+		r = memfd_read(fd, sizeof(keys), secret_writer(&raw));
+	if (r == 0 && secret_reveal(&raw).n == sizeof(keys))
+		memcpy(&keys, secret_reveal(&raw).p, sizeof(keys));
 	else if (r == 0)
 		r = -EBADMSG;
 	if (r == 0 && !keys_ok(&keys))
 		r = -EBADMSG;
-	if (r == 0)
-		*ret = keys;
-	else
-		err_sys(err, r, "read the keys that endpoints are signed with");
-	if (raw.p)
-		explicit_bzero(raw.p, raw.cap);
-	return r;
+	if (r < 0)
+		return err_sys(err, r, "read the keys that endpoints are signed with");
+	*ret = keys;
+	return 0;
 }
 
 static void on_told(const struct err *err, void *arg)
@@ -100,9 +98,9 @@ enum gateway_mode gateway_mode(const struct api *a)
 	return a->gateway->mode;
 }
 
-int gateway_token(const struct api *a, const char *id, char ret[static GATEWAY_TOKEN_LEN + 1])
+int gateway_token(const struct api *a, const char *id, struct secret *ret)
 {
-	return secret_token(a->secret, TOKEN_PURPOSE, id, ret);
+	return mint_token(a->mint, TOKEN_PURPOSE, str_c(id), ret);
 }
 
 /* --- addresses --- */

@@ -9,7 +9,7 @@
  *
  * A sandbox made with secureAccess is secured: its access token (gateway_token()), or a signed address,
  * is needed on every way in, also those beside the gateway. The token is made of the sandbox's id and
- * the daemon's key (secret.h), so it is the same after every restart and stored nowhere; the edge is
+ * the daemon's key (mint.h), so it is the same after every restart and stored nowhere; the edge is
  * told it with the sandbox.
  *
  * Keys come from the host role (wire/keys.h), at boot and whenever their file changes, and go to every
@@ -17,11 +17,11 @@
  */
 #pragma once
 #include "api/api.h"
+#include "base/secret.h"
 #include "wire/ipc_ingress.h"
 #include "wire/signed.h"
 
-#define GATEWAY_HEADER	  "OpenSandbox-Ingress-To"
-#define GATEWAY_TOKEN_LEN 43 /* SECRET_TOKEN_LEN */
+#define GATEWAY_HEADER "OpenSandbox-Ingress-To"
 
 enum gateway_mode { GATEWAY_OFF, GATEWAY_BY_NAME, GATEWAY_BY_HEADER, GATEWAY_BY_PATH };
 
@@ -35,7 +35,7 @@ void gateway_tell(const struct edge *e);
 
 enum gateway_mode gateway_mode(const struct api *a);
 /* A secured sandbox's access token. */
-int gateway_token(const struct api *a, const char *id, char ret[static GATEWAY_TOKEN_LEN + 1]);
+int gateway_token(const struct api *a, const char *id, struct secret *ret);
 
 struct gateway_route {
 	char label[96]; /* what names the sandbox, the port and, if it is signed, time and signature; as

@@ -12,59 +12,49 @@ static void purpose_of(uint32_t port, char ret[static 24])
 	snprintf(ret, 24, "proxy/%u", port);
 }
 
-int guard_token(const struct req *q, uint32_t port, char ret[static SECRET_TOKEN_LEN + 1])
+int guard_token(const struct req *q, uint32_t port, struct secret *ret)
 {
 	char purpose[24];
 
 	if (q->row->secured)
 		return gateway_token(q->api, q->row->id, ret);
 	purpose_of(port, purpose);
-	return secret_token(q->api->secret, purpose, q->row->id, ret);
+	return mint_token(q->api->mint, purpose, str_c(q->row->id), ret);
 }
 
 /* As a header brings it: no blank around it, nothing that a line cannot hold. */
 int guard_execd_check(struct str token, struct err *err)
 {
-	bool fine = token.n && token.n <= SECRET_ID_MAX;
+	bool fine = token.n && token.n <= MINT_ID_MAX;
 
 	for (size_t i = 0; i < token.n; i++)
 		fine = fine && token.p[i] > ' ' && token.p[i] <= '~';
 	return fine ? 0 : err_field(err, -EINVAL, ERR_INVALID, "env",
-		"env \"" GUARD_EXECD_ENV "\": expected 1 to %u visible ASCII characters", SECRET_ID_MAX);
+		"env \"" GUARD_EXECD_ENV "\": expected 1 to %u visible ASCII characters", MINT_ID_MAX);
 }
 
-int guard_execd_token(const struct api *a, struct str token, char ret[static SECRET_TOKEN_LEN + 1])
+int guard_execd_token(const struct api *a, struct str token, struct secret *ret)
 {
-	char text[SECRET_ID_MAX + 1];
 	int r = guard_execd_check(token, NULL);
 
-	if (r < 0)
-		return r;
-	str_copy(text, sizeof(text), token);
-	r = secret_token(a->secret, EXECD_PURPOSE, text, ret);
-	explicit_bzero(text, sizeof(text));
-	return r;
+	return r < 0 ? r : mint_token(a->mint, EXECD_PURPOSE, token, ret);
 }
 
 /* Stored is what guard_execd_token() made of the token. */
 static bool execd_fits(const struct req *q)
 {
-	char made[SECRET_TOKEN_LEN + 1];
-	bool fits = guard_execd_token(q->api, http_header(q->h, EXECD_HEADER), made) == 0 &&
-		str_eq_const_time(str_c(made), str_c(q->row->execd_token));
+	auto_secret struct secret made = SECRET_NONE;
 
-	explicit_bzero(made, sizeof(made));
-	return fits;
+	return guard_execd_token(q->api, http_header(q->h, EXECD_HEADER), &made) == 0 &&
+		secret_is(&made, str_c(q->row->execd_token));
 }
 
 static bool token_fits(const struct req *q, uint32_t port)
 {
-	char want[SECRET_TOKEN_LEN + 1];
-	bool fits = port && guard_token(q, port, want) == 0 &&
-		str_eq_const_time(str_n(want, SECRET_TOKEN_LEN), http_header(q->h, GUARD_HEADER));
+	auto_secret struct secret want = SECRET_NONE;
 
-	explicit_bzero(want, sizeof(want));
-	return fits;
+	return port && guard_token(q, port, &want) == 0 &&
+		secret_is(&want, http_header(q->h, GUARD_HEADER));
 }
 
 /* The port behind /sandboxes/{id}/proxy/; 0: none, and no token fits. */

@@ -23,7 +23,7 @@
  */
 #pragma once
 #include "api/req.h"
-#include "api/secret.h"
+#include "api/mint.h"
 
 #define GUARD_HEADER	"OpenSandbox-Secure-Access"
 #define GUARD_EXECD_ENV "EXECD_ACCESS_TOKEN"
@@ -33,8 +33,8 @@ int guard_admits(struct req *q, struct err *err);
 /* Does the request bring another user's key, and none of the owner's? */
 bool guard_other(const struct req *q);
 /* What GUARD_HEADER has to say. */
-int guard_token(const struct req *q, uint32_t port, char ret[static SECRET_TOKEN_LEN + 1]);
+int guard_token(const struct req *q, uint32_t port, struct secret *ret);
 /* Can the text be what X-EXECD-ACCESS-TOKEN says? */
 int guard_execd_check(struct str token, struct err *err);
 /* What the row keeps of it. */
-int guard_execd_token(const struct api *a, struct str token, char ret[static SECRET_TOKEN_LEN + 1]);
+int guard_execd_token(const struct api *a, struct str token, struct secret *ret);

@@ -327,6 +327,7 @@ void box_free(struct ingress *in, struct box *b)
 		LIST_REMOVE(b, dirties);
 	free(b->tokens);
 	free(b->routes);
+	ipc_ingress_erase(&b->told);
 	free(b);
 }
 
@@ -400,7 +401,7 @@ int ingress_set(struct ingress *in, const struct ipc_edge_ingress *set, int *fds
 {
 	struct ipc_ingress_token *tokens = NULL;
 	struct ipc_ingress_route *routes = NULL;
-	struct ipc_edge_ingress before = { 0 };
+	auto_ingress struct ipc_edge_ingress before = { 0 };
 	struct ulid ulid;
 	struct box *b;
 	int r;

@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include "edge/ingress/proxy.h"
+#include "wire/keys.h"
 
 void ingress_ref(struct ingress *in)
 {
@@ -22,7 +23,7 @@ void ingress_unref(struct ingress *in)
 		return;
 	tls_done(&in->tls);
 	buf_done(&in->head);
-	explicit_bzero(&in->keys, sizeof(in->keys));
+	keys_erase(&in->keys);
 	free(in);
 }
 

@@ -51,7 +51,7 @@ static int count_key(const struct key_row *k, void *arg)
 
 static int keys(void *arg)
 {
-	char text[KEY_TEXT_LEN + 1] = "";
+	auto_secret struct secret text = SECRET_NONE;
 	struct store *s = arg;
 	struct keyring *k = NULL;
 	struct err err = { 0 };
@@ -63,12 +63,12 @@ static int keys(void *arg)
 
 	assert_false(created);
 	if (r == 0)
-		r = keyring_add(k, STR("one more"), "", false, &row, text, &err);
+		r = keyring_add(k, STR("one more"), "", false, &row, &text, &err);
 	nth_stop();
 	assert_int_equal(store_keys(s, UINT32_MAX, 0, count_key, &stored, NULL, NULL), 0);
 	assert_int_equal(stored, KEYS + (r == 0));
 	if (k)
-		assert_int_equal(keyring_check(k, str_n(text, KEY_TEXT_LEN), &p), r == 0 ? 0 : -ENOENT);
+		assert_int_equal(keyring_check(k, secret_reveal(&text), &p), r == 0 ? 0 : -ENOENT);
 	if (r == 0)
 		assert_int_equal(keyring_revoke(k, row.id, &err), 0);
 	else
