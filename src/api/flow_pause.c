@@ -2,8 +2,8 @@
  * Pausing and resuming. A pause first lets requests to the agent end by themselves for a moment,
  * then bounces the rest (buffered commands with 409, streams with an error line; what they started
  * stays, frozen), then freezes. A machine's agent is told before, since it goes on by running: it
- * holds what runs in it until it is woken, also when the pause fails. A resume thaws; if the processes are gone since the host
- * restarted, it starts the sandbox again from its disk.
+ * holds what runs in it until it is woken, also when the pause fails. A resume thaws; if the
+ * processes are gone since the host restarted, it starts the sandbox again from its disk.
  */
 #include "api/flow.h"
 #include "api/peers.h"

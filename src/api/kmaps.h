@@ -1,7 +1,7 @@
 /*
  * The kernel maps that the api role may read: counters per slot, of the program and of the edge
- * role, and the ring of denial events. By system call and shared memory, without a library for BPF: this process is given the
- * maps' descriptors and can do nothing else in that world.
+ * role, and the ring of denial events. By system call and shared memory, without a library for BPF:
+ * this process is given the maps' descriptors and can do nothing else in that world.
  */
 #pragma once
 #include "api/api.h"

@@ -1,10 +1,10 @@
 /*
  * Private networks in memory: which there are, and which sandbox is in which.
  *
- * A network is one user's. Its rules are in calls.h. In memory stands what the store says; boxes hold pointers to their
- * networks in the order of the networks' numbers, which is the order the kernel wants. Joining and
- * leaving a running sandbox's networks is an operation (flow_nets.c); the kernel and the edges are
- * told there, and everything here is but the books.
+ * A network is one user's. Its rules are in calls.h. In memory stands what the store says; boxes
+ * hold pointers to their networks in the order of the networks' numbers, which is the order the
+ * kernel wants. Joining and leaving a running sandbox's networks is an operation (flow_nets.c); the
+ * kernel and the edges are told there, and everything here is but the books.
  */
 #pragma once
 #include "api/box.h"

@@ -57,7 +57,7 @@ struct str req_param(const struct req *q, const char *name);
 /* A query parameter as text; STR_NONE if absent. Malformed escapes: -EINVAL with a sentence. */
 int req_query(struct req *q, const char *name, struct str *ret, struct err *err);
 int req_query_bool(struct req *q, const char *name, bool *ret, struct err *err);
-/* limit and offset as section 4 of the contract has them. */
+/* limit (1 to 500, 50) and offset (0) of a list. */
 int req_page(struct req *q, uint32_t *limit, uint32_t *offset, struct err *err);
 
 /* A whole answer in the house's envelope: answer_begin(), members under "data", reply_send(). */

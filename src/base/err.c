@@ -33,8 +33,8 @@ static void mend(char *text)
 	}
 }
 
-static void _printf_(5, 0) fill(struct err *err, int code, enum err_kind kind, const char *field, const char *fmt,
-	va_list ap)
+static void _printf_(5, 0) fill(struct err *err, int code, enum err_kind kind, const char *field,
+	const char *fmt, va_list ap)
 {
 	if (!err)
 		return;

@@ -1,9 +1,10 @@
 /*
  * The body of a request as it is framed: nothing, so many bytes, or chunks.
  *
- * A chunk line is hexadecimal digits, perhaps an extension (ignored), CR, LF. A trailer is a name, a
- * colon and a value, kept for who gives a buffer for them. All of it is bounded. Our own reader instead of llhttp's, because version
- * 8.1 takes a lone CR for a line end here and sets no bound to extensions.
+ * A chunk line is hexadecimal digits, perhaps an extension (ignored), CR, LF. A trailer is a name,
+ * a colon and a value, kept for who gives a buffer for them. All of it is bounded. Our own reader
+ * instead of llhttp's, because version 8.1 takes a lone CR for a line end here and sets no bound to
+ * extensions.
  */
 #pragma once
 #include "base/buf.h"

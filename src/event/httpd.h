@@ -1,12 +1,12 @@
 /*
  * An HTTP/1.1 server on libuv and llhttp, for the api role (and later ingress).
  *
- * Strict: what two parsers could read differently is refused with 400 and the
- * connection closed (CL with TE, duplicate CL, bare LF, obs-fold, bad Host, control
- * bytes in a target). Keep-alive for HTTPD_IDLE_S; `Expect: 100-continue` answered
- * when the handler first asks for the body, or by one that passes it on (http_body_relay()); a `PRI * HTTP/2.0` preface is answered
- * and closed at once. One request at a time per connection; pipelined requests wait, and take
- * turns with those of other connections and addresses (event/turns.h).
+ * Strict: what two parsers could read differently is refused with 400 and the connection closed (CL
+ * with TE, duplicate CL, bare LF, obs-fold, bad Host, control bytes in a target). Keep-alive for
+ * HTTPD_IDLE_S; `Expect: 100-continue` answered when the handler first asks for the body, or by one
+ * that passes it on (http_body_relay()); a `PRI * HTTP/2.0` preface is answered and closed at once.
+ * One request at a time per connection; pipelined requests wait, and take turns with those of other
+ * connections and addresses (event/turns.h).
  *
  * Past connections_max, or an address's part of it, a new connection is told 503, unless another (of
  * that address) has asked nothing for some seconds: that one is closed for it. Who sends a body or

@@ -7,8 +7,8 @@
  *			listed address, on a listed port; the denied lists are kept and do nothing
  *	trafficRules	the first whose every list matches decides; the mode is the default
  *
- * "*.x" covers x itself and any depth below it; "*" alone covers nothing. A port without protocol is TCP. What does nothing
- * is checked all the same: flipping the mode puts it in force.
+ * "*.x" covers x itself and any depth below it; "*" alone covers nothing. A port without protocol
+ * is TCP. What does nothing is checked all the same: flipping the mode puts it in force.
  */
 #pragma once
 #include "policy/floor.h"

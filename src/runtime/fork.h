@@ -1,7 +1,7 @@
 /*
- * What the processes have in common that the host role forks, to begin a sandbox or for a step of its
- * life: they begin with default signals and the few descriptors they need, allocate nothing, and tell by a SOCK_SEQPACKET
- * channel how it went. A pidfd comes along with such news.
+ * What the processes have in common that the host role forks, to begin a sandbox or for a step of
+ * its life: they begin with default signals and the few descriptors they need, allocate nothing,
+ * and tell by a SOCK_SEQPACKET channel how it went. A pidfd comes along with such news.
  */
 #pragma once
 #include <sys/types.h>

@@ -1,4 +1,4 @@
-/* Health, identity and what there is to choose from: section 6. */
+/* Health, identity and what there is to choose from. */
 #pragma once
 #include "api/req.h"
 

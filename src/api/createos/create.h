@@ -1,4 +1,4 @@
-/* POST /v1/sandboxes: section 7.3. */
+/* POST /v1/sandboxes: what is asked for, read, checked and handed to birth.h. */
 #pragma once
 #include "api/createos/ingress.h"
 #include "api/req.h"

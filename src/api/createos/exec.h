@@ -1,4 +1,4 @@
-/* POST …/exec, buffered and streamed: section 8. */
+/* POST …/exec, buffered and streamed. */
 #pragma once
 #include "api/req.h"
 

@@ -1,4 +1,4 @@
-/* Files of a sandbox, streamed in both directions: section 9. */
+/* Files of a sandbox, streamed in both directions. */
 #pragma once
 #include "api/req.h"
 

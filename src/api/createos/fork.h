@@ -1,4 +1,4 @@
-/* POST /v1/sandboxes/{sandbox}/fork: section 7.5. */
+/* POST /v1/sandboxes/{sandbox}/fork: one more, from one that is paused. */
 #pragma once
 #include "api/req.h"
 

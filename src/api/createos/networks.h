@@ -1,4 +1,4 @@
-/* Private networks: section 12. */
+/* /v1/networks: private networks, made, listed, joined and left. */
 #pragma once
 #include <jansson.h>
 #include "api/req.h"

@@ -1,4 +1,4 @@
-/* POST …/tunnel/{port}: bytes to and from a port of the sandbox's loopback; section 16. */
+/* POST …/tunnel/{port}: bytes to and from a port of the sandbox's loopback. */
 #pragma once
 #include "api/req.h"
 

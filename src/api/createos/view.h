@@ -1,4 +1,4 @@
-/* The sandbox view of section 7.1: CreateOS's words for a row. */
+/* A sandbox as this API shows it: CreateOS's words for a row. */
 #pragma once
 #include "api/req.h"
 

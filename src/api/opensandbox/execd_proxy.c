@@ -1,10 +1,11 @@
 /*
- * execd's /proxy/{port}/{rest}, and the server's own proxy, which is the same with less of a browser's
- * headers and with redirections that stay below it: HTTP to a service on the sandbox's loopback, through its agent, one
- * connection for each request. Bodies stream both ways, each read as fast as the other side takes
- * it; an answer's pieces leave as they come, so events do. Trailers follow their bodies where
- * these go in chunks, BODY_EXTRA_MAX bytes of them; `Expect: 100-continue` is the service's to answer. A change of protocol that the service
- * agrees to ties the two connections together (api/relay.h).
+ * execd's /proxy/{port}/{rest}, and the server's own proxy, which is the same with less of a
+ * browser's headers and with redirections that stay below it: HTTP to a service on the sandbox's
+ * loopback, through its agent, one connection for each request. Bodies stream both ways, each read
+ * as fast as the other side takes it; an answer's pieces leave as they come, so events do. Trailers
+ * follow their bodies where these go in chunks, BODY_EXTRA_MAX bytes of them; `Expect:
+ * 100-continue` is the service's to answer. A change of protocol that the service agrees to ties
+ * the two connections together (api/relay.h).
  *
  *	asked --on_open--> head sent, body follows --answer's head--> started --its end--> freed
  *	                                  \--101--> upgraded, the request is over --both ended--> freed

@@ -1,7 +1,7 @@
 /*
- * Hands: short-lived processes without privileges, one per step of a pause or a resume or for a growing disk, which speak to
- * QEMU and read what it says. A user id of the sandbox's own range that QEMU does not have, an empty
- * root, no capabilities; what a hand needs it has as descriptors.
+ * Hands: short-lived processes without privileges, one per step of a pause or a resume or for a
+ * growing disk, which speak to QEMU and read what it says. A user id of the sandbox's own range
+ * that QEMU does not have, an empty root, no capabilities; what a hand needs it has as descriptors.
  *
  *	SAVE	stop the machine, and write what it streams into the file, up to a limit; its memory
  *		behind it, where that is its own
