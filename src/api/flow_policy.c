@@ -371,30 +371,26 @@ static void memory_start(struct op *op)
 	}
 }
 
-void flow_memory(struct box *b, uint32_t mem_mib, op_done_fn fn, void *arg, struct op **slot)
+static void grow_queue(struct box *b, const struct grow_op *asked)
 {
-	struct grow_op *g = calloc(1, sizeof(*g));
+	struct grow_op *g = malloc(sizeof(*g));
 
 	if (!g) {
-		op_refuse(b, fn, arg);
+		op_refuse(b, asked->op.done, asked->op.arg);
 		return;
 	}
-	g->op = (struct op){ .name = "memory", .start = memory_start, .done = fn, .arg = arg,
-		.slot = slot };
-	g->mem_mib = mem_mib;
+	*g = *asked;
 	op_queue(b, &g->op);
+}
+
+void flow_memory(struct box *b, uint32_t mem_mib, op_done_fn fn, void *arg, struct op **slot)
+{
+	grow_queue(b, &(struct grow_op){ .mem_mib = mem_mib,
+		.op = { .name = "memory", .start = memory_start, .done = fn, .arg = arg, .slot = slot } });
 }
 
 void flow_grow(struct box *b, uint32_t disk_mib, op_done_fn fn, void *arg, struct op **slot)
 {
-	struct grow_op *g = calloc(1, sizeof(*g));
-
-	if (!g) {
-		op_refuse(b, fn, arg);
-		return;
-	}
-	g->op = (struct op){ .name = "resize", .start = grow_start, .done = fn, .arg = arg,
-		.slot = slot };
-	g->disk_mib = disk_mib;
-	op_queue(b, &g->op);
+	grow_queue(b, &(struct grow_op){ .disk_mib = disk_mib,
+		.op = { .name = "resize", .start = grow_start, .done = fn, .arg = arg, .slot = slot } });
 }
