@@ -61,6 +61,8 @@ static void put_ingress(struct jw *w, const struct api *a, const struct sandbox_
 		jw_c(w, "ingress_access", row->ingress_access == IPC_INGRESS_TOKEN ? "token" : "open");
 		jw_bool(w, "ingress_hold", row->ingress_hold);
 	}
+	if (row->secured)
+		jw_bool(w, "ingress_secured", true);
 	if (!open)
 		return;
 	jw_obj(w, "host_ports");

@@ -81,6 +81,7 @@ def test_each_mode_has_its_form(gate, mode):
     fits(g.endpoint(plain, 3000), unsigned(plain, 3000))
     fits(g.endpoint(plain, 18080), unsigned(plain, 18080), EGRESS)
     fits(g.endpoint(plain, 44772), unsigned(plain, 44772), GUARD)  # Weir's own: its id is told by every address
+    assert g.role.view(sb)["ingress_secured"] is True and "ingress_secured" not in g.role.view(plain)
     tokens = {g.endpoint(sb, p, q)["headers"][GUARD] for p in (8080, 44772, 18080)
               for q in ("", "?use_server_proxy=true")}
     assert len(tokens) == 1 and g.endpoint(plain, 44772)["headers"][GUARD] not in tokens
