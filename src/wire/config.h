@@ -1,5 +1,5 @@
 /*
- * The configuration: one table of keys (config.c), each with its type, default,
+ * The configuration: one table of keys (config_keys.c), each with its type, default,
  * limits and a sentence of help. The same table reads the file, prints every
  * complaint of `weird --check` with file and line, writes the example file and
  * the manual page's list.

@@ -36,7 +36,7 @@ def test_every_key_has_its_place_in_the_manual():
     page = os.path.join(ROOT, "man", "weird.conf.5")
     if not shutil.which("mandoc"):
         pytest.skip("mandoc is not installed")
-    source = open(os.path.join(ROOT, "src/wire/config.c")).read()
+    source = open(os.path.join(ROOT, "src/wire/config_keys.c")).read()
     keys = re.findall(r'^\t\{ "([a-z_.0-9]+)", [A-Z]', source, re.M)
     assert len(keys) > 25
     text = plain(page)
