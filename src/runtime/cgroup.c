@@ -29,6 +29,8 @@
 #define REMOVE_LIMIT_MS	 2000 /* SIGKILL to gone; a disk that hangs is not waited for */
 #define SETTLE_S	 60 /* for what SIGKILL does not end: it waits for a disk that hangs */
 #define CPU_PERIOD_US	 100000
+#define V1_SHARES	 1024L /* of one process */
+#define V1_SHARES_MAX	 262144L
 
 enum use { USE_MEMORY, USE_PIDS, USE_CPU, USE_USAGE, USE_FREEZE, USE_TRACK, USES };
 
@@ -178,6 +180,18 @@ static void assign(struct cgroups *cg)
 				cg->h[i].uses &= ~(1u << use);
 }
 
+/* v1: the host's processes may be in no group, and then each weighs as much as all sandboxes together
+ * would: on a busy host what one of them floods with is taken from its neighbours. So they have the
+ * weight of a process for each processor. (v2: the host's are in slices, which weigh what we do.) */
+static void weigh_root(const struct hierarchy *h)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!h->v2 && h->uses & 1u << USE_CPU)
+		put_u64(h, ".", "cpu.shares",
+			(uint64_t)MIN(MAX(n, 1L), V1_SHARES_MAX / V1_SHARES) * V1_SHARES);
+}
+
 static int open_root(struct cgroups *cg, struct hierarchy *h, struct err *err)
 {
 	char path[400];
@@ -192,6 +206,7 @@ static int open_root(struct cgroups *cg, struct hierarchy *h, struct err *err)
 	h->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (h->root < 0)
 		return err_sys(err, -errno, "open the control group %s", path);
+	weigh_root(h);
 	for (size_t i = 0; h->v2 && i < ARRAY_SIZE(ctl); i++) {
 		int r;
 

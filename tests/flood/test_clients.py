@@ -104,7 +104,7 @@ def status(data):
 
 
 def test_I4_ten_thousand_connections(other_daemon, long, figures):
-    most, mine = (8000, 6000) if long else (1600, 1200)
+    most, mine = (10000, 7500) if long else (1600, 1200)
     daemon = other_daemon({"api.connections_max": str(most),
                            "api.connections_per_address": str(mine)})
     api, roles = daemon.api, Roles(daemon.process.pid)

@@ -151,6 +151,9 @@ def test_control_groups_v1():
             pytest.skip("this machine has no v1 control groups")
     with Driver(hide_v2=True) as d:
         d.spawn(pids=20)
+        # All sandboxes together weigh as much as one process of the host for each processor.
+        with open(f"/sys/fs/cgroup/cpu/{d.cgroup}/cpu.shares") as f:
+            assert int(f.read()) == min(os.cpu_count(), 256) * 1024
         d("freeze", "sb-1")
         assert d("frozen", "sb-1") == "1"
         d("thaw", "sb-1")
