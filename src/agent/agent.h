@@ -133,6 +133,7 @@ void put_start(struct conn *c, const union frame_body *m);
 void get_start(struct conn *c, const union frame_body *m);
 void wake_start(struct conn *c, const union frame_body *m);
 void sleep_start(struct conn *c, const union frame_body *m);
+void go_start(struct conn *c, const union frame_body *m);
 void watch_start(struct conn *c, const union frame_body *m);
 void ping_start(struct conn *c, const union frame_body *m);
 void tunnel_start(struct conn *c, const union frame_body *m);
@@ -172,6 +173,7 @@ const char *spawn_refusal(int error); /* of spawn_run() */
 void drain_start(struct watch *from);
 
 /* wake.c: base environment, then the sandbox's, then extra; later values win. NULL: no memory. */
+int clock_write(uint64_t wall_ns);
 char **env_build(const struct frame_list *extra);
 const char *env_get(char *const *env, const char *name);
 

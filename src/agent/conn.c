@@ -27,7 +27,7 @@ static void (*const starts[])(struct conn *c, const union frame_body *m) = {
 	[FRAME_WAKE] = wake_start,   [FRAME_WATCH] = watch_start, [FRAME_PING] = ping_start,
 	[FRAME_CONNECT] = tunnel_start, [FRAME_START] = proc_start, [FRAME_ATTACH] = attach_start,
 	[FRAME_PROCS] = procs_start, [FRAME_CONTROL] = control_start, [FRAME_TREE] = tree_start,
-	[FRAME_NOTIFY] = notify_start, [FRAME_SLEEP] = sleep_start,
+	[FRAME_NOTIFY] = notify_start, [FRAME_SLEEP] = sleep_start, [FRAME_GO] = go_start,
 };
 
 static struct watch listener = { .fd = -EBADF };

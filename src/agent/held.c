@@ -8,8 +8,12 @@
  *
  * Processes are frozen by control group, which the root group cannot be: those in it are moved to a
  * group of ours first. Groups that are frozen already are their owner's, and stay so. The directory
- * was opened before anything of a tenant's ran, so what is mounted over it does not matter. Root in
- * here can undo all of this; it harms itself alone.
+ * was opened before anything of a tenant's ran, so what is mounted over it does not matter. What is
+ * started meanwhile begins in our group, frozen. Root in here can undo all of this; it harms itself
+ * alone.
+ *
+ * The one that was copied while it ran is told so by GO: it keeps all that it has, and only its clock
+ * has stood.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -172,6 +176,12 @@ int held_begin(void)
 	return r;
 }
 
+void held_join(void)
+{
+	if (held)
+		file_write_kernel(root, GROUP "/cgroup.procs", STR("0"));
+}
+
 void held_end(void)
 {
 	while (held) {
@@ -193,6 +203,19 @@ void sleep_start(struct conn *c, const union frame_body *m)
 		conn_fail(c, -r, "cannot hold the processes: %s", strerror(-r));
 		return;
 	}
+	conn_send(c, FRAME_OK, &(union frame_body){ 0 });
+	conn_finish(c);
+}
+
+void go_start(struct conn *c, const union frame_body *m)
+{
+	int r = machine_is_ours() ? clock_write(m->go.wall_ns) : -ENOTSUP;
+
+	if (r < 0) {
+		conn_fail(c, -r, "cannot set the clock: %s", strerror(-r));
+		return;
+	}
+	held_end();
 	conn_send(c, FRAME_OK, &(union frame_body){ 0 });
 	conn_finish(c);
 }

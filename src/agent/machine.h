@@ -43,6 +43,8 @@ int machine_boot(struct err *err);
  * held_begin() may be asked for twice. */
 int held_open(struct err *err);
 int held_begin(void);
+/* In a new process, before it becomes a program: it begins with the others. */
+void held_join(void);
 void held_end(void);
 /* The disk may have become larger: let the sandbox have it. The same size is no error. */
 int machine_grow(void);

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <linux/close_range.h>
 #include "agent/agent.h"
+#include "agent/machine.h"
 
 #define GROUPS_MAX 64
 
@@ -113,6 +114,7 @@ _noreturn_ static void child(const struct spawn *s, int status)
 	char **argv = strings(s->argv), **env = env_build(s->env);
 	int keep = s->fds[3] < 0 ? 3 : 4;
 
+	held_join();
 	setsid();
 	signals_reset();
 	umask(022);

@@ -216,7 +216,7 @@ static int keys_write(const struct frame_list *keys)
 
 /* --- machines of their own --- */
 
-static int clock_write(uint64_t wall_ns)
+int clock_write(uint64_t wall_ns)
 {
 	struct timespec ts = { .tv_sec = (time_t)(wall_ns / 1000000000),
 		.tv_nsec = (long)(wall_ns % 1000000000) };

@@ -428,6 +428,17 @@ int agent_sleep(uv_loop_t *loop, const struct agent_link *link, uint32_t timeout
 	return r < 0 ? r : tell(t, timeout_ms, done, arg);
 }
 
+int agent_go(uv_loop_t *loop, const struct agent_link *link, uint64_t wall_ns, uint32_t timeout_ms,
+	agent_done_fn done, void *arg, struct err *err)
+{
+	struct buf first = BUF_MAX(2 * FRAME_HEADER + sizeof(wall_ns));
+	struct talk *t;
+	int r = frame_encode(&first, FRAME_GO, &(union frame_body){ .go = { wall_ns } });
+
+	r = talk_begin(loop, link, &wake_talk, &first, r, "request", timeout_ms, &t, err);
+	return r < 0 ? r : tell(t, timeout_ms, done, arg);
+}
+
 /* --- watch: a talk at a time, and a pause between them --- */
 
 struct watch_talk {

@@ -131,6 +131,10 @@ int agent_wake(uv_loop_t *loop, const struct agent_link *link, const struct agen
 int agent_sleep(uv_loop_t *loop, const struct agent_link *link, uint32_t timeout_ms,
 	agent_done_fn done, void *arg, struct err *err);
 
+/* … and it was, and is not the copy: that runs on, with its clock set. */
+int agent_go(uv_loop_t *loop, const struct agent_link *link, uint64_t wall_ns, uint32_t timeout_ms,
+	agent_done_fn done, void *arg, struct err *err);
+
 /* --- watch: one per running sandbox, reconnects by itself until freed --- */
 struct agent_watch;
 enum agent_signal { AGENT_SIGNAL_PAUSE = 1, AGENT_SIGNAL_DELETE };

@@ -257,7 +257,7 @@ static void make(struct birth *c)
 	}
 	FAULT("api.create.stored");
 	if (c->spec.from)
-		flow_fork(c->box, c->spec.from, c->spec.paused, created, c, &c->op);
+		flow_fork(c->box, c->spec.from, c->spec.paused, c->spec.live, created, c, &c->op);
 	else
 		flow_create(c->box, created, c, &c->op);
 }

@@ -18,6 +18,7 @@ struct birth_spec {
 	struct str name;   /* checked; empty: one is made */
 	struct box *from;  /* it is forked from this paused sandbox; NULL: it begins anew */
 	bool paused;	   /* a fork: it stays paused */
+	bool live;	   /* a fork: also of one that runs */
 	/* The rest of the row: size, dialect, policy_json, environment, …; box->policy; networks.
 	 * Once, and only if the image is known. */
 	int (*fill)(struct box *b, void *arg, struct err *err);

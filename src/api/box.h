@@ -165,8 +165,8 @@ void box_count(struct box *b);
  * left but a `failed` row, and after ERR_CAPACITY not even that. */
 void flow_create(struct box *b, op_done_fn done, void *arg, struct op **slot);
 /* The same, `forking`, for one that goes on from what `from` is paused as, or stays paused. While the
- * host role copies, from does not go on: its operations wait. */
-void flow_fork(struct box *b, struct box *from, bool paused, op_done_fn done, void *arg,
+ * host role copies, from does not go on: its operations wait. live: from may be a machine that runs. */
+void flow_fork(struct box *b, struct box *from, bool paused, bool live, op_done_fn done, void *arg,
 	struct op **slot);
 /* pause, resume and delete commit the transitional state before they return 0; the rest happens
  * by itself. */
@@ -211,6 +211,10 @@ void flow_adopt(struct box *b, bool frozen, bool repolicy);
 
 /* Tell the agent who it is: host name, environment, keys. done comes once, maybe at once. */
 void flow_wake(struct box *b, agent_done_fn done, void *arg);
+/* The same between operations: in its turn. */
+void flow_tell(struct box *b, agent_done_fn done, void *arg);
+/* It was held to be copied, and is not the copy. done comes once, also when its agent did not hear. */
+void flow_let_go(struct box *b, agent_done_fn done, void *arg);
 
 /* For the edges: this sandbox and its policy. */
 int box_policy_fd(const struct box *b, struct err *err); /* its policy as a sealed memory file */

@@ -12,6 +12,13 @@
  * go. One that is to stay paused has no agent yet; it is woken by its first resume. SPAWN is also an
  * operation of the source, whose next ones wait for it.
  *
+ * A machine that runs is copied first, in the same turn, and goes on:
+ *
+ *	COPY BEGIN (host)  ->  SLEEP (source's agent)  ->  COPY REST (host)  ->  GO (source's agent)  ->  SPAWN
+ *
+ * From SLEEP to GO its processes stand still; requests to it wait or go on. Once SLEEP was sent GO is, whatever
+ * becomes of the rest.
+ *
  * Undo at each step is the same: take everything back (edge DEL, host DESTROY); both accept what
  * they do not know. If the sandbox is deleted meanwhile, the operation stops where it is and
  * leaves the taking back to the delete, which waits in the queue behind it.
@@ -30,7 +37,7 @@ struct start_op {
 	enum life_state during; /* the state in which it may go on: creating, forking or resuming */
 	bool revive, moved;	/* moved: its old slot was taken, any will do */
 	struct box *from;	/* a fork, from this one */
-	bool paused;
+	bool paused, live;
 	struct op *turn; /* of from's operations, ours: while SPAWN is under way */
 	bool dropped;		/* the row is gone too */
 	int policy_fd;
@@ -204,6 +211,13 @@ static void on_nets(struct chan_msg *m, const struct err *err, void *arg)
 		tell_edges(s);
 }
 
+/* Its turn among the source's operations is over. */
+static void end_turn(struct start_op *s)
+{
+	if (s->turn)
+		op_finish(take_ptr(s->turn), NULL);
+}
+
 static void on_spawned(struct chan_msg *m, const struct err *err, void *arg);
 
 static void spawn(struct start_op *s)
@@ -236,8 +250,7 @@ static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
 	int r = 0;
 
 	FAULT("api.create.spawned");
-	if (s->turn)
-		op_finish(take_ptr(s->turn), NULL);
+	end_turn(s);
 	if (err && s->revive && !s->moved && b->row.slot && (err->code == -EBUSY ||
 		err->code == -EADDRINUSE || err->code == -EEXIST)) {
 		s->moved = true;
@@ -277,6 +290,93 @@ static void on_spawned(struct chan_msg *m, const struct err *err, void *arg)
 
 /* --- forks: a turn among the source's operations --- */
 
+#define HOLD_MS 5000u
+
+static bool copy_wanted(struct start_op *s)
+{
+	if (s->op.box->row.state == s->during)
+		return true;
+	end_turn(s);
+	goes_on(s);
+	return false;
+}
+
+static void copy_undo(struct start_op *s, const struct err *err)
+{
+	end_turn(s);
+	undo(s, err);
+}
+
+static void copy_call(struct start_op *s, enum ipc_copy_step step, host_fn fn)
+{
+	struct ipc_copy copy = { .step = step };
+
+	snprintf(copy.id, sizeof(copy.id), "%s", s->from->row.id);
+	host_call(s->op.box->api, IPC_HOST_COPY, &copy, sizeof(copy), -1, fn, s);
+}
+
+static void on_dropped(struct chan_msg *m, const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+
+	if (!copy_wanted(s))
+		return;
+	copy_undo(s, &s->op.err);
+}
+
+/* It goes on: now the copy, or the end of that. */
+static void on_let_go(const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+
+	FAULT("api.fork.let_go");
+	if (s->op.err.code < 0 || s->op.box->row.state != s->during)
+		copy_call(s, IPC_COPY_DROP, on_dropped);
+	else
+		spawn(s);
+}
+
+static void on_copied(struct chan_msg *m, const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+
+	FAULT("api.fork.copied");
+	if (err)
+		op_fail(&s->op, err);
+	flow_let_go(s->from, on_let_go, s);
+}
+
+static void on_held(const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+
+	FAULT("api.fork.held");
+	if (err)
+		op_fail(&s->op, err);
+	if (s->op.err.code < 0 || s->op.box->row.state != s->during)
+		flow_let_go(s->from, on_let_go, s);
+	else
+		copy_call(s, IPC_COPY_REST, on_copied);
+}
+
+static void on_copy_begun(struct chan_msg *m, const struct err *err, void *arg)
+{
+	struct start_op *s = arg;
+	struct box *from = s->from;
+	struct err why;
+
+	FAULT("api.fork.begun");
+	if (err) {
+		if (copy_wanted(s))
+			copy_undo(s, err);
+		return;
+	}
+	if (s->op.box->row.state != s->during)
+		copy_call(s, IPC_COPY_DROP, on_dropped);
+	else if (agent_sleep(from->api->loop, &from->link, HOLD_MS, on_held, s, &why) < 0)
+		on_held(&why, s);
+}
+
 static void on_turn(struct op *op)
 {
 	struct start_op *s = op->arg;
@@ -285,6 +385,8 @@ static void on_turn(struct op *op)
 	s->turn = op;
 	if (!goes_on(s)) { /* and s is gone */
 		op_finish(op, NULL);
+	} else if (op->box->row.state == LIFE_RUNNING && s->live) {
+		copy_call(s, IPC_COPY_BEGIN, on_copy_begun);
 	} else if (op->box->row.state != LIFE_PAUSED) {
 		s->turn = NULL;
 		box_refuse(op->box, LIFE_OP_FORK, &err);
@@ -321,8 +423,8 @@ static void start(struct op *op)
 		spawn(s);
 }
 
-static void start_flow(struct box *b, bool revive, struct box *from, bool paused, op_done_fn done,
-	void *arg, struct op **slot)
+static void start_flow(struct box *b, bool revive, struct box *from, bool paused, bool live,
+	op_done_fn done, void *arg, struct op **slot)
 {
 	struct start_op *s = calloc(1, sizeof(*s));
 	struct err err;
@@ -343,22 +445,23 @@ static void start_flow(struct box *b, bool revive, struct box *from, bool paused
 	s->revive = revive;
 	s->from = from ? box_ref(from) : NULL;
 	s->paused = paused;
+	s->live = live;
 	s->policy_fd = -EBADF;
 	op_queue(b, &s->op);
 }
 
 void flow_create(struct box *b, op_done_fn done, void *arg, struct op **slot)
 {
-	start_flow(b, false, NULL, false, done, arg, slot);
+	start_flow(b, false, NULL, false, false, done, arg, slot);
 }
 
 void flow_revive(struct box *b)
 {
-	start_flow(b, true, NULL, false, NULL, NULL, NULL);
+	start_flow(b, true, NULL, false, false, NULL, NULL, NULL);
 }
 
-void flow_fork(struct box *b, struct box *from, bool paused, op_done_fn done, void *arg,
+void flow_fork(struct box *b, struct box *from, bool paused, bool live, op_done_fn done, void *arg,
 	struct op **slot)
 {
-	start_flow(b, false, from, paused, done, arg, slot);
+	start_flow(b, false, from, paused, live, done, arg, slot);
 }

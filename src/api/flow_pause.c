@@ -291,6 +291,20 @@ static void queue(struct box *b, const char *name, op_start_fn start)
 	op_queue(b, op);
 }
 
+static void gone_on(const struct err *err, void *arg)
+{
+	op_finish(arg, NULL); /* it is told anew at its next wake */
+}
+
+/* The api role before may have held it, to have it copied. */
+static void let_go(struct op *op)
+{
+	if (op->box->row.state == LIFE_RUNNING)
+		flow_let_go(op->box, gone_on, op);
+	else
+		op_finish(op, NULL);
+}
+
 void flow_adopt(struct box *b, bool frozen, bool repolicy)
 {
 	struct err err;
@@ -304,6 +318,8 @@ void flow_adopt(struct box *b, bool frozen, bool repolicy)
 			complain(b, "sandbox.adopt", &err);
 		else if (!frozen)
 			box_awake(b);
+		if (!frozen && box_is_machine(b))
+			queue(b, "let_go", let_go);
 		break;
 	case LIFE_PAUSING: /* answered 202 before the restart: finish */
 		queue(b, "pause", frozen ? freeze_found : freeze_now);

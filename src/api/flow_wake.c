@@ -5,6 +5,7 @@
 #include "api/flow.h"
 #include "api/nets.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/ulid.h"
 
 #define WAKE_MS 10000u
@@ -80,4 +81,94 @@ void flow_wake(struct box *b, agent_done_fn done, void *arg)
 		waking_free(w);
 		done(&err, arg);
 	}
+}
+
+/* --- by one who has no turn: a machine that is being copied must not be woken --- */
+
+struct telling {
+	struct op op;
+	agent_done_fn done;
+	void *arg;
+};
+
+static void told(const struct err *err, void *arg)
+{
+	op_finish(arg, err);
+}
+
+static void tell_start(struct op *op)
+{
+	if (op->box->row.state == LIFE_RUNNING) {
+		flow_wake(op->box, told, op);
+	} else {
+		op->box->wake_due = true;
+		op_finish(op, NULL);
+	}
+}
+
+static void tell_done(struct op *op, const struct err *err, void *arg)
+{
+	struct telling *t = arg;
+
+	t->done(err, t->arg);
+}
+
+void flow_tell(struct box *b, agent_done_fn done, void *arg)
+{
+	struct telling *t = calloc(1, sizeof(*t));
+	struct err err;
+
+	if (!t) {
+		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+		done(&err, arg);
+		return;
+	}
+	*t = (struct telling){ .op = { .name = "tell", .start = tell_start, .done = tell_done, .arg = t },
+		.done = done, .arg = arg };
+	op_queue(b, &t->op);
+}
+
+/* --- one that was copied --- */
+
+struct letting_go {
+	struct box *box;
+	agent_done_fn done;
+	void *arg;
+};
+
+static void gone_on(const struct err *err, void *arg)
+{
+	struct letting_go l = *(struct letting_go *)arg;
+
+	free(arg);
+	if (err)
+		log_event(LOG_WARN, "sandbox.let_go", "sandbox=%s text=%s", l.box->row.id, log_q(str_c(err->text)));
+	l.done(err, l.arg);
+	box_unref(l.box);
+}
+
+/* An agent of an older build does not know GO. */
+static void not_gone_on(const struct err *err, void *arg)
+{
+	struct letting_go *l = arg;
+
+	if (err && l->box->row.state == LIFE_RUNNING)
+		flow_wake(l->box, gone_on, l);
+	else
+		gone_on(err, l);
+}
+
+void flow_let_go(struct box *b, agent_done_fn done, void *arg)
+{
+	struct letting_go *l = malloc(sizeof(*l));
+	struct err err;
+
+	if (!l) {
+		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+		done(&err, arg);
+		return;
+	}
+	*l = (struct letting_go){ box_ref(b), done, arg };
+	if (agent_go(b->api->loop, &b->link, clock_wall_ns(), WAKE_MS, not_gone_on, l, &err) < 0)
+		not_gone_on(&err, l);
 }

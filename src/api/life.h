@@ -8,7 +8,7 @@
  *	     v                    |  v                  v               | resume
  *	   failed                 | error <--------- running            v
  *	                          +----- thawed ------------------- resuming
- *	   forking, from a paused sandbox: running or paused; failed
+ *	   forking, from a paused sandbox, or a machine that runs: running or paused; failed
  *	  any of them -- delete --> destroying -- reclaimed --> destroyed
  *
  * An operation that finds the sandbox between two states is held until it settles (LIFE_HOLD),

@@ -41,7 +41,7 @@ const struct route createos_routes[] = {
 	{ DELETE, SB,				AUTH_USER,  BODY_NONE,   LIFE_OP_DELETE, createos_delete },
 	{ POST,   SB "/pause",			AUTH_USER,  BODY_NONE,   LIFE_OP_PAUSE,	 createos_pause },
 	{ POST,   SB "/resume",			AUTH_USER,  BODY_NONE,   LIFE_OP_RESUME, createos_resume },
-	{ POST,   SB "/fork",			AUTH_USER,  BODY_JSON,   LIFE_OP_READ,	 createos_fork },
+	{ POST,   SB "/fork",			AUTH_USER,  BODY_JSON,   LIFE_OP_FORK,	 createos_fork },
 	{ POST,   SB "/resize",			AUTH_USER,  BODY_JSON,   LIFE_OP_RESIZE, createos_resize },
 	{ POST,   SB "/ssh-pubkeys",		AUTH_USER,  BODY_JSON,   LIFE_OP_CHANGE, createos_ssh_keys },
 	{ POST,   SB "/exec",			AUTH_USER,  BODY_JSON,   LIFE_OP_DATA,	 createos_exec },

@@ -211,6 +211,15 @@ int layer_copy(struct layers *ls, const char *from, const char *name, struct err
 	return ls->ops->copy(ls, from, name, err);
 }
 
+int layer_blank(struct layers *ls, const char *name, struct err *err)
+{
+	if (!ls->ops->blank)
+		return err_set(err, -ENOTSUP, ERR_INTERNAL, "a layer without an image");
+	if (mkdirat(layers_home(ls), name, 0700) < 0)
+		return err_sys(err, -errno, "make the writable layer %s", name);
+	return ls->ops->blank(ls, name, err);
+}
+
 int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err)
 {
 	return ls->ops->mount(ls, name, ret, err);

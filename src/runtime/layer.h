@@ -36,6 +36,8 @@ bool layer_exists(struct layers *ls, const char *name);
 int layer_make(struct layers *ls, const char *name, uint32_t mib, struct err *err);
 /* Backend loop: a new one with what `from` holds, which nobody writes meanwhile. */
 int layer_copy(struct layers *ls, const char *from, const char *name, struct err *err);
+/* Backend loop: a new one without anything, not even a file system: its image, the caller's to close. */
+int layer_blank(struct layers *ls, const char *name, struct err *err);
 int layer_mount(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
 int layer_grow(struct layers *ls, const char *name, uint32_t mib, bool mounted, struct err *err);
 /* The files of a layer whose sandbox is frozen into a new one, their ids mapped as in userns. As long as

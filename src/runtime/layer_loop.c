@@ -130,6 +130,13 @@ static int loop_make(struct layers *ls, const char *name, uint32_t mib, struct e
 	return r < 0 ? err_sys(err, r, "copy the template of %u MiB", mib) : 0;
 }
 
+static int loop_blank(struct layers *ls, const char *name, struct err *err)
+{
+	int here = openat(ls->fd, disk_name(name).s, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	return here < 0 ? err_sys(err, -errno, "create the image of layer %s", name) : here;
+}
+
 static int loop_copy(struct layers *ls, const char *from, const char *name, struct err *err)
 {
 	auto_fd int there = openat(ls->fd, disk_name(from).s, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -355,6 +362,7 @@ const struct layer_ops layer_loop = {
 	.ready = loop_ready,
 	.make = loop_make,
 	.copy = loop_copy,
+	.blank = loop_blank,
 	.mount = loop_mount,
 	.image = loop_image,
 	.grow = loop_grow,

@@ -30,6 +30,7 @@ struct layer_ops {
 	int (*make)(struct layers *ls, const char *name, uint32_t mib, struct err *err);
 	/* As make, with what another holds; NULL: not yet. */
 	int (*copy)(struct layers *ls, const char *from, const char *name, struct err *err);
+	int (*blank)(struct layers *ls, const char *name, struct err *err); /* NULL: has no image */
 	int (*mount)(struct layers *ls, const char *name, struct layer_at *ret, struct err *err);
 	int (*image)(struct layers *ls, const char *name, struct err *err); /* NULL: has none */
 	int (*grow)(struct layers *ls, const char *name, uint32_t mib, bool mounted,

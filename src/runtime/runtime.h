@@ -114,6 +114,13 @@ struct runtime_ops {
 	int (*thaw)(struct runtime_box *box, const struct slotnet_plan *plan, int tap, struct err *err);
 	/* NULL, or: what thaw() made is on record now, and runs from here on. */
 	int (*go_on)(struct runtime_box *box, struct err *err);
+	/* NULL: only what is frozen is forked. Else, of one that runs and goes on: may_copy() on the loop, then
+	 * copy() in another thread; copy_rest() in one, too, for which it stands still a moment. The next park()
+	 * from it has the copy, or copy_drop(), on the loop. Meanwhile only kill() is asked. */
+	int (*may_copy)(struct runtime_box *box, struct err *err);
+	int (*copy)(struct runtime_box *box, struct err *err);
+	int (*copy_rest)(struct runtime_box *box, struct err *err);
+	void (*copy_drop)(struct runtime_box *box);
 	bool (*frozen)(const struct runtime_box *box);
 	int (*pidfd)(const struct runtime_box *box); /* readable when pid 1 has ended; borrowed */
 	int (*kill)(struct runtime_box *box);	     /* everything in it, frozen or not */

@@ -200,9 +200,9 @@ void box_clean_up(struct box *x)
 {
 	FAULT("host.destroy.ended");
 	box_unwatch(x);
-	x->ended = x->grown.fn || x->n_nappers;
+	x->ended = x->grown.fn || x->copied.fn || x->n_nappers;
 	if (x->ended)
-		return; /* what it does comes back here (nap.c) */
+		return; /* what it does comes back here (nap.c, copying.c) */
 	x->end = (struct aside_job){ .work = settle, .done = cleaned };
 	aside_do(&x->in->d->ends, &x->end);
 }

@@ -55,6 +55,11 @@ typedef void (*box_done_fn)(const struct err *err, void *arg);
 /* 0: done is called once, perhaps at once. -EBUSY: the other of the two is under way. */
 int box_freeze(struct box *x, box_done_fn done, void *arg, struct err *err);
 int box_thaw(struct box *x, box_done_fn done, void *arg, struct err *err);
+/* A copy of one that runs, for a fork, in two steps (runtime.h): 0: done will be called once. DROP: at once. The
+ * next SPAWN from it has the copy. */
+int box_copy(struct box *x, enum ipc_copy_step step, box_done_fn done, void *arg, struct err *err);
+/* Those that nobody came for: who asked is gone. */
+void boxes_drop_copies(struct boxes *b);
 /* 0: done will be called once. -EBUSY while it grows already. */
 int box_grow(struct box *x, const struct ipc_grow *how, box_done_fn done, void *arg, struct err *err);
 /* done is called once, also when the sandbox is already on its way out. */

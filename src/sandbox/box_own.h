@@ -1,5 +1,5 @@
 /*
- * A sandbox of the host role, as box.c (its life) and nap.c (what it does beside the loop) share it.
+ * A sandbox of the host role, as box.c (its life), nap.c and copying.c (what it does beside the loop) share it.
  * Nobody else includes this.
  *
  * What is beside the loop uses the runtime's part of it, so its end waits: whoever finds its first
@@ -42,7 +42,10 @@ struct box {
 	struct aside_job end, grow; /* where the queue of its end, and that of growth, have it */
 	struct waiter grown;	    /* fn NULL: it does not grow */
 	uint32_t grow_mib, mem_mib; /* 0: stays */
-	bool ended;		    /* while it grew, or took a nap */
+	struct aside_job copying;   /* where its copy is under way */
+	struct waiter copied;	    /* fn NULL: it is not */
+	bool copy_rest, copy_drop;  /* which of the two steps; nobody wants it any more */
+	bool ended;		    /* while it grew, was copied, or took a nap */
 	struct aside_job nap;	    /* its freeze, or a thaw that is slow */
 	struct waiter nappers[WAITERS_MAX];
 	unsigned int n_nappers; /* 0: none is under way */

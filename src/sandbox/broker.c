@@ -74,6 +74,7 @@ static int do_list(const struct ask *a, struct err *err)
 	auto_fd int fd = -EBADF;
 	int r = boxes_each(a->d->boxes, list_one, &l);
 
+	boxes_drop_copies(a->d->boxes); /* another api role's, if there are any */
 	head.n = l.n;
 	buf_add(&msg, &head, sizeof(head));
 	if (r == 0 && sizeof(head) + l.out.n <= IPC_MSG_MAX) {
@@ -260,6 +261,26 @@ static int do_thaw(const struct ask *a, struct err *err)
 	return do_nap(a, box_thaw, err);
 }
 
+static int do_copy(const struct ask *a, struct err *err)
+{
+	const struct ipc_copy *q = (const void *)a->m->payload.p;
+	auto_free struct waiting *w = NULL;
+	struct box *x;
+	int r = find(a, q->id, &x, err);
+
+	if (r == 0 && q->step > IPC_COPY_DROP)
+		r = err_set(err, -EPROTO, ERR_INTERNAL, "no such step of a copy");
+	if (r < 0)
+		return r;
+	w = waiting_new(a);
+	if (!w)
+		return err_sys(err, -ENOMEM, "wait for a copy");
+	r = box_copy(x, (enum ipc_copy_step)q->step, over, w, err);
+	if (r == 0)
+		take_ptr(w);
+	return r;
+}
+
 static int do_destroy(const struct ask *a, struct err *err)
 {
 	const struct ipc_destroy *q = (const void *)a->m->payload.p;
@@ -398,6 +419,7 @@ static const struct broker_op {
 	{ IPC_HOST_COMMIT,   FROM_API, SERVING, sizeof(struct ipc_commit),   1, do_commit },
 	{ IPC_HOST_FREEZE,   FROM_API, SERVING, sizeof(struct ipc_id),       0, do_freeze },
 	{ IPC_HOST_THAW,     FROM_API, SERVING, sizeof(struct ipc_id),       0, do_thaw },
+	{ IPC_HOST_COPY,     FROM_API, SERVING, sizeof(struct ipc_copy),     0, do_copy },
 	{ IPC_HOST_DESTROY,  FROM_API, SERVING, sizeof(struct ipc_destroy),  0, do_destroy },
 	{ IPC_HOST_STATS,    FROM_API, SERVING, sizeof(struct ipc_id),       0, do_stats },
 	{ IPC_HOST_GROW,     FROM_API, SERVING, sizeof(struct ipc_grow),     0, do_grow },

@@ -163,6 +163,8 @@ int daemon_open(struct daemon *d, const struct config *c, struct err *err)
 		(r = aside_open(&d->ends, &d->loop, err)) < 0 ||
 		(r = aside_open(&d->growth, &d->loop, err)) < 0 ||
 		(r = aside_open(&d->naps, &d->loop, err)) < 0 ||
+		(r = aside_open(&d->copies, &d->loop, err)) < 0 ||
+		(r = aside_open(&d->rests, &d->loop, err)) < 0 ||
 		(r = aside_open(&d->freezes, &d->loop, err)) < 0 ||
 		(r = slots_new(d, &d->slots, err)) < 0 || (r = boxes_new(d, &d->boxes, err)) < 0 ||
 		(r = burst_new(d, &d->burst, err)) < 0 ||
@@ -254,6 +256,8 @@ static void close_all_handles(struct daemon *d)
 void daemon_close(struct daemon *d)
 {
 	builds_close(d->builds);
+	aside_close(&d->copies);
+	aside_close(&d->rests);
 	aside_close(&d->naps); /* a sandbox that ended meanwhile is next in the last */
 	aside_close(&d->freezes);
 	aside_close(&d->growth);

@@ -59,6 +59,7 @@ struct daemon {
 	struct runner runners[RUNNERS];
 	struct reaper *reaper;
 	struct aside ends, growth; /* what a sandbox's end waits for; disks that grow */
+	struct aside copies, rests; /* machines that are copied: while they run, and while they stand still */
 	struct aside naps; /* machines that are paused or resumed, one after the other */
 	struct aside freezes; /* containers that are paused, in turns */
 	struct slots *slots;

@@ -130,6 +130,8 @@ static int take_nap(struct box *x, bool napping, box_done_fn done, void *arg, st
 
 	if (r < 0)
 		return r;
+	if (x->copied.fn)
+		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is being forked", x->rec.id);
 	if (x->n_nappers && (x->napping != napping || x->n_nappers == WAITERS_MAX))
 		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is being %s", x->rec.id,
 			x->napping ? "paused" : "resumed");
@@ -201,8 +203,9 @@ int box_grow(struct box *x, const struct ipc_grow *how, box_done_fn done, void *
 
 	if (r < 0)
 		return r;
-	if (x->grown.fn)
-		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is growing already", x->rec.id);
+	if (x->grown.fn || x->copied.fn)
+		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is %s already", x->rec.id,
+			x->grown.fn ? "growing" : "being forked");
 	if (how->mem_mib && !x->runner->ops->limit)
 		return err_field(err, -EOPNOTSUPP, ERR_UNSUPPORTED, "memory",
 			"a sandbox with runtime %s keeps the memory that it began with",

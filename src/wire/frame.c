@@ -79,6 +79,7 @@ static const struct field fields[][FIELDS_MAX + 1] = {
 		{ TEXT, AT(tree.group), false, 1, FRAME_OWNER_MAX } },
 	[FRAME_NOTIFY] = { { PATH, AT(notify.path), true, 1, FRAME_PATH_MAX },
 		{ U32, AT(notify.flags), false, 1, FRAME_NOTIFY_ALL } },
+	[FRAME_GO] = { { U64, AT(go.wall_ns), true, 1, INT64_MAX } },
 	[FRAME_STARTED] = { { U32, AT(started.pid), true, 1, INT32_MAX } },
 	[FRAME_EXIT] = { { U32, AT(exit.code), true, 0, 255 },
 		{ U32, AT(exit.signal), false, 1, 64 },
@@ -121,7 +122,7 @@ static const struct field fields[][FIELDS_MAX + 1] = {
 
 static bool type_known(uint8_t type)
 {
-	return (type >= FRAME_EXEC && type <= FRAME_SLEEP) ||
+	return (type >= FRAME_EXEC && type <= FRAME_GO) ||
 		(type >= FRAME_DATA && type <= FRAME_CHANGE);
 }
 

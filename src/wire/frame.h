@@ -42,7 +42,8 @@ enum frame_type {
 	FRAME_CONTROL,	/* signal, resize, close stdin, forget */
 	FRAME_TREE,	/* look at and change names in the file system */
 	FRAME_NOTIFY,	/* stays open: CHANGE frames come back */
-	FRAME_SLEEP,	/* a machine is about to be copied: hold all that runs, until a WAKE */
+	FRAME_SLEEP,	/* a machine is about to be copied: hold all that runs, until a WAKE or GO */
+	FRAME_GO,	/* it is the one that was copied, not a copy: let go; the time */
 	/* during an operation */
 	FRAME_DATA = 32, /* stdin, file content, tunnel bytes */
 	FRAME_END,	 /* end of DATA from this side */
@@ -174,6 +175,9 @@ union frame_body {
 		struct frame_list env, ssh_keys;
 		struct str overlay, machine; /* of machines: an address; 16 bytes of /etc/machine-id */
 	} wake;
+	struct {
+		uint64_t wall_ns;
+	} go;
 	struct {
 		uint32_t port;
 	} connect;

@@ -72,6 +72,7 @@ enum ipc_type {
 			      * when it is gone */
 	IPC_HOST_PAIR,	     /* struct ipc_edge_up: the channel to that worker broke, make another;
 			      * it comes as IPC_EVENT_EDGE. -EAGAIN: the worker is starting */
+	IPC_HOST_COPY,	     /* struct ipc_copy: of a machine that runs, for the next SPAWN from it */
 
 	/* host -> api, sends */
 	IPC_EVENT_EXITED = 64, /* struct ipc_exited: a sandbox's first process ended by itself */
@@ -117,6 +118,14 @@ struct ipc_slot {
 	uint32_t slot;
 };
 
+/* BEGIN: what can be copied while it runs. REST: the rest, for which it stands still; it runs on when this is
+ * answered, also with an error. Between the two its agent has it hold its processes. DROP: nobody wants it. */
+enum ipc_copy_step { IPC_COPY_BEGIN, IPC_COPY_REST, IPC_COPY_DROP };
+struct ipc_copy {
+	char id[IPC_ID_LEN];
+	uint32_t step;
+};
+
 enum ipc_run { IPC_RUN_RUNNING, IPC_RUN_FROZEN, IPC_RUN_DEAD };
 
 struct ipc_sandbox { /* a sandbox as the kernel has it */
@@ -148,7 +157,8 @@ struct ipc_spawn {
 	uint32_t mem_mib, disk_mib, pids;
 	uint32_t revive;	    /* 1: the writable layer of this id exists and is to be used */
 	char from[IPC_ID_LEN];	    /* a paused sandbox that it goes on from, with what it had in memory
-				     * and on disk; "": it begins anew */
+				     * and on disk, or one that runs and that COPY was asked of; "":
+				     * it begins anew */
 	uint32_t paused;	    /* 1: such a one that is FROZEN at first */
 };
 struct ipc_commit {

@@ -1,6 +1,7 @@
 /*
  * POST /v1/sandboxes/{sandbox}/fork: another sandbox, which goes on from what a paused one holds. Native:
- * "memory": false copies a container's files instead, and the new one begins anew with them.
+ * "memory": false copies a container's files instead, and the new one begins anew with them; "live": true
+ * also forks a machine that runs, and goes on.
  *
  * What the body does not say is as in the source, but for what is the source's own: its name and
  * address, its networks, ports published one by one, tokens, and what it has used.
@@ -15,7 +16,7 @@
 
 struct fork_ask {
 	struct box *from; /* the request holds it */
-	bool paused, bandwidth_seen, memory, memory_seen;
+	bool paused, bandwidth_seen, memory, memory_seen, live;
 	json_t *egress, *envs, *ssh_pubkeys;
 	int64_t bandwidth;
 	struct ingress_ask ingress;
@@ -27,6 +28,7 @@ static const struct json_field fields[] = {
 	{ F("start_paused", JK_BOOL, paused) },
 	{ .name = "memory", .kind = JK_BOOL, .offset = offsetof(struct fork_ask, memory),
 		.seen_offset = offsetof(struct fork_ask, memory_seen) },
+	{ F("live", JK_BOOL, live) },
 	{ F("egress", JK_RAW, egress) },
 	{ F("envs", JK_STR_MAP, envs) },
 	{ F("ssh_pubkeys", JK_STR_LIST, ssh_pubkeys) },
@@ -66,7 +68,15 @@ static int check_source(const struct req *q, const struct fork_ask *ask, struct 
 			"a fork without memory begins anew: it cannot start paused");
 	if (!q->box)
 		return err_set(err, -ESRCH, ERR_CONFLICT, "the sandbox has ended");
-	return life_may(q->row->state, LIFE_OP_FORK) == LIFE_ALLOW ? 0 : box_refuse(q->box, LIFE_OP_FORK, err);
+	if (q->row->state != LIFE_RUNNING)
+		return life_may(q->row->state, LIFE_OP_FORK) == LIFE_ALLOW ? 0
+									    : box_refuse(q->box, LIFE_OP_FORK, err);
+	if (!machine || !ask->live)
+		return box_refuse(q->box, LIFE_OP_FORK, err);
+	if (ask->paused)
+		return err_field(err, -EINVAL, ERR_INVALID, "start_paused",
+			"a fork of a sandbox that runs begins running: pause it then, or pause the source first");
+	return 0;
 }
 
 static void fill_numbers(struct sandbox_row *row, const struct sandbox_row *from)
@@ -152,6 +162,6 @@ void createos_fork(struct req *q)
 		return;
 	}
 	ask->from = q->box;
-	birth(q, &(struct birth_spec){ .rootfs = str_c(q->row->rootfs), .from = q->box, .paused = ask->paused,
+	birth(q, &(struct birth_spec){ .rootfs = str_c(q->row->rootfs), .from = q->box, .paused = ask->paused, .live = ask->live,
 		.fill = fill, .done = forked, .arg = ask });
 }

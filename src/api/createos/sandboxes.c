@@ -359,7 +359,7 @@ void createos_ssh_keys(struct req *q)
 	q->state = w;
 	q->on_gone = keys_gone;
 	if (q->row->state == LIFE_RUNNING) {
-		flow_wake(q->box, keys_told, w);
+		flow_tell(q->box, keys_told, w);
 	} else {
 		q->box->wake_due = true;
 		keys_told(NULL, w);

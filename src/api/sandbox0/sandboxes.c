@@ -376,7 +376,7 @@ static void update_agent(struct update *u)
 		b->wake_due = b->wake_due || u->c.has_env_vars;
 		update_end(u, NULL);
 	} else {
-		flow_wake(b, update_told, u);
+		flow_tell(b, update_told, u);
 	}
 }
 

@@ -178,6 +178,8 @@ int box_fork_body(struct cli *c, struct buf *out)
 		jw_bool(&w, "start_paused", true);
 	if (o->files_only)
 		jw_bool(&w, "memory", false);
+	else if (!o->paused)
+		jw_bool(&w, "live", true); /* also of a machine that runs */
 	if (o->egress.n)
 		put_list(&w, "egress", &o->egress);
 	if (o->env.n)

@@ -3,7 +3,8 @@
  *
  * The other one's file and disk are only read. Where its memory is apart in the file, all its forks are
  * clones of one template (template.h); where it is in the stream, each loads the stream. A fork that is
- * to be paused has a copy of the file, and no process.
+ * to be paused has a copy of the file, and no process. Of one that runs there is a copy (copy.h), which
+ * one fork takes over as it is.
  */
 #include <fcntl.h>
 #include "base/fd.h"
@@ -25,14 +26,40 @@ bool vm_is_forked(const struct runtime *rt, const char *id)
 	return false;
 }
 
-static int check_source(struct runtime *rt, const struct runtime_seat *from, struct err *err)
+static struct runtime_box *find_source(struct runtime *rt, const char *id)
 {
-	const struct runtime_box *box = rt->boxes;
+	struct runtime_box *box = rt->boxes;
 
-	while (box && strcmp(box->id, from->from) != 0)
+	while (box && strcmp(box->id, id) != 0)
 		box = box->next;
-	if (!box || !box->asleep || box->promised)
-		return err_set(err, -EBUSY, ERR_CONFLICT, "%s is not paused", from->from);
+	return box;
+}
+
+bool vm_is_copied(const struct runtime *rt, const char *id)
+{
+	for (const struct runtime_box *box = rt->boxes; id && box; box = box->next)
+		if (!strcmp(box->id, id))
+			return box->copy && box->copy->whole;
+	return false;
+}
+
+/* What cannot fail any more is the caller's from here on: the copy's names and what it holds. */
+static int take_copy(struct runtime_box *box, const struct runtime_seat *from, struct runtime_parked *p,
+	struct vm_fork_fds *fds, struct err *err)
+{
+	struct vm_copy *c = box->copy;
+	struct vm_seat *s = &p->seat;
+
+	if (from->paused)
+		return err_set(err, -EINVAL, ERR_CONFLICT, "a fork of one that runs begins running");
+	p->head = c->head;
+	fds->memory = take_fd(c->memory);
+	fds->state = take_fd(c->state);
+	memcpy(s->cgroup, c->cgroup, sizeof(s->cgroup));
+	memcpy(s->layer, c->layer, sizeof(s->layer));
+	c->cgroup[0] = c->layer[0] = '\0';
+	s->copied = true;
+	vm_copy_drop(box);
 	return 0;
 }
 
@@ -54,10 +81,16 @@ static int take_template(struct runtime *rt, struct runtime_parked *p, struct vm
 int vm_fork_seat(struct runtime *rt, const struct runtime_seat *from, struct runtime_parked *p,
 	struct vm_fork_fds *fds, struct err *err)
 {
+	struct runtime_box *box = find_source(rt, from->from);
 	struct vm_seat *s = &p->seat;
-	int r = check_source(rt, from, err);
+	int r;
 
-	r = r < 0 ? r : (fds->file = snapshot_open(rt->snapshots, from->from, &p->head, err));
+	if (box && box->copy && box->copy->whole)
+		r = take_copy(box, from, p, fds, err);
+	else if (box && box->asleep && !box->promised)
+		r = fds->file = snapshot_open(rt->snapshots, from->from, &p->head, err);
+	else
+		r = err_set(err, -EBUSY, ERR_CONFLICT, "%s is not paused", from->from);
 	if (r >= 0 && p->head.made.mem_mib != from->mem_mib)
 		r = err_set(err, -EINVAL, ERR_CONFLICT, "a fork has the memory of what it is forked from");
 	r = r < 0 ? r : vm_check_accel(rt, &p->head.made, err);
@@ -72,8 +105,10 @@ int vm_fork_seat(struct runtime *rt, const struct runtime_seat *from, struct run
 	s->head = &p->head;
 	s->dir = rt->snapshots;
 	s->asleep = from->paused;
-	s->clone = p->head.memory != 0 && !from->paused;
-	if (s->clone)
+	s->clone = p->head.memory != 0 && !from->paused && !s->copied;
+	if (s->copied)
+		r = 0;
+	else if (s->clone)
 		r = take_template(rt, p, fds, err);
 	else if (!from->paused)
 		r = fds->memory = memory_new(from->mem_mib, err);

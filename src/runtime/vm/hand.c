@@ -5,13 +5,16 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "runtime/fork.h"
 #include "runtime/sys.h"
 #include "runtime/vm/hand.h"
 #include "runtime/vm/jail.h"
+#include "runtime/vm/live.h"
 #include "runtime/vm/memory.h"
 #include "runtime/vm/qmp.h"
 
@@ -29,6 +32,15 @@
 	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"   \
 	"\"x-ignore-shared\",\"state\":" on "}]}}"
 
+/* Of a set that is QEMU's for this one command. A migration would have to carry a clone's memory with it. */
+#define QMP_DEVICES_FD "{\"execute\":\"add-fd\",\"arguments\":{\"fdset-id\":99}}"
+#define QMP_DEVICES                                                                                   \
+	"{\"execute\":\"xen-save-devices-state\",\"arguments\":{\"filename\":\"/dev/fdset/99\","       \
+	"\"live\":false}}"
+#define QMP_DEVICES_END "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":99}}"
+
+#define WORD_LIMIT_S 30 /* that a copy waits for its second half */
+
 #define QMP_RESIZE                                                                                    \
 	"{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"disk\",\"size\":%" PRIu64 "}}"
 
@@ -36,13 +48,15 @@ struct hand {
 	const struct hand_work *w;
 	struct qmp qmp;
 	EVP_MD_CTX *md; /* made by the parent */
+	int chan, pidfd; /* the parent's, between begin and end */
+	struct live live;
 	struct news {
 		struct err err;
 		uint64_t bytes;
 		uint8_t body[SNAPSHOT_DIGEST];
 		uint32_t qemu;
 	} news;
-	char chunk[MEMORY_CHUNK];
+	_Alignas(8) char chunk[MEMORY_CHUNK];
 };
 
 /* --- in the hand --- */
@@ -167,7 +181,7 @@ static int load(struct hand *h, struct err *err)
 			"the snapshot is refused: it was written by QEMU %u.%u.%u, and this is %u.%u.%u",
 			was >> 16, was >> 8 & 0xff, was & 0xff, is >> 16, is >> 8 & 0xff, is & 0xff);
 	r = qmp_do(q, QMP_EVENTS, -EBADF, err);
-	r = r < 0 ? r : leave_memory_out(h, h->w->head->memory != 0, err);
+	r = r < 0 ? r : leave_memory_out(h, h->w->head->memory != 0 && !h->w->bare, err);
 	r = r < 0 ? r : qmp_do(q, QMP_GETFD, h->w->file, err);
 	q->migration = 0;
 	r = r < 0 ? r : qmp_do(q, QMP_FD("migrate-incoming"), -EBADF, err);
@@ -180,17 +194,106 @@ static int resize(struct hand *h, struct err *err)
 	return qmp_do(&h->qmp, h->chunk, -EBADF, err);
 }
 
+/* --- copies of what runs --- */
+
+/*
+ * What xen-save-devices-state writes is a migration without memory, and it lacks what comes first and last in
+ * one: the machine's name, with the switches that both sides must agree in (none is on), and an empty
+ * description.
+ */
+#define STREAM_HEAD 8 /* magic and version */
+#define MACHINE_TYPE "microvm"
+static const char stream_name[] = "\x07\0\0\0\x07" MACHINE_TYPE, stream_last[] = "\x06\0\0\0\0";
+
+static int put_devices(struct hand *h, struct err *err)
+{
+	const int from = h->w->copy->devices, to = h->w->state;
+	ssize_t n = pread(from, h->chunk, sizeof(h->chunk), 0);
+	int r = n < 0 ? -errno : n <= STREAM_HEAD || n == sizeof(h->chunk) ? -EBADMSG : 0;
+
+	r = r < 0 ? r : fd_write_all(to, h->chunk, STREAM_HEAD);
+	r = r < 0 ? r : fd_write_all(to, stream_name, sizeof(stream_name) - 1);
+	r = r < 0 ? r : fd_write_all(to, h->chunk + STREAM_HEAD, (size_t)n - STREAM_HEAD);
+	r = r < 0 ? r : fd_write_all(to, stream_last, sizeof(stream_last) - 1);
+	return r < 0 ? err_sys(err, r, "write the machine's devices") : 0;
+}
+
+/* While it stands still. */
+static int take_rest(struct hand *h, struct err *err)
+{
+	const struct hand_copy *c = h->w->copy;
+	struct stat st;
+	int r = qmp_do(&h->qmp, QMP_DEVICES_FD, c->devices_qemu, err);
+
+	FAULT("host.copy.stopped");
+	r = r < 0 ? r : qmp_do(&h->qmp, QMP_DEVICES, -EBADF, err);
+	r = r < 0 ? r : live_pass(&h->live, false, h->chunk, err);
+	if (r == 0) {
+		r = fstat(c->disk, &st) < 0 ? -errno : fd_copy_sparse(c->disk, c->disk_copy, st.st_size);
+		if (r < 0)
+			err_sys(err, r, "copy the machine's disk");
+	}
+	FAULT("host.copy.copied");
+	return r;
+}
+
+static int wait_word(int chan, struct err *err)
+{
+	struct pollfd p = { .fd = chan, .events = POLLIN };
+	char word;
+
+	if (poll(&p, 1, WORD_LIMIT_S * 1000) <= 0 || recv(chan, &word, sizeof(word), 0) != sizeof(word))
+		return err_set(err, -ETIMEDOUT, ERR_TIMEOUT, "nobody wants the copy any more");
+	return 0;
+}
+
+static int copy(struct hand *h, int chan, struct err *err)
+{
+	const struct hand_copy *c = h->w->copy;
+	int r, r2;
+
+	h->live = (struct live){ .file = h->w->memory, .mem = c->mem, .pagemap = c->pagemap, .copy = c->memory,
+		.bytes = c->bytes };
+	r = live_open(&h->live, c->maps, h->chunk, err);
+	r = r < 0 ? r : live_pass(&h->live, true, h->chunk, err);
+	if (r < 0)
+		return r;
+	fdatasync(c->disk); /* QEMU does when it stops, and the machine stands still then */
+	r = fork_send(chan, &h->news, sizeof(h->news), -EBADF);
+	r = r < 0 ? err_sys(err, r, "tell the host role") : wait_word(chan, err);
+	if (r < 0)
+		return r;
+	h->qmp.end = clock_mono_ns() + HAND_LIMIT_S * NS_PER_SEC;
+	r = qmp_do(&h->qmp, QMP("stop"), -EBADF, err);
+	r = r < 0 ? r : take_rest(h, err);
+	r2 = qmp_do(&h->qmp, QMP("cont"), -EBADF, r < 0 ? NULL : err);
+	r = r < 0 ? r : r2;
+	if (r == 0)
+		qmp_do(&h->qmp, QMP_DEVICES_END, -EBADF, NULL);
+	h->news.qemu = h->qmp.version;
+	return r < 0 ? r : put_devices(h, err);
+}
+
 /* After this nothing of the host's is in reach. */
 static int become_nobody(struct hand *h, int chan, struct err *err)
 {
-	int keep[5] = { chan, h->w->file, h->w->memory, h->w->state, h->qmp.fd };
-	int r = 0;
+	const struct hand_copy *c = h->w->copy;
+	int keep[13] = { chan, h->w->file, h->w->memory, h->w->state, h->qmp.fd }, r = 0;
+	size_t n = 5;
+
+	if (c) {
+		const int more[] = { c->memory, c->mem, c->pagemap, c->maps, c->disk, c->disk_copy, c->devices,
+			c->devices_qemu };
+
+		memcpy(keep + n, more, sizeof(more));
+		n += ARRAY_SIZE(more);
+	}
 
 	if (h->w->group && (r = cgroup_enter(h->w->cgroups, h->w->group, err)) < 0)
 		return r;
 	if (fchdir(h->w->dir) < 0 || chroot("empty") < 0 || chdir("/") < 0)
 		return err_sys(err, -errno, "enter an empty root");
-	r = fork_keep(keep, ARRAY_SIZE(keep));
+	r = fork_keep(keep, n);
 	r = r < 0 ? r : jail_drop(h->w->uid);
 	return r < 0 ? err_sys(err, r, "give up privileges") : 0;
 }
@@ -229,6 +332,8 @@ static int hand_main(struct hand *h, int chan, struct err *err)
 		return 0;
 	case HAND_RESIZE:
 		return resize(h, err);
+	case HAND_COPY:
+		return copy(h, chan, err);
 	case HAND_GO:
 		return qmp_do(&h->qmp, QMP("cont"), -EBADF, err);
 	}
@@ -258,11 +363,10 @@ static int hear(int chan, struct news *ret, struct err *err)
 	return MIN(ret->err.code, 0);
 }
 
-static int run(struct hand *h, struct err *err)
+static int begin(struct hand *h, struct err *err)
 {
-	struct news news;
-	int chan, pidfd = -EBADF, r;
-	pid_t pid = fork_begin(-1, &pidfd, &chan, "a hand", err);
+	int chan;
+	pid_t pid = fork_begin(-1, &h->pidfd, &chan, "a hand", err);
 
 	if (pid == 0) {
 		hand_main(h, chan, &h->news.err);
@@ -271,11 +375,27 @@ static int run(struct hand *h, struct err *err)
 	}
 	if (pid < 0)
 		return pid;
-	r = hear(chan, &news, err);
-	fd_close(chan);
-	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-	fork_reap(pidfd);
-	fd_close(pidfd);
+	h->chan = chan;
+	return 0;
+}
+
+static void end(struct hand *h)
+{
+	if (h->pidfd >= 0) {
+		pidfd_send_signal(h->pidfd, SIGKILL, NULL, 0);
+		fork_reap(h->pidfd);
+	}
+	h->pidfd = fd_close(h->pidfd);
+	h->chan = fd_close(h->chan);
+}
+
+static int run(struct hand *h, struct err *err)
+{
+	struct news news;
+	int r = begin(h, err);
+
+	r = r < 0 ? r : hear(h->chan, &news, err);
+	end(h);
 	if (r == 0 && (h->w->step == HAND_SAVE || h->w->step == HAND_HOLD)) {
 		h->w->head->bytes = news.bytes;
 		h->w->head->qemu = news.qemu;
@@ -284,10 +404,44 @@ static int run(struct hand *h, struct err *err)
 	return r;
 }
 
+static void hand_set(struct hand *h, const struct hand_work *w)
+{
+	h->w = w;
+	h->qmp = (struct qmp){ .fd = -EBADF };
+	h->news = (struct news){ .bytes = 0 };
+}
+
+int hand_begin(struct hand *h, const struct hand_work *w, struct err *err)
+{
+	struct news news;
+	int r;
+
+	hand_set(h, w);
+	r = begin(h, err);
+	r = r < 0 ? r : hear(h->chan, &news, err);
+	if (r < 0)
+		end(h);
+	return r;
+}
+
+int hand_end(struct hand *h, struct err *err)
+{
+	struct news news;
+	int r = send(h->chan, "r", 1, MSG_NOSIGNAL) < 0 ? err_sys(err, -errno, "tell a hand") : 0;
+
+	r = r < 0 ? r : hear(h->chan, &news, err);
+	end(h);
+	if (r == 0)
+		h->w->head->qemu = news.qemu;
+	return r;
+}
+
 void hand_free(struct hand *h)
 {
-	if (h)
+	if (h) {
+		end(h);
 		EVP_MD_CTX_free(h->md);
+	}
 	free(h);
 }
 
@@ -297,6 +451,7 @@ struct hand *hand_new(void)
 
 	if (!h)
 		return NULL;
+	h->chan = h->pidfd = -EBADF;
 	h->md = EVP_MD_CTX_new();
 	if (h->md && EVP_DigestInit_ex(h->md, EVP_sha256(), NULL) == 1)
 		return h;
@@ -306,9 +461,7 @@ struct hand *hand_new(void)
 
 int hand_do(struct hand *h, const struct hand_work *w, struct err *err)
 {
-	h->w = w;
-	h->qmp = (struct qmp){ .fd = -EBADF };
-	h->news = (struct news){ .bytes = 0 };
+	hand_set(h, w);
 	return run(h, err);
 }
 

@@ -13,6 +13,8 @@
  *	GO	let the machine run
  *	RESIZE	have its disk be so large: QEMU extends the file and tells the guest
  *	BEGIN	LOAD, then GO
+ *	COPY	of a machine that runs, its memory (live.h); then, when it is told to, stop it, write its devices,
+ *		copy what has changed and its disk, and let it go on
  *
  * QEMU streams into a pipe: it never has the file, so that it can neither fill the disk nor alter what
  * was digested.
@@ -24,7 +26,15 @@
 #define HAND_LIMIT_S 120
 
 enum hand_step { HAND_SAVE, HAND_HOLD, HAND_CHECK, HAND_LOAD, HAND_ASK /* is it there? */, HAND_GO, HAND_BEGIN,
-	HAND_RESIZE };
+	HAND_RESIZE, HAND_COPY };
+
+struct hand_copy { /* COPY: what else it needs */
+	int memory;	       /* to be filled; `memory` of the work is the machine's */
+	int mem, pagemap, maps; /* of QEMU, in /proc; the first two negative: its memory is its own */
+	int disk, disk_copy;
+	int devices, devices_qemu; /* a memory file, and the same for QEMU to write */
+	uint64_t bytes; /* of memory */
+};
 
 struct hand_work {
 	enum hand_step step;
@@ -34,12 +44,15 @@ struct hand_work {
 	int file; /* at the body; -EBADF for GO */
 	int memory; /* SAVE: the machine's own; CHECK: to be filled; negative: it is in the
 		     * stream, or only compared */
-	int state;  /* CHECK: gets the body as well; negative: nobody does */
+	int state;  /* CHECK: gets the body as well; negative: nobody does. COPY: gets what a LOAD of it
+		     * reads */
 	struct cgroups *cgroups;
-	const char *group; /* CHECK: whom the memory is counted to; NULL: us */
+	const char *group; /* CHECK, COPY: whom the memory is counted to; NULL: us */
 	uint32_t uid;
+	bool bare;	/* LOAD, BEGIN: of devices as COPY writes them, which knows of no memory */
 	uint64_t limit; /* SAVE, HOLD: of bytes in the stream; RESIZE: the size */
-	struct snapshot_head *head; /* SAVE and HOLD set bytes, body, qemu; CHECK and LOAD compare with them */
+	const struct hand_copy *copy;
+	struct snapshot_head *head; /* SAVE and HOLD set bytes, body, qemu, COPY qemu; CHECK and LOAD compare with them */
 };
 
 /* Waits: seconds, for a large machine. Callable from any thread. */
@@ -48,4 +61,7 @@ int hand_run(const struct hand_work *w, struct err *err);
 struct hand;
 struct hand *hand_new(void);
 int hand_do(struct hand *h, const struct hand_work *w, struct err *err);
+/* COPY: until it waits to be told, and the rest. What is freed meanwhile has not touched the machine. */
+int hand_begin(struct hand *h, const struct hand_work *w, struct err *err);
+int hand_end(struct hand *h, struct err *err);
 void hand_free(struct hand *h);

@@ -109,7 +109,7 @@ static int open_disk(struct work *w, struct err *err)
 {
 	struct layers *layers = w->kit->layers;
 	const struct vm_seat *s = w->seat;
-	int r = s->stored ? 0
+	int r = s->stored || s->copied ? 0
 		: s->from ? layer_copy(layers, s->from, s->layer, err)
 			  : layer_make(layers, s->layer, s->disk_mib, err);
 
@@ -199,10 +199,18 @@ static int open_stream(struct work *w, struct err *err)
 	return r;
 }
 
+static int open_copy(struct work *w, struct err *err)
+{
+	w->load = again(w->seat->state, O_RDONLY);
+	return w->load < 0 ? err_sys(err, w->load, "open a copy") : 0;
+}
+
 /* Before the jail, from which there is no way to the socket. */
 static int open_source(struct work *w, struct err *err)
 {
-	int r = w->seat->clone ? open_template(w, err) : open_stream(w, err);
+	int r = w->seat->copied ? open_copy(w, err)
+		: w->seat->clone ? open_template(w, err)
+				 : open_stream(w, err);
 
 	return r < 0 ? r : speak(w, err);
 }
@@ -213,6 +221,7 @@ static int begin_fork(struct work *w, struct err *err)
 {
 	struct hand_work begin_it = hand_for(w, HAND_BEGIN, w->load);
 
+	begin_it.bare = w->seat->copied;
 	FAULT("host.fork.load");
 	return hand_do(w->seat->hand, &begin_it, err);
 }

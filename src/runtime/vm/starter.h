@@ -46,6 +46,7 @@ struct vm_seat {
 	uint32_t vcpus, mem_mib, disk_mib;
 	uint32_t uid; /* QEMU's */
 	int tap, memory; /* the caller's; needed until the fork only */
+	bool copied;	 /* a fork of one that runs: memory, devices and layer are there, for it alone */
 	bool clone;	 /* the memory is a template's */
 	bool template;	 /* nobody's: it boots, and is what others begin from; tap is negative */
 	/* A fork, or a clone of a template; head NULL: neither. */

@@ -145,6 +145,7 @@ static void vm_close(struct runtime *rt)
 		struct runtime_box *box = rt->boxes;
 
 		rt->boxes = box->next;
+		vm_copy_drop(box);
 		fd_close(box->known.pidfd);
 		free(box);
 	}
@@ -162,8 +163,8 @@ static uint64_t promised_mib(const struct runtime *rt)
 	uint64_t sum = templates_mib(&rt->templates) + warms_mib(&rt->warms);
 
 	for (const struct runtime_box *box = rt->boxes; box; box = box->next)
-		if (!box->asleep || box->promised)
-			sum += box->known.mem_mib + OVERHEAD_MIB;
+		sum += (uint64_t)(!box->asleep + box->promised + (box->copy != NULL)) *
+		       (box->known.mem_mib + OVERHEAD_MIB);
 	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
 		sum += p->seat.mem_mib + OVERHEAD_MIB;
 	return sum;
@@ -238,6 +239,15 @@ static void fill_seat(const struct runtime *rt, const struct runtime_seat *from,
 	memcpy(s->accel, rt->kit.accel.name, sizeof(s->accel));
 }
 
+/* What came with a copy, and nothing has begun from. */
+static void drop_copied(const struct runtime *rt, const struct vm_seat *s)
+{
+	if (!s->copied)
+		return;
+	cgroup_remove(rt->kit.cgroups, s->cgroup, NULL);
+	layer_discard(rt->kit.layers, s->layer, NULL);
+}
+
 static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct runtime_parked **ret,
 	struct err *err)
 {
@@ -248,7 +258,7 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 	if (!p)
 		return err_sys(err, -ENOMEM, "sandbox");
 	r = check_seat(rt, seat, err);
-	r = r < 0 || seat->paused ? r : vm_check_memory(rt, seat->mem_mib, err);
+	r = r < 0 || seat->paused || vm_is_copied(rt, seat->from) ? r : vm_check_memory(rt, seat->mem_mib, err);
 	if (r < 0)
 		return r;
 	fill_seat(rt, seat, &p->seat);
@@ -261,9 +271,11 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 		if (r == 0 && !p->warm)
 			r = p->seat.memory = fds.memory = memory_new(seat->mem_mib, err);
 	}
-	r = r < 0 ? r : cgroup_make(rt->kit.cgroups, p->seat.cgroup, err);
-	if (r < 0)
+	r = r < 0 || p->seat.copied ? r : cgroup_make(rt->kit.cgroups, p->seat.cgroup, err);
+	if (r < 0) {
+		drop_copied(rt, &p->seat);
 		return r;
+	}
 	if (seat->revive)
 		snapshot_remove(rt->snapshots, seat->revive); /* the disk goes on without it */
 	p->seat.hand = p->seat.head ? hand_new() : NULL;
@@ -272,6 +284,7 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 	hand_free(take_ptr(p->seat.hand));
 	if (r < 0) {
 		cgroup_remove(rt->kit.cgroups, p->seat.cgroup, NULL);
+		drop_copied(rt, &p->seat);
 		return r;
 	}
 	p->seat.tap = p->seat.memory = p->seat.file = p->seat.state = -EBADF; /* the caller's; QEMU's alone */
@@ -393,14 +406,14 @@ static int vm_record(const struct runtime_box *box, struct buf *out)
 	const struct vm_made *m = &box->made;
 	int r = known_write(&box->known, out);
 
-	buf_fmt(out, "image=%s\ndigest=%s\nbundle=%s\naccel=%s\nvcpu_milli=%u\nheld=%d\nclone=%d\n",
-		m->image, m->digest, m->bundle, m->accel, m->vcpu_milli, box->held, box->clone);
+	buf_fmt(out, "image=%s\ndigest=%s\nbundle=%s\naccel=%s\nvcpu_milli=%u\nheld=%d\nclone=%d\ncopied=%d\n",
+		m->image, m->digest, m->bundle, m->accel, m->vcpu_milli, box->held, box->clone, box->copied);
 	return r < 0 ? r : buf_failed(out);
 }
 
 static int box_read(struct str text, struct runtime_box *box)
 {
-	uint64_t vcpu = 0, held = 0, clone = 0;
+	uint64_t vcpu = 0, held = 0, clone = 0, copied = 0;
 	struct vm_made *made = &box->made;
 	int bad = 0;
 
@@ -421,10 +434,13 @@ static int box_read(struct str text, struct runtime_box *box)
 			bad |= str_u64(value, 1, &held);
 		else if (str_eq_c(key, "clone"))
 			bad |= str_u64(value, 1, &clone);
+		else if (str_eq_c(key, "copied"))
+			bad |= str_u64(value, 1, &copied);
 	}
 	made->vcpu_milli = (uint32_t)vcpu;
 	box->held = held;
 	box->clone = clone;
+	box->copied = copied;
 	return bad ? -EINVAL : 0;
 }
 
@@ -455,6 +471,7 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 		box->asleep = true;
 		return 0;
 	}
+	vm_copy_interrupted(box);
 	return box->known.pidfd < 0 ? err_set(err, -ESRCH, ERR_NOT_FOUND, "%s has no process any more", id)
 			      : 0;
 }
@@ -503,6 +520,7 @@ static int vm_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_stat
 	if (box->known.cgroup[0])
 		qmp_unlink(kit->run_dir, box->known.cgroup);
 	snapshot_remove(box->rt->snapshots, box->id);
+	vm_copy_drop(box);
 	if (!keep_disk)
 		r2 = layer_discard(kit->layers, box->id, err);
 	forget(box);
@@ -611,6 +629,10 @@ const struct runtime_ops runtime_vm = {
 	.may_thaw = vm_may_thaw,
 	.thaw = vm_thaw,
 	.go_on = vm_go_on,
+	.may_copy = vm_may_copy,
+	.copy = vm_copy,
+	.copy_rest = vm_copy_rest,
+	.copy_drop = vm_copy_drop,
 	.frozen = vm_frozen,
 	.pidfd = vm_pidfd,
 	.kill = vm_kill,

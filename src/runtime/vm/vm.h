@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "runtime/known.h"
+#include "runtime/vm/copy.h"
 #include "runtime/vm/hand.h"
 #include "runtime/vm/machine.h"
 #include "runtime/vm/snapshot.h"
@@ -51,6 +52,8 @@ struct runtime_box {
 	bool promised; /* asleep, but being thawed: its memory is spoken for */
 	bool held;     /* loaded, and not told to run */
 	bool clone;    /* its memory is a template's, and what it wrote over it */
+	bool copied;   /* it may stand still for a copy */
+	struct vm_copy *copy; /* NULL: there is none */
 };
 
 /* Of a machine's control group and layer, until a sandbox has it. */
@@ -72,7 +75,7 @@ int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap, s
 int vm_go_on(struct runtime_box *box, struct err *err);
 
 /* --- fork.c --- */
-/* The seat of one that goes on from what `from->from` was paused as. fds: what the seat borrows, to be
+/* The seat of one that goes on from what `from->from` was paused as, or as its copy. fds: what the seat borrows, to be
  * closed when its starter has been forked. */
 struct vm_fork_fds {
 	int file, memory, state;
@@ -80,5 +83,7 @@ struct vm_fork_fds {
 int vm_fork_seat(struct runtime *rt, const struct runtime_seat *from, struct runtime_parked *p,
 	struct vm_fork_fds *fds, struct err *err);
 void vm_fork_fds_done(struct vm_fork_fds *fds);
+/* Has it been copied, and nobody came for it yet? id NULL: no. */
+bool vm_is_copied(const struct runtime *rt, const char *id);
 /* Is something about to begin from it? */
 bool vm_is_forked(const struct runtime *rt, const char *id);

@@ -417,6 +417,12 @@ int agent_sleep(uv_loop_t *loop, const struct agent_link *link, uint32_t timeout
 	return 0;
 }
 
+int agent_go(uv_loop_t *loop, const struct agent_link *link, uint64_t wall_ns, uint32_t timeout_ms,
+	agent_done_fn done, void *arg, struct err *err)
+{
+	return agent_sleep(loop, link, timeout_ms, done, arg, err);
+}
+
 int agent_watch_start(uv_loop_t *loop, const struct agent_link *link, agent_signal_fn on_signal,
 	void *arg, struct agent_watch **ret)
 {

@@ -39,7 +39,7 @@ static void bad_headers(void **state)
 {
 	static const uint8_t bad[][FRAME_HEADER] = {
 		{ 0, 0, 0, 0, 0, 0, 0, 0 },		     /* no such type */
-		{ FRAME_SLEEP + 1, 0, 0, 0, 0, 0, 0, 0 },
+		{ FRAME_GO + 1, 0, 0, 0, 0, 0, 0, 0 },
 		{ FRAME_CHANGE + 1, 0, 0, 0, 0, 0, 0, 0 },
 		{ FRAME_DATA, 0, 0, 0, 0, 0, 0, 0 },	     /* data is never empty */
 		{ FRAME_END, 0, 0, 0, 0, 0, 0, 1 },	     /* and an end always is */
@@ -227,6 +227,7 @@ static void other_spellings_are_refused(void **state)
 		{ FRAME_EXIT, 20, { FIELD(1, 4), 0, 0, 0, 0, FIELD(3, 0) } },	  /* optional, empty */
 		{ FRAME_PING, 1, "x" },
 		{ FRAME_SLEEP, 1, "x" },
+		{ FRAME_GO, 0, "" },
 		{ FRAME_STDOUT, 1, "x" },
 	};
 	union frame_body m;
