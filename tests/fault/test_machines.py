@@ -19,6 +19,10 @@ RESUME = ["host.thaw.asked", "host.asleep.loaded", "host.asleep.removed", "host.
           "host.thaw.done"]
 FORK = ["host.fork.fill", "host.fork.load", "host.fork.copied"]
 TEMPLATE = ["host.template.up", "host.template.held"]
+# Of a machine that runs: in the host role, in its hand while the machine runs and stands still, in the api role.
+COPY = ["host.copy.begun", "host.copy.done", "host.copy.rest"]
+COPY_HAND = ["host.copy.stopped", "host.copy.copied"]
+COPY_API = ["api.fork.begun", "api.fork.held", "api.fork.copied", "api.fork.let_go"]
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("qemu-system-x86_64") and glob.glob("/boot/vmlinuz-*-cloud-amd64")),
@@ -193,6 +197,88 @@ def test_qemu_of_a_fork_is_killed(daemon, paused):
     assert answers and answers[0].status >= 500, answers
     only(daemon, paused)
     a_fork_works(paused)
+
+
+# --- forks of one that runs ---
+
+@pytest.fixture
+def runs(daemon, machine):
+    """It goes on, its processes as well, and what was begun of a fork is gone; the next fork works."""
+    yield machine
+    machine.api = api = Api(daemon.url, daemon.key)
+    machine.wait("running", seconds=60)
+    assert machine.exec("cat", "/dev/shm/secret").stdout == machine.secret
+    assert wait_until(lambda: machine.sh("grep -h . /sys/fs/cgroup/*/cgroup.freeze").stdout.strip("0\n") == "", 60)
+    only(daemon, machine)
+    child = type(machine)(api, api.ok("POST", f"{machine.path}/fork", {"live": True}))
+    assert child.exec("cat", "/dev/shm/secret").stdout == machine.secret
+    child.destroy()
+    child.wait("destroyed")
+    only(daemon, machine)
+
+
+def live(box):
+    return fork(box, live=True)
+
+
+@pytest.mark.parametrize("point", COPY_HAND)
+def test_the_hand_of_a_copy_is_killed(daemon, runs, point):
+    """The machine stands still then, and is let go on."""
+    pid = processes(daemon, runs)
+    fault.table(daemon.faults, "host").arm(point, fault.KILL)
+    assert live(runs).status >= 500
+    assert processes(daemon, runs) == pid
+
+
+@pytest.mark.parametrize("point", COPY + COPY_HAND)
+def test_the_host_role_is_killed_in_a_copy(daemon, runs, point):
+    """At a step of its own, or while its hand has the machine stopped: the next host role lets it go on."""
+    pid = processes(daemon, runs)
+    table = fault.table(daemon.faults, "host")
+    if point in COPY:
+        table.arm(point, fault.KILL)
+        with pytest.raises(OSError):
+            live(runs)
+    else:
+        table.arm(point, fault.HOLD)
+        asked = threading.Thread(target=lambda: pytest.raises(OSError, live, runs))
+        asked.start()
+        assert wait_until(lambda: table.held(point), 60)
+        daemon.kill9()
+        asked.join(60)
+        table.release()
+    assert wait_until(lambda: daemon.process.poll() is not None, 60), f"{point} was not passed"
+    daemon.start()
+    assert processes(daemon, runs) == pid
+
+
+@pytest.mark.parametrize("point", COPY_API)
+def test_the_api_role_is_killed_in_a_copy(daemon, runs, point):
+    table, pid = fault.table(daemon.faults, "api"), daemon.pid("api")
+    table.arm(point, fault.KILL)
+    with pytest.raises(OSError):
+        live(runs)
+    assert wait_until(lambda: daemon.pid("api") not in (None, pid), 60), f"{point} was not passed"
+    assert wait_until(lambda: daemon._ready(os.path.join(daemon.run_dir, "api.addr")), 60)
+
+
+def test_qemu_is_killed_while_it_is_copied(daemon):
+    """It is gone, as it would be at any time, and nothing is left of the copy."""
+    box = Api(daemon.url, daemon.key).create(runtime="vm")
+    table, answers = fault.table(daemon.faults, "host"), []
+    table.arm("host.copy.stopped", fault.HOLD)
+    asked = threading.Thread(target=lambda: answers.append(live(box)))
+    asked.start()
+    assert wait_until(lambda: table.held("host.copy.stopped"), 60)
+    os.kill(processes(daemon, box)[0], signal.SIGKILL)
+    table.release()
+    asked.join(120)
+    assert answers and answers[0].status >= 400, answers
+    box.wait("error", seconds=60)
+    only(daemon, box)
+    box.destroy()
+    box.wait("destroyed")
+    only(daemon, box)
 
 
 # --- templates of new machines ---
