@@ -54,12 +54,12 @@ const struct cli_command cli_commands[] = {
 		.complete = "s", .run = cmd_pause },
 	{ "resume", NULL, "SANDBOX ...", "let a paused sandbox go on", O(NO_WAIT), 1, MANY,
 		.complete = "s", .run = cmd_resume },
-	{ "fork", NULL, "SANDBOX", "another sandbox that goes on from a paused one, print its id",
+	{ "fork", NULL, "SANDBOX", "another sandbox that goes on from this one, print its id",
 		O(EGRESS) | O(ENV) | O(SSH_KEY) | O(PAUSED) | O(FILES_ONLY), 1, 1, .complete = "s", .run = cmd_fork,
-		.more = "What runs in it and its disk are copied; the source stays as it is. Rules,\n"
+		.more = "What runs in it and its disk are copied; the source stays paused, or goes on. Rules,\n"
 			"environment and keys are the source's unless they are given. Of a container\n"
 			"only the files can be copied (--files-only): the new one begins anew with them.\n\n"
-			"  weir pause build && weir fork build\n" },
+			"  weir fork build\n" },
 	{ "rm", "delete", "SANDBOX ...", "destroy sandboxes", O(QUIET) | O(NO_WAIT), 1, MANY, .complete = "s",
 		.run = cmd_rm },
 	{ "net create", NULL, "NAME", "make a private network, print its id", 0, 1, 1,

@@ -68,6 +68,12 @@ void sleep_start(struct conn *c, const union frame_body *m)
 	started++;
 }
 
+void go_start(struct conn *c, const union frame_body *m)
+{
+	conn_fail(c, EINVAL, "no");
+	started++;
+}
+
 void watch_start(struct conn *c, const union frame_body *m)
 {
 	start(c, m);
