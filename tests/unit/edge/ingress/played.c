@@ -192,10 +192,26 @@ static void check_head(const struct http_head *h)
 	must(hosts == 1 && from == 1, "one Host and one address");
 }
 
+/* Behind a body nothing is said that a head decides, nor what no head may say. */
+static void check_trailers(struct str lines)
+{
+	static const char *const never[] = { "host", "content-length", "transfer-encoding", "authorization",
+		"cookie", "forwarded", "x-forwarded-for", "x-api-key", "opensandbox-secure-access", "expect" };
+
+	while (lines.n) {
+		struct str name = str_cut(&lines, '\n');
+
+		name = str_cut(&name, ':');
+		for (size_t k = 0; k < ARRAY_SIZE(never); k++)
+			must(!str_caseeq(name, str_c(never[k])), "no such trailer");
+	}
+}
+
 /* One complete request off the front. */
 static bool serve_one(struct talk *t, struct buf *seen)
 {
 	struct http_field fields[HTTPD_HEADERS_MAX + 8];
+	auto_buf struct buf trailers = BUF_MAX(1u << 16);
 	struct head_scan scan = { .max = 2 * HTTPD_HEAD_MAX };
 	struct str in = buf_str(&t->got), data;
 	struct http_head h;
@@ -218,6 +234,7 @@ static bool serve_one(struct talk *t, struct buf *seen)
 		buf_add(seen, " ", 1);
 	}
 	body = body_from(h.chunked, h.length);
+	body.trailers = &trailers;
 	while ((r = body_next(&body, &in, &data, &err)) == 1)
 		if (seen)
 			buf_add_str(seen, data);
@@ -227,6 +244,7 @@ static bool serve_one(struct talk *t, struct buf *seen)
 			seen->n = mark;
 		return false;
 	}
+	check_trailers(buf_str(&trailers));
 	if (seen)
 		buf_add(seen, "\n", 1);
 	buf_consume(&t->got, t->got.n - in.n);

@@ -12,7 +12,7 @@ static const char *const requests[] = {
 	"\r\nGET /a?b HTTP/1.1\r\n" AT "Accept: x\r\nX-Api-Key: k\r\n\r\n",
 	"POST / HTTP/1.1\r\n" AT "Content-Length: 5\r\n\r\nhelloGET /2 HTTP/1.1\r\n" AT "\r\n",
 	"POST / HTTP/1.1\r\n" AT "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n"
-	"X-Sum: 1\r\n\r\nGET /2 HTTP/1.1\r\n" AT "\r\n",
+	"X-Sum: 1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\n" AT "\r\n",
 	"GET /" PLAYED_ULID "/80/x HTTP/1.1\r\nHost: h\r\n\r\nGET /none HTTP/1.1\r\nHost: h\r\n\r\n"
 	"GET / HTTP/1.1\r\n" AT "Connection: close\r\n\r\nGET /never HTTP/1.1\r\n" AT "\r\n",
 	"POST / HTTP/1.1\r\n" AT "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
