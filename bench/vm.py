@@ -144,7 +144,7 @@ open("/tmp/worst", "w").write(str(worst * 1000))
 
 def sh(client, box, script, *args):
     r = client.post(f"/v1/sandboxes/{box}/exec", {"cmd": "sh", "args": ["-c", script, "sh", *args]})
-    return r["stdout"]
+    return r["result"]["stdout"]
 
 
 def stands_still(client, box):
