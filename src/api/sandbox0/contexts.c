@@ -202,6 +202,20 @@ static int asked(struct call *c, const struct err *err)
 	return err ? -1 : 0;
 }
 
+/* Read it from there: 0, or it was answered. */
+static int attach(struct call *c, struct proc_attach from, const struct proc_ops *ops)
+{
+	struct req *q = c->q;
+	struct err err;
+	int r;
+
+	from.id = str_c(c->id);
+	r = proc_attach(q->api->loop, &q->box->link, &from, ops, c, &c->proc, &err);
+	if (r < 0)
+		call_fail(c, &err);
+	return r;
+}
+
 /* --- create --- */
 
 static void create_failed(struct call *c, const char *why)
@@ -510,15 +524,11 @@ static void on_get_info(const struct proc_info *info, const struct err *err, voi
 {
 	static const struct proc_ops ops = { .on_output = on_output, .on_end = on_got };
 	struct call *c = arg;
-	struct proc_attach how = { .id = str_c(c->id) };
-	struct err why;
 
-	if (info) {
+	if (info)
 		on_info(c, info);
-	} else if (asked(c, err) == 0 && proc_attach(c->q->api->loop, &c->q->box->link, &how, &ops, c,
-						 &c->proc, &why) < 0) {
-		call_fail(c, &why);
-	}
+	else if (asked(c, err) == 0)
+		attach(c, (struct proc_attach){ 0 }, &ops);
 }
 
 void sandbox0_context_get(struct req *q)
@@ -637,21 +647,12 @@ static void on_exec_info(const struct proc_info *info, const struct err *err, vo
 {
 	static const struct proc_ops ops = { .on_output = on_exec_output, .on_end = on_exec_end };
 	struct call *c = arg;
-	struct proc_attach how = { .id = str_c(c->id), .from = PROC_FROM_END, .follow = true,
-		.input = c->want.input };
-	struct api *a = c->q->api;
-	struct err why;
+	struct proc_attach from = { .from = PROC_FROM_END, .follow = true, .input = c->want.input };
 
-	if (info) {
+	if (info)
 		on_info(c, info);
-		return;
-	}
-	if (asked(c, err) < 0)
-		return;
-	if (proc_attach(a->loop, &c->q->box->link, &how, &ops, c, &c->proc, &why) < 0)
-		call_fail(c, &why);
-	else
-		c->limit = tick_new(a->loop, PROMPT_MS, 0, on_exec_limit, c);
+	else if (asked(c, err) == 0 && attach(c, from, &ops) == 0)
+		c->limit = tick_new(c->q->api->loop, PROMPT_MS, 0, on_exec_limit, c);
 }
 
 void sandbox0_context_exec(struct req *q)
@@ -838,8 +839,7 @@ static void on_killed(const struct proc_info *info, const struct err *err, void 
 {
 	static const struct proc_ops ops = { .on_output = ignore_output, .on_end = on_ended };
 	struct call *c = arg;
-	struct proc_attach how = { .id = str_c(c->id), .from = PROC_FROM_END, .follow = true };
-	struct err why;
+	struct proc_attach from = { .from = PROC_FROM_END, .follow = true };
 
 	if (info) {
 		on_info(c, info);
@@ -848,10 +848,10 @@ static void on_killed(const struct proc_info *info, const struct err *err, void 
 	if (asked(c, err) < 0)
 		return;
 	c->again = context_request(&c->context);
-	if (!c->again)
+	if (c->again)
+		attach(c, from, &ops);
+	else
 		restart_unknown(c);
-	else if (proc_attach(c->q->api->loop, &c->q->box->link, &how, &ops, c, &c->proc, &why) < 0)
-		call_fail(c, &why);
 }
 
 void sandbox0_context_restart(struct req *q)
