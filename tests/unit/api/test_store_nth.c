@@ -246,7 +246,7 @@ static int with_memory(void *arg)
 static void each_allocation(void **state)
 {
 	/* Most of them are SQLite's own while it makes the tables; steps of a prime meet each kind. */
-	nth_some("store", with_memory, NULL, 100, 40, 41);
+	nth_some("store", with_memory, NULL, 100, 40, 83);
 }
 
 static void each_call(int error, unsigned int least)
