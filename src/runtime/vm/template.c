@@ -20,60 +20,54 @@ static uint32_t size_mib(const struct template *t)
 
 uint32_t templates_mib(const struct templates *ts)
 {
+	const struct template *t;
 	uint32_t sum = 0;
 
-	for (const struct template *t = ts->first; t; t = t->next)
+	TAILQ_FOREACH(t, ts, next)
 		sum += size_mib(t);
 	return sum;
 }
 
+static void drop_first(struct templates *ts)
+{
+	struct template *t = TAILQ_FIRST(ts);
+
+	TAILQ_REMOVE(ts, t, next);
+	template_free(t);
+}
+
 void templates_drop(struct templates *ts)
 {
-	while (ts->first) {
-		struct template *t = ts->first;
-
-		ts->first = t->next;
-		template_free(t);
-	}
+	while (!TAILQ_EMPTY(ts))
+		drop_first(ts);
 }
 
 static unsigned int count(const struct templates *ts)
 {
+	const struct template *t;
 	unsigned int n = 0;
 
-	for (const struct template *t = ts->first; t; t = t->next)
+	TAILQ_FOREACH(t, ts, next)
 		n++;
 	return n;
 }
 
 static void make_room(struct templates *ts, uint32_t mib)
 {
-	while (ts->first && (count(ts) >= TEMPLATES_MAX || templates_mib(ts) + mib > TEMPLATES_MIB)) {
-		struct template *t = ts->first;
-
-		ts->first = t->next;
-		template_free(t);
-	}
+	while (!TAILQ_EMPTY(ts) && (count(ts) >= TEMPLATES_MAX || templates_mib(ts) + mib > TEMPLATES_MIB))
+		drop_first(ts);
 }
 
 static struct template *take_out(struct templates *ts, const struct snapshot_head *head)
 {
-	for (struct template **at = &ts->first, *t; (t = *at); at = &t->next)
-		if (!memcmp(t->head.own, head->own, sizeof(head->own))) {
-			*at = t->next;
-			return t;
-		}
-	return NULL;
-}
+	struct template *t;
 
-static void put_last(struct templates *ts, struct template *t)
-{
-	struct template **at = &ts->first;
-
-	while (*at)
-		at = &(*at)->next;
-	t->next = NULL;
-	*at = t;
+	TAILQ_FOREACH(t, ts, next)
+		if (!memcmp(t->head.own, head->own, sizeof(head->own)))
+			break;
+	if (t)
+		TAILQ_REMOVE(ts, t, next);
+	return t;
 }
 
 static int make(const struct snapshot_head *head, struct template **ret, struct err *err)
@@ -107,7 +101,7 @@ int template_get(struct templates *ts, const struct snapshot_head *head, struct 
 	}
 	if (r < 0)
 		return r;
-	put_last(ts, t);
+	TAILQ_INSERT_TAIL(ts, t, next);
 	*ret = t;
 	return 0;
 }

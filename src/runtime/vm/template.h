@@ -11,6 +11,7 @@
  * of the file's head, and only by who names the sandbox.
  */
 #pragma once
+#include <sys/queue.h>
 #include "runtime/vm/snapshot.h"
 
 #define TEMPLATES_MAX	8
@@ -18,14 +19,12 @@
 #define TEMPLATES_GROUP "templates"
 
 struct template {
-	struct template *next; /* used later */
+	TAILQ_ENTRY(template) next; /* used later */
 	struct snapshot_head head;
 	int memory, state; /* memory files */
 };
 
-struct templates {
-	struct template *first; /* longest unused */
-};
+TAILQ_HEAD(templates, template); /* longest unused first */
 
 /* The one of this head, which is made, empty, if there is none. Valid until the next call. */
 int template_get(struct templates *t, const struct snapshot_head *head, struct template **ret,

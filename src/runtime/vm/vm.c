@@ -57,6 +57,7 @@ static int vm_open(const struct runtime_env *env, struct runtime **ret, struct e
 	rt->uid_base = env->uid_base;
 	snprintf(rt->accel, sizeof(rt->accel), "%s", env->accel);
 	rt->snapshots = -EBADF;
+	TAILQ_INIT(&rt->templates);
 	warms_open(&rt->warms, env->warm_mib);
 	rt->kit.tsc = __rdtsc();
 	rt->kit.mono_ns = clock_mono_ns();

@@ -13,7 +13,7 @@
 #define UID	2 /* of slot 0, which no sandbox has; its hands have the next */
 
 struct warm {
-	struct warm *next; /* used later */
+	TAILQ_ENTRY(warm) next; /* used later */
 	uint64_t number;
 	char key[WARM_KEY_MAX];
 	struct vm_seat seat;
@@ -27,6 +27,7 @@ void warms_open(struct warms *ws, uint32_t limit_mib)
 	*ws = (struct warms){ .limit_mib = limit_mib,
 		.starter = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF },
 		.news = limit_mib ? epoll_create1(EPOLL_CLOEXEC) : -EBADF };
+	TAILQ_INIT(&ws->list);
 }
 
 int warms_fd(const struct runtime *rt)
@@ -37,9 +38,10 @@ int warms_fd(const struct runtime *rt)
 /* What is kept in the list; and one that is being made has a QEMU as well. */
 uint64_t warms_mib(const struct warms *ws)
 {
+	const struct warm *w;
 	uint64_t sum = ws->making ? ws->making->seat.mem_mib + OVERHEAD_MIB : 0;
 
-	for (const struct warm *w = ws->first; w; w = w->next)
+	TAILQ_FOREACH(w, &ws->list, next)
 		sum += w->seat.mem_mib;
 	return sum;
 }
@@ -57,37 +59,29 @@ static void warm_end(struct runtime *rt, struct warm *w)
 	free(w);
 }
 
-static struct warm *take_out(struct warms *ws, uint64_t number)
+static void drop(struct runtime *rt, struct warm *w)
 {
-	for (struct warm **at = &ws->first, *w; (w = *at); at = &w->next)
-		if (w->number == number) {
-			*at = w->next;
-			return w;
-		}
-	return NULL;
-}
-
-static void put_last(struct warms *ws, struct warm *w)
-{
-	struct warm **at = &ws->first;
-
-	while (*at)
-		at = &(*at)->next;
-	w->next = NULL;
-	*at = w;
+	TAILQ_REMOVE(&rt->warms.list, w, next);
+	warm_end(rt, w);
 }
 
 void warms_drop(struct runtime *rt, uint64_t number)
 {
-	warm_end(rt, take_out(&rt->warms, number));
+	struct warm *w;
+
+	TAILQ_FOREACH(w, &rt->warms.list, next)
+		if (w->number == number)
+			break;
+	if (w)
+		drop(rt, w);
 }
 
 bool warms_shrink(struct runtime *rt)
 {
 	struct warms *ws = &rt->warms;
 
-	if (ws->first) {
-		warms_drop(rt, ws->first->number);
+	if (!TAILQ_EMPTY(&ws->list)) {
+		drop(rt, TAILQ_FIRST(&ws->list));
 		return true;
 	}
 	if (!ws->making)
@@ -127,10 +121,12 @@ static void key_of(const struct vm_seat *s, char ret[WARM_KEY_MAX])
 
 static struct warm *find(const struct warms *ws, const char *key)
 {
-	for (struct warm *w = ws->first; w; w = w->next)
+	struct warm *w;
+
+	TAILQ_FOREACH(w, &ws->list, next)
 		if (!strcmp(w->key, key))
-			return w;
-	return NULL;
+			break;
+	return w;
 }
 
 void warms_take(struct runtime *rt, struct runtime_parked *p, struct vm_fork_fds *fds)
@@ -152,7 +148,8 @@ void warms_take(struct runtime *rt, struct runtime_parked *p, struct vm_fork_fds
 		fds->state = fd_close(fds->state);
 		return;
 	}
-	put_last(ws, take_out(ws, w->number));
+	TAILQ_REMOVE(&ws->list, w, next);
+	TAILQ_INSERT_TAIL(&ws->list, w, next);
 	p->warm = w->number;
 	p->head = w->head;
 	memcpy(s->bundle, w->head.made.bundle, sizeof(s->bundle));
@@ -226,14 +223,18 @@ static void failed(struct runtime *rt, struct warm *w, const struct err *err)
 static bool make_room(struct runtime *rt, uint32_t mib)
 {
 	struct warms *ws = &rt->warms;
+	struct warm *w;
 	uint64_t sum = 0;
 	unsigned int n = 0;
 
-	for (const struct warm *w = ws->first; w; w = w->next, n++)
+	TAILQ_FOREACH(w, &ws->list, next) {
 		sum += w->seat.mem_mib;
-	for (; ws->first && (n >= WARM_MAX || sum + mib > ws->limit_mib); n--) {
-		sum -= ws->first->seat.mem_mib;
-		warms_drop(rt, ws->first->number);
+		n++;
+	}
+	for (; n && (n >= WARM_MAX || sum + mib > ws->limit_mib); n--) {
+		w = TAILQ_FIRST(&ws->list);
+		sum -= w->seat.mem_mib;
+		drop(rt, w);
 	}
 	return vm_check_memory(rt, mib, NULL) == 0;
 }
@@ -276,7 +277,7 @@ void warms_look(struct runtime *rt)
 	qmp_unlink(rt->kit.run_dir, w->seat.cgroup);
 	w->seat.plan = NULL;
 	w->seat.memory = w->seat.state = -EBADF;
-	put_last(ws, w);
+	TAILQ_INSERT_TAIL(&ws->list, w, next);
 	log_event(LOG_INFO, "vm.template", "what=ready image=%s mem_mib=%u vcpus=%u disk_mib=%u",
 		log_q(str_c(w->seat.image)), w->seat.mem_mib, w->seat.vcpus, w->seat.disk_mib);
 }

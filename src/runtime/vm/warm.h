@@ -14,6 +14,7 @@
  * (that one boots instead), and with the daemon. Each is counted to a control group of its own.
  */
 #pragma once
+#include <sys/queue.h>
 #include "runtime/vm/snapshot.h"
 #include "runtime/vm/starter.h"
 
@@ -28,7 +29,7 @@ struct warm;
 
 struct warms {
 	uint32_t limit_mib; /* of machines' memory; 0: none are made */
-	struct warm *first; /* longest unused */
+	TAILQ_HEAD(, warm) list; /* longest unused first */
 	struct warm *making; /* not in the list yet */
 	struct vm_starter starter; /* its */
 	uint64_t numbers, rest_until;
