@@ -222,6 +222,9 @@ class Box:
     def host_pid(self):
         """A process of the sandbox, as the host numbers it: one whose network namespace has the
         sandbox's address for its own."""
+        if self.view.get("runtime") == "vm":
+            import pytest
+            pytest.skip("the host has no way into a machine's namespaces")
         seen = set()
         for pid in os.listdir("/proc"):
             if not pid.isdigit():
