@@ -204,6 +204,7 @@ def test_qemu_of_a_fork_is_killed(daemon, paused):
 @pytest.fixture
 def runs(daemon, machine):
     """It goes on, its processes as well, and what was begun of a fork is gone."""
+    machine.api = Api(daemon.url, daemon.key)  # it may have been started again since
     yield machine
     machine.api = Api(daemon.url, daemon.key)
     machine.wait("running", seconds=60)

@@ -24,7 +24,7 @@ SANDBOX, GATEWAY = "169.254.77.2", "169.254.77.1"
 MAC_SANDBOX, MAC_GATEWAY = "02:57:45:49:52:02", "02:57:45:49:52:01"
 PORT = 1028
 READY = b"\x06"
-EXEC, WAKE, SLEEP, END, STDOUT, STDERR, EXIT, OK, ERROR = 1, 4, 14, 33, 34, 35, 37, 38, 39
+EXEC, GET, WAKE, SLEEP, END, STDOUT, STDERR, EXIT, OK, ERROR = 1, 3, 4, 14, 33, 34, 35, 37, 38, 39
 TUNSETIFF, TAP_FLAGS = 0x400454CA, 0x0002 | 0x1000 | 0x4000  # tap, no header but virtio-net's
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
@@ -75,6 +75,20 @@ class Talk:
         kind, length = self.bytes[0], struct.unpack_from(">I", self.bytes, 4)[0]
         body, self.bytes = self.bytes[8:8 + length], self.bytes[8 + length:]
         return kind, body
+
+    def exit(self):
+        """Of a command, to its end: its status and what it wrote, both streams."""
+        out = b""
+        while True:
+            kind, body = self.next()
+            if kind in (STDOUT, STDERR):
+                out += body
+            elif kind == ERROR:
+                raise Refused(body)
+            elif kind in (EXIT, None):
+                f = fields(body)
+                return (struct.unpack(">I", f.get(1, bytes(4)))[0],
+                        (out + f.get(3, b"")).decode().strip())
 
 
 def fields(body):
@@ -279,21 +293,13 @@ class Machine:
         sock.sendall(first)
         return Talk(sock)
 
+    def begin(self, script):
+        return self.talk(frame(EXEC, field(1, b"/bin/sh") + field(1, b"-c") + field(1, script.encode())) +
+                         frame(END))
+
     def run(self, script):
         """A command's exit status and what it wrote, both streams."""
-        t = self.talk(frame(EXEC, field(1, b"/bin/sh") + field(1, b"-c") + field(1, script.encode())) +
-                      frame(END))
-        out = b""
-        while True:
-            kind, body = t.next()
-            if kind in (STDOUT, STDERR):
-                out += body
-            elif kind == ERROR:
-                raise Refused(body)
-            elif kind in (EXIT, None):
-                f = fields(body)
-                return (struct.unpack(">I", f.get(1, bytes(4)))[0],
-                        (out + f.get(3, b"")).decode().strip())
+        return self.begin(script).exit()
 
     def sh(self, script):
         status, out = self.run(script)
@@ -315,6 +321,13 @@ class Machine:
         kind, answer = self.talk(frame(WAKE, body)).next()
         if kind != OK:
             raise Refused(fields(answer).get(2, b"").decode())
+
+    def size(self, path):
+        """Of a file, as the agent's own process sees it: whatever is held."""
+        kind, answer = self.talk(frame(GET, field(1, path.encode()))).next()
+        if kind != OK:
+            raise Refused(fields(answer).get(2, b"").decode())
+        return struct.unpack(">Q", fields(answer).get(3, bytes(8)))[0]
 
     def sleep(self):
         """Hold all that runs in it, until a wake."""

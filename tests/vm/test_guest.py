@@ -244,10 +244,10 @@ def test_what_runs_is_held_until_a_wake(vm):
     """Whatever control group it made itself; what its owner had frozen stays so."""
     vm.sh("cd /sys/fs/cgroup; mkdir theirs cold; echo 1 >cold/cgroup.freeze; "
           "for n in a b; do (while :; do echo x >>/dev/shm/$n; done) >/dev/null 2>&1 & echo $! >/dev/shm/pid-$n; done; "
-          "cat /dev/shm/pid-b >theirs/cgroup.procs")
+          "cat /dev/shm/pid-b >theirs/cgroup.procs; : >/dev/shm/late")
 
     def sizes():
-        return vm.sh("wc -c </dev/shm/a; wc -c </dev/shm/b").split()
+        return [vm.size("/dev/shm/a"), vm.size("/dev/shm/b")]
 
     before = sizes()
     while any(a == b for a, b in zip(before, sizes())):
@@ -255,9 +255,12 @@ def test_what_runs_is_held_until_a_wake(vm):
     vm.sleep()
     vm.sleep()  # twice is as once
     held = sizes()
+    late = vm.begin("echo begun >/dev/shm/late")  # what is started now is held as well
     for _ in range(10):
         assert sizes() == held
+    assert vm.size("/dev/shm/late") == 0
     vm.wake(**SEED)
+    assert late.exit() == (0, "") and vm.size("/dev/shm/late") > 0
     while any(a == b for a, b in zip(held, sizes())):
         pass
     assert vm.sh("cat /sys/fs/cgroup/cold/cgroup.freeze /sys/fs/cgroup/theirs/cgroup.freeze") == "1\n0"

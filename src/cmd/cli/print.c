@@ -261,7 +261,10 @@ const char *jtext(const json_t *obj, const char *key)
 
 int64_t jint(const json_t *obj, const char *key)
 {
-	return (int64_t)json_number_value(json_object_get(obj, key));
+	double v = json_number_value(json_object_get(obj, key));
+
+	/* Who answers may be anybody: what int64_t cannot hold is the nearest that it can. */
+	return v >= 0x1p63 ? INT64_MAX : v <= -0x1p63 ? INT64_MIN : (int64_t)v;
 }
 
 bool jbool(const json_t *obj, const char *key)
