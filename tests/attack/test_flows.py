@@ -115,3 +115,16 @@ def test_N9_the_far_end_goes_on_after_the_cut(make_box, about, lab):
     assert not reaches()
     box.denied("unsolicited", address=server, direction="in")
     talk.close()
+
+
+def test_H13_a_refusal_is_no_success(pair, lab, family):
+    """Nobody accepts in the server's place to hang up after it: a refused connection never was one, and
+    a datagram's sender hears of it."""
+    server = SERVER[family]
+    closed, opened = pair(["allowed.test"], [server])
+    tries = [{"tcp": server, "port": 7}, {"udp": server, "port": 7}]
+    since = lab.now()
+    assert [r["verdict"] for r in closed.probe(*tries)] == ["refused", "refused"]
+    closed.denied("default", address=server)
+    assert lab.flows(since, dst=server) == []
+    assert [r["verdict"] for r in opened.probe(*tries)] == ["allow", "allow"]

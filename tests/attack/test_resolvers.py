@@ -1,6 +1,7 @@
-"""Other ways to ask for a name than port 53: encrypted ones, and those of the local link; and names
-that two parsers would read differently."""
+"""Other ways to ask for a name than port 53: encrypted ones, those of the local link, and the sandbox's own
+file of hosts; names that two parsers would read differently, and names beside a wildcard."""
 
+import json
 import struct
 import time
 
@@ -109,3 +110,42 @@ def test_H9_a_name_that_two_parsers_read_differently(make_box, lab, labels):
 def test_H9_a_rule_that_two_parsers_read_differently(api, rule):
     r = api.request("POST", "/v1/sandboxes", {"shape": "s-1vcpu-256mb", "egress": [rule]})
     assert r.status == 400 and "egress[0]" in r.body.decode(), r.body
+
+
+# What reads like a wildcard's suffix: its apex, a longer label, a name it is the beginning of.
+@pytest.mark.parametrize("name", ["allowed.test", "notallowed.test", "allowed.test.evil.test"])
+def test_H10_a_name_beside_a_wildcard(pair, lab, name):
+    closed, opened = pair(["*.allowed.test"], [name])
+    since = lab.now()
+    assert closed.dns(name)["rcode"] == 3
+    closed.denied("name", name=name)
+    assert lab.queries(since, name=name) == []
+    assert closed.dns("sub.allowed.test")["rcode"] == 0  # the wildcard itself is in force
+    assert opened.dns(name)["rcode"] == 0
+
+
+@pytest.mark.parametrize("rule", ["*.", "*.*.test", "al*.test", "*allowed.test", "allowed.*"])
+def test_H10_a_star_that_is_no_label(api, rule):
+    """Refused, or it would mean to one reader what it does not mean to another; `*.test` is the control."""
+    def create(rule):
+        return api.request("POST", "/v1/sandboxes", {"shape": "s-1vcpu-256mb", "egress": [rule]})
+
+    r = create(rule)
+    assert r.status == 400 and "egress[0]" in r.body.decode(), r.body
+    r = create("*.test")
+    assert r.status == 200, r.body
+    assert api.request("DELETE", f"/v1/sandboxes/{json.loads(r.body)['data']['id']}").status < 300
+
+
+def test_H11_its_own_hosts_file(pair, lab):
+    """The name is allowed, the address that the sandbox says it has is not."""
+    closed, opened = pair(["allowed.test"], [])
+    tried = "curl -sS -o /dev/null -m 10 http://allowed.test/"
+    assert closed.sh(tried).code == 0
+    for box in (closed, opened):
+        assert box.sh("echo '203.0.113.20 allowed.test' >>/etc/hosts").code == 0
+    since = lab.now()
+    assert closed.sh(tried).code == 7  # could not connect
+    closed.denied("default", address="203.0.113.20")
+    assert lab.flows(since, dst="203.0.113.20") == []
+    assert opened.sh(tried).code == 0
