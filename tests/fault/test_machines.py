@@ -135,11 +135,11 @@ def only(daemon, box):
     assert wait_until(lambda: not left(), 30), left()
 
 
-def a_fork_works(paused):
-    r = fork(paused)
+def a_fork_works(source, **how):
+    r = fork(source, **how)
     assert r.status == 201, r.body
-    child = type(paused)(paused.api, r.data)
-    assert child.exec("cat", "/dev/shm/secret").stdout == paused.secret
+    child = type(source)(source.api, r.data)
+    assert child.exec("cat", "/dev/shm/secret").stdout == source.secret
     child.destroy()
     child.wait("destroyed")
 
@@ -260,12 +260,7 @@ def test_the_api_role_is_killed_in_a_copy(daemon, runs, point):
 
 def test_after_all_that_a_fork_works(daemon, runs):
     """The control of the others."""
-    r = live(runs)
-    assert r.status == 201, r.body
-    child = type(runs)(runs.api, r.data)
-    assert child.exec("cat", "/dev/shm/secret").stdout == runs.secret
-    child.destroy()
-    child.wait("destroyed")
+    a_fork_works(runs, live=True)
 
 
 def test_qemu_is_killed_while_it_is_copied(daemon):

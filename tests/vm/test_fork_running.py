@@ -11,7 +11,8 @@ import time
 import pytest
 
 from kit.api import Api, Box, Refused
-from kit.daemon import Daemon, wait_until
+from kit.daemon import wait_until
+from kit.room import little_room
 from test_fork import ASK, SERVER, ask, fork
 from test_sandbox import qemu
 
@@ -248,12 +249,7 @@ def test_one_that_is_being_paused_is_waited_for(source):
 
 def test_L9_a_full_disk_costs_the_fork_alone():
     """The source's disk cannot be copied: the fork says so, nothing is left of it, and the source goes on."""
-    daemon = Daemon({})
-    at = os.path.join(daemon.state_dir, "vm/layers")
-    os.makedirs(at)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=700", "weir-test", at], check=True)
-    try:
-        daemon.__enter__()
+    with little_room("vm/layers", 160) as (daemon, at, more):
         box = Api(daemon.url, daemon.key).create(runtime="vm")
         assert box.sh("echo here >/run/here; head -c 90000000 /dev/urandom >/root/data; sync").code == 0
         pid, before = qemu(None, box), sorted(os.listdir(at))
@@ -263,11 +259,8 @@ def test_L9_a_full_disk_costs_the_fork_alone():
         assert "No space left" in str(e.value) + str(failed)
         assert box.exec("cat", "/run/here").stdout == "here\n" and qemu(None, box) == pid
         assert wait_until(lambda: sorted(os.listdir(at)) == before, 20), os.listdir(at)
-        subprocess.run(["mount", "-o", "remount,size=600m", at], check=True)  # the control
+        more(600)  # the control
         child = live(box)
         assert child.exec("cat", "/run/here").stdout == "here\n"
         child.destroy()
         box.destroy()
-    finally:
-        subprocess.run(["umount", "-l", at], check=True)
-        daemon.__exit__(None, None, None)

@@ -8,13 +8,13 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
 
 from kit.api import Api
 from kit.daemon import Daemon, wait_until
+from kit.room import little_room
 from test_sandbox import qemu
 from test_warm import said, spares, templates
 
@@ -160,12 +160,7 @@ def test_the_end_of_qemu_is_the_sandboxs(machine):
 def test_L8_a_full_disk_leaves_it_running():
     """A pause that cannot be written fails and says why; with room it works. Destroyed while it is paused,
     nothing is left."""
-    daemon = Daemon({})
-    at = os.path.join(daemon.state_dir, "vm/paused")
-    os.makedirs(at)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "weir-test", at], check=True)
-    try:
-        daemon.__enter__()
+    with little_room("vm/paused", 16) as (daemon, at, more):
         box = Api(daemon.url, daemon.key).create(runtime="vm")
         box.sh("echo here >/run/here")
         pid = qemu(None, box)
@@ -174,7 +169,7 @@ def test_L8_a_full_disk_leaves_it_running():
         assert "No space left" in str(box.view) + str(said), box.view
         assert box.exec("cat", "/run/here").stdout == "here\n" and qemu(None, box) == pid
         assert os.listdir(at) == ["empty"]
-        subprocess.run(["mount", "-o", "remount,size=500m", at], check=True)  # the control
+        more(500)  # the control
         box.pause()
         assert alive(box) is None
         box.resume()
@@ -183,6 +178,3 @@ def test_L8_a_full_disk_leaves_it_running():
         assert os.path.exists(os.path.join(at, box.id))
         box.destroy()
         assert wait_until(lambda: os.listdir(at) == ["empty"], 60)
-    finally:
-        subprocess.run(["umount", "-l", at], check=True)
-        daemon.__exit__(None, None, None)

@@ -26,7 +26,7 @@ bool vm_is_forked(const struct runtime *rt, const char *id)
 	return false;
 }
 
-static struct runtime_box *find_source(struct runtime *rt, const char *id)
+static struct runtime_box *find_source(const struct runtime *rt, const char *id)
 {
 	struct runtime_box *box = rt->boxes;
 
@@ -35,12 +35,14 @@ static struct runtime_box *find_source(struct runtime *rt, const char *id)
 	return box;
 }
 
+static bool has_copy(const struct runtime_box *box)
+{
+	return box && box->copy && box->copy->whole;
+}
+
 bool vm_is_copied(const struct runtime *rt, const char *id)
 {
-	for (const struct runtime_box *box = rt->boxes; id && box; box = box->next)
-		if (!strcmp(box->id, id))
-			return box->copy && box->copy->whole;
-	return false;
+	return id && has_copy(find_source(rt, id));
 }
 
 /* What cannot fail any more is the caller's from here on: the copy's names and what it holds. */
@@ -85,7 +87,7 @@ int vm_fork_seat(struct runtime *rt, const struct runtime_seat *from, struct run
 	struct vm_seat *s = &p->seat;
 	int r;
 
-	if (box && box->copy && box->copy->whole)
+	if (has_copy(box))
 		r = take_copy(box, from, p, fds, err);
 	else if (box && box->asleep && !box->promised)
 		r = fds->file = snapshot_open(rt->snapshots, from->from, &p->head, err);
