@@ -5,20 +5,20 @@ Three stages run at a time, one that takes processors (builds, sanitizers, emula
 mostly wait (for packets, for time-outs, for processes to end); those that compare times run after
 them, alone. Each writes build/check/<stage>.log and closes with one line: what it counted, how long
 it took, and how much of that the processors were busy for it. A stage that fails shows the end of
-its log; others still run unless they need it. Skips are listed with their reasons, then failures by
-name: whoever sees only the end sees what matters. The last line is "N passed, N failed, N skipped";
+its log; others still run unless they need it. Skips are listed with their reasons, then failures with
+theirs: whoever sees only the end sees what matters. The last line is "N passed, N failed, N skipped";
 the exit status is 0 only if nothing failed. `--list` names the stages. WEIR_BUILD names another
 build directory than build.
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
-import xml.etree.ElementTree as ET
+
+from results import Count, Failed, ended, failure, junit, last_words, meson_results, shown, tap
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests"))
@@ -40,29 +40,6 @@ def python_with_pytest():
 PYTHON = python_with_pytest()
 
 
-class Count:
-    def __init__(self):
-        self.passed = 0
-        self.failures = []  # "name: what was seen", as are the skips
-        self.skipped = []
-
-    @property
-    def failed(self):
-        return len(self.failures)
-
-    def add(self, other):
-        self.passed += other.passed
-        self.failures += other.failures
-        self.skipped += other.skipped
-
-    def __str__(self):
-        return f"{self.passed} passed, {self.failed} failed, {len(self.skipped)} skipped"
-
-
-class Failed(Exception):
-    pass
-
-
 def say(text):
     print(f"[{time.monotonic() - START:6.1f} s] {text}", flush=True)
 
@@ -79,77 +56,6 @@ def run(log, *argv, env=None, ok=(0,)):
     if ok and child.returncode not in ok:
         raise Failed(f"{argv[0]} ended with {child.returncode}")
     return child.returncode
-
-
-# --- reading results -------------------------------------------------------------------------------
-
-def first_line(text):
-    return (text or "").strip().split("\n")[0][:200]
-
-
-def junit(path):
-    count = Count()
-    if not os.path.exists(path):
-        raise Failed("no results were written")
-    for case in ET.parse(path).iter("testcase"):
-        name = f"{case.get('classname')}.{case.get('name')}"
-        skip = case.find("skipped")
-        bad = case.find("failure")
-        bad = case.find("error") if bad is None else bad
-        if bad is not None:
-            count.failures.append(f"{name}: {first_line(bad.get('message') or bad.text)}")
-        elif skip is not None:
-            count.skipped.append(f"{name}: {skip.get('message') or (skip.text or '').strip()}")
-        else:
-            count.passed += 1
-    return count
-
-
-def meson_results(build):
-    """cmocka's own cases where a program prints them, else the program as one."""
-    count = Count()
-    for line in open(os.path.join(ROOT, build, "meson-logs", "testlog.json")):
-        test = json.loads(line)
-        out = test.get("stdout", "") + test.get("stderr", "")
-        cases = len(re.findall(r"^\[ +OK +\]", out, re.M))
-        bad = sorted(set(re.findall(r"^\[ +FAILED +\] ([a-z_]\w*)", out, re.M)))
-        if test["result"] == "SKIP":
-            reason = (out.strip().splitlines() or ["no reason given"])[-1]
-            count.skipped.append(f"{test['name']}: {reason}")
-            continue
-        for name in set(re.findall(r"^\[ +SKIPPED +\] ([a-z_]\w*)", out, re.M)):
-            why = re.search(rf"skip {name}: (.*)", out)
-            count.skipped.append(f"{test['name']}.{name}: " + (why.group(1) if why else
-                                                               "see its log"))
-        if test["result"] in ("OK", "EXPECTEDFAIL"):
-            count.passed += max(cases, 1)
-        else:
-            count.passed += cases
-            for case in bad or ["(the program)"]:
-                why = re.search(r"^\[ +ERROR +\] --- (.*)$", out, re.M)
-                count.failures.append(f"{test['name']}.{case}: "
-                                      f"{first_line(why.group(1)) if why else test['result']}")
-    return count
-
-
-def tap(path):
-    """node's test runner."""
-    count = Count()
-    text = open(path).read()
-    for line in text.splitlines():
-        m = re.match(r" *(not ok|ok) \d+ - (.*)$", line)
-        if not m or re.search(r"# (SUITE|TODO)", line):
-            continue
-        skip = re.search(r"(.*?) # SKIP ?(.*)", m.group(2))
-        if skip:
-            count.skipped.append(f"{skip.group(1)}: {skip.group(2) or 'no reason given'}")
-        elif m.group(1) == "ok":
-            count.passed += 1
-        else:
-            count.failures.append(m.group(2))
-    if not re.search(r"^# (tests|pass) \d+", text, re.M):
-        raise Failed("node's test runner did not finish")
-    return count
 
 
 # --- stages --------------------------------------------------------------------------------------
@@ -196,7 +102,7 @@ def pytest(log, name, *argv, env=None, before=()):
                  ok=None, env={"WEIR_NO_BUILD": "1", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
     count = junit(xml)
     if status and not count.failed:  # the tests passed, but what surrounds them did not: a leak, say
-        count.failures.append(f"{name}: ended with {status} after its tests")
+        count.failures.append(ended(name, f"ended with {status} after its tests", log.name))
     return count
 
 
@@ -218,13 +124,13 @@ def stage_kernel61(log):
     with open(xml, "w") as f:
         f.write(m.group(0))
     count = junit(xml)
-    for unit in re.findall(r"^UNIT (ok|failed|skipped) (.*)$", text, re.M):
-        if unit[0] == "ok":
+    for said, how, unit in re.findall(r"(.*?)^UNIT (ok|failed|skipped) ([^\r\n]*)", text, re.M | re.S):
+        if how == "ok":
             count.passed += 1
-        elif unit[0] == "failed":
-            count.failures.append(unit[1])
+        elif how == "failed":
+            count.failures.append(failure(unit, "\n".join(last_words(said))))
         else:
-            count.skipped.append(unit[1])
+            count.skipped.append(unit)
     return count
 
 
@@ -246,7 +152,8 @@ def stage_tree(log):
     "the arrows between rooms, the manual pages, the tools"
     return pytest(log, "tree", "tests/unit/test_rooms.py", "tests/unit/test_secrets.py",
                   "tests/unit/test_text.py", "tests/unit/test_conf_manual.py",
-                  "tests/unit/test_tokens.py", "tests/unit/test_dialect_table.py")
+                  "tests/unit/test_tokens.py", "tests/unit/test_dialect_table.py",
+                  "tests/unit/test_results.py")
 
 
 LAB = ("tools/with-internet", "--", "tools/with-daemon", "--")
@@ -270,7 +177,7 @@ def stage_client(log):
     status = run(log, *LAB, "tests/client/run", tap_file, ok=None, env={"WEIR_NO_BUILD": "1"})
     count = tap(tap_file)
     if status and not count.failed:
-        count.failures.append(f"client: ended with {status} after its tests")
+        count.failures.append(ended("client", f"ended with {status} after its tests", log.name))
     return count
 
 
@@ -295,7 +202,7 @@ def stage_vm(log):
     count = junit(results[0])
     count.add(tap(results[1]))
     if status and not count.failed:
-        count.failures.append(f"vm: ended with {status} after its tests")
+        count.failures.append(ended("vm", f"ended with {status} after its tests", log.name))
     return count
 
 
@@ -320,7 +227,7 @@ def tap_programs(log, name, *programs):
     statuses = [run(log, *argv, ok=None, env={"WEIR_NO_BUILD": "1"}) for argv in programs]
     count = tap(log.name)
     if any(statuses) and not count.failed:
-        count.failures.append(f"{name}: ended with {max(statuses)} after its tests")
+        count.failures.append(ended(name, f"ended with {max(statuses)} after its tests", log.name))
     return count
 
 
@@ -406,7 +313,7 @@ class Run:
                 count = STAGES[name](log)
             except Exception as e:  # a stage of which nothing is heard must not look like none
                 count, why = Count(), str(e) if isinstance(e, Failed) else repr(e)
-                count.failures.append(f"{name}: {why}")
+                count.failures.append(ended(name, why, path))
         self.ended(name, count, why, path, log.busy_s)
 
     def lane(self, busy):
@@ -454,11 +361,11 @@ def main():
     run = Run(wanted)
     threading.Thread(target=heartbeat, args=(run,), daemon=True).start()
     run.all()
-    for what, names in (("skipped", run.total.skipped), ("failed", run.total.failures)):
-        if names:
+    for what, lines in (("skipped", run.total.skipped), ("failed", list(shown(run.total.failures)))):
+        if lines:
             print(f"{what}:")
-        for name in names:
-            print(f"  {name}")
+        for line in lines:
+            print(f"  {line}")
     say("done")
     print(run.total)
     return 1 if run.total.failed else 0
