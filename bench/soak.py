@@ -28,7 +28,7 @@ SLICES = 20         # lines of progress; the first two are what memory is compar
 # the allocator keeps a few pages more or less.
 GROWTH_KIB = 3072
 GROWTH_FDS = 8
-SETTLE_S = 30       # the last sandboxes' links and records to be gone
+SETTLE_S = 120      # the last sandboxes' links and records to be gone
 RULES = ["example.com", "*.example.org:443", "12.0.0.0/8:8080", "1.1.1.1", "2001:db9::/32", "*",
          "9.9.9.9:53", "198.51.100.0/24:80"]
 BAD = re.compile(r"\bBUG\b|WARNING:|Oops|general protection|refcount_t|unregister_netdevice: waiting"

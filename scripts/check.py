@@ -28,6 +28,7 @@ BUILD = os.environ.get("WEIR_BUILD", "build")
 LOGS = os.path.join(ROOT, BUILD, "check")
 START = time.monotonic()
 SILENCE_S = 30  # a stage that takes longer says that it is still there
+PATIENCE = 10  # times meson's limits, which are for a machine that does nothing else
 
 
 def python_with_pytest():
@@ -77,7 +78,7 @@ def stage_gcc(log):
 def stage_unit(log):
     "unit, property and replay tests"
     run(log, "meson", "test", "-C", BUILD, "--no-rebuild", "--print-errorlogs",
-        "--timeout-multiplier", "3", ok=None)
+        "--timeout-multiplier", str(PATIENCE), ok=None)
     return meson_results(BUILD)
 
 
@@ -142,7 +143,7 @@ def stage_asan(log):
           "-Doptimization=0", "-Dvariants=false", env={"CC": "clang"})
     run(log, "ninja", "-C", "build-asan")
     run(log, "meson", "test", "-C", "build-asan", "--no-rebuild", "--print-errorlogs",
-        "--timeout-multiplier", "6", ok=None,
+        "--timeout-multiplier", str(2 * PATIENCE), ok=None,
         env={"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
              "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
     return meson_results("build-asan")

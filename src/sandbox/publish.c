@@ -17,7 +17,7 @@
 
 #define PEM_MAX	    (256u << 10)
 #define LOOK_MS	    5000 /* for changed files */
-#define RESOLVE_S   "2"	 /* seconds for getent */
+#define RESOLVE_S   "10" /* seconds for getent: only a silent resolver takes so long */
 
 struct publish {
 	struct daemon *d;

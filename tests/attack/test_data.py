@@ -88,7 +88,7 @@ def test_I6_a_sparse_bomb(make_box, about):
     r = box.sh("truncate -s 100T /root/bomb || truncate -s 1T /root/bomb || truncate -s 200G /root/bomb")
     assert r.code == 0, r
     import http.client
-    c = http.client.HTTPConnection(box.api.host, timeout=30)
+    c = http.client.HTTPConnection(box.api.host, timeout=120)
     c.request("GET", f"{box.path}/files?path=/root/bomb", headers={"X-Api-Key": box.api.key})
     reply = c.getresponse()
     if reply.status == 200:
@@ -111,18 +111,20 @@ def test_I7_output_that_nobody_reads(make_box, about):
         """Bytes that each has written so far: what is held back writes no more."""
         return box.sh("for p in $(pgrep -x yes); do grep wchar /proc/$p/io; done").stdout.split()[1::2]
 
-    last, now, end = [], written(), time.monotonic() + 30
-    while now != last:
-        assert time.monotonic() < end, "nothing holds the output back"
+    def begun():
+        return len(now) == 4 and min(map(int, now)) > 64 << 10
+
+    last, now, end = [], written(), time.monotonic() + 120
+    while now != last or not begun():
+        assert time.monotonic() < end, f"nothing holds the output back: {last}, {now}"
         assert resident_kib(pid) - before < 64 << 10, "output is kept in memory instead of held back"
         time.sleep(0.5)  # between looks: a writer that runs writes gigabytes in that time
         last, now = now, written()
-    assert len(now) == 4 and min(map(int, now)) > 64 << 10, now
     assert resident_kib(pid) - before < 64 << 10, "output is kept in memory instead of held back"
     assert box.sh("echo other calls go on").code == 0
     for s in streams:
         s.close()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while box.sh("pgrep -x yes").code == 0:
         assert time.monotonic() < end, "hanging up did not end the command"
 
@@ -139,9 +141,7 @@ def test_I7_one_line_of_a_gigabyte(make_box, about):
 
 def test_I7_a_child_that_holds_the_output(make_box):
     box = make_box()
-    began = time.monotonic()
-    assert box.sh("sleep 100 & echo started").stdout == "started\n"
-    assert time.monotonic() - began < 90, "its child was waited for"
+    assert box.sh("sleep 10000 & echo started").stdout == "started\n"  # longer than any patience
     # The control: a child whose parent waits is waited for.
     assert box.sh("(sleep 1; echo late) & wait").stdout == "late\n"
 

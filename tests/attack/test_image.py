@@ -43,7 +43,7 @@ class Place:
         done = subprocess.run([kit.program("weir-build"), name, "--store", self.store, "--network", "host",
                                "--disk-mib", str(disk), "--from", source, *more],
                               env=dict(os.environ, WEIR_RECIPES=os.path.join(kit.ROOT, "scripts/images")),
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=90)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
         root = f"{self.store}/names/{name}/rootfs"
         assert (done.returncode == 0) == os.path.isdir(root), done.stdout
         assert os.listdir(f"{self.store}/tmp") == [], done.stdout
@@ -63,7 +63,7 @@ class Place:
                 f.write(f"#!/bin/sh\necho x | tee \"$1/made\" >{self.open}/reached\n")
             os.chmod(f"{recipes}/reach_1", 0o755)
             subprocess.run([kit.program("weir-build"), "reach:1", "--store", self.store, "--disk-mib", "64"],
-                           env=dict(os.environ, WEIR_RECIPES=recipes), stdout=subprocess.DEVNULL, timeout=90)
+                           env=dict(os.environ, WEIR_RECIPES=recipes), stdout=subprocess.DEVNULL, timeout=300)
         found = self.changes()
         os.unlink(f"{self.open}/reached")
         return found == ["reached"]
@@ -152,7 +152,7 @@ def test_devices_are_refused(place, node, more):
                 f.write(f'#!/bin/sh\nset -e\nmkdir "$1/dev"\nmknod "$1/dev/it" {what}\necho made\n')
             os.chmod(f"{recipes}/{name}_1", 0o755)
             return subprocess.run([kit.program("weir-build"), f"{name}:1", "--store", place.store, "--disk-mib",
-                                   "64", *more], env=dict(os.environ, WEIR_RECIPES=recipes), timeout=90,
+                                   "64", *more], env=dict(os.environ, WEIR_RECIPES=recipes), timeout=300,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     name = node.replace(" ", "-") + ("-root" if more else "")
     done = build(f"fifo-{name}", "p")

@@ -42,7 +42,7 @@ def test_I1_a_token_opens_its_own_door_only(make_box, door):
     answer = door.get(box, 8000, f"/?weir_token={text}")
     assert answer.status == 200 and text not in str(answer.json)
     assert door.get(box, 8001, "/", shown(token(box, 8001)["token"])).status == 200
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while door.get(box, 8000, "/", shown(short["token"])).status != 401:
         assert time.monotonic() < end, "an expired token still opens"
         time.sleep(0.05)
@@ -150,7 +150,7 @@ def stranger(api):
 def command(box, to, path, *lines, host="h"):
     """Tries to leave a mark inside."""
     body = json.dumps({"command": "echo mine >>/root/taken"})
-    w = Wire(socket.create_connection(to, timeout=30))
+    w = Wire(socket.create_connection(to, timeout=120))
     try:
         w.send("\r\n".join([f"POST {path}/command HTTP/1.1", f"Host: {host}", *lines,
                             f"Content-Length: {len(body)}", "", body]))

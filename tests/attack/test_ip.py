@@ -1,7 +1,6 @@
 """Packets: the ways around a rule."""
 
 import json
-import os
 import socket
 import subprocess
 import threading
@@ -9,6 +8,7 @@ import time
 
 import pytest
 from kit import raw
+from kit.lab import wait_flow
 
 ALLOWED = {4: "203.0.113.10", 6: "2001:db8:1::10"}
 DENIED = {4: "203.0.113.20", 6: "2001:db8:1::20"}
@@ -21,11 +21,12 @@ def own(box, family):
                   "sed -n 's/.*inet6 \\([0-9a-f:]*\\).*/\\1/p'").stdout.strip()
 
 
-def wait_flow(lab, since, **match):
-    end = time.monotonic() + 5
-    while not (found := lab.flows(since, **match)):
-        assert time.monotonic() < end, f"no packet {match} reached the Internet"
-    return found
+def until(condition, what, seconds=60):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, what() if callable(what) else what
+        time.sleep(0.02)
+    return value
 
 
 def test_N1_the_literal_address_of_an_allowed_host(make_box, family):
@@ -103,7 +104,7 @@ def test_N4_data_in_echo_requests(pair, lab):
     closed.sh("ping -n -c3 -i0.2 -W1 -s 1000 -p feedface 203.0.113.20")
     assert lab.flows(since, dst="203.0.113.20") == []
     closed.denied("default", address="203.0.113.20")
-    assert opened.sh("ping -n -c1 -W2 -s 1000 203.0.113.20").code == 0
+    assert opened.sh("ping -n -c1 -W30 -s 1000 203.0.113.20").code == 0
 
 
 def test_N5_fragments_that_hide_their_ports(make_box, lab):
@@ -124,7 +125,7 @@ def test_N5_fragments_that_hide_their_ports(make_box, lab):
     raw.send(box, raw.eth(raw.ipv6(six, DENIED[6], 44, fragment)),
              raw.eth(raw.ipv6(six, DENIED[6], 0, hops)))
     assert lab.flows(since, dst=DENIED[6]) == []
-    assert [d for d in box.denials() if d.get("address") == DENIED[6]]
+    until(lambda: [d for d in box.denials() if d.get("address") == DENIED[6]], box.denials)
     # The controls: the unfragmented datagram may go; and under default allow fragments pass.
     assert box.udp(DENIED[4]) == "allow"
     opened = make_box(egress=[])
@@ -145,17 +146,17 @@ def test_N6_a_pinned_address_on_another_port(make_box, family):
 
 
 FLOWS = {
-    "udp": "s=socket.socket({f},socket.SOCK_DGRAM); s.connect((a,9999)); s.settimeout(0.2)\n"
+    "udp": "s=socket.socket({f},socket.SOCK_DGRAM); s.connect((a,9999)); s.settimeout(5)\n"
            "def beat(): s.send(b'b'); s.recv(9)\n",
     "icmp": "s=socket.socket({f},socket.SOCK_DGRAM,socket.IPPROTO_ICMP{v6}); s.connect((a,0))\n"
-            "s.settimeout(0.2)\n"
+            "s.settimeout(5)\n"
             "def beat(): s.send(bytes(({kind},0,0,0,0,0,0,1))+b'x'*8); s.recv(999)\n",
 }
 
 
 @pytest.mark.parametrize("kind", FLOWS)
 def test_N8_established_flows_are_cut(make_box, lab, kind, family):
-    """TCP is test_decisions.py's row 12. Bound: nothing leaves after the new list was answered."""
+    """TCP is test_decisions.py's row 12. Bound: nothing passes after the new list was answered."""
     box = make_box(egress=[ALLOWED[family], DENIED[family]])
     v6 = family == 6
     body = FLOWS[kind].format(f="socket.AF_INET6" if v6 else "socket.AF_INET",
@@ -163,32 +164,25 @@ def test_N8_established_flows_are_cut(make_box, lab, kind, family):
     script = ("import socket,time,sys\n"
               f"a='{DENIED[family]}'\n" + body +
               "while True:\n"
-              "  try: beat(); print('ok',time.time(),flush=True)\n"
-              "  except OSError: print('no',time.time(),flush=True)\n"
+              "  try: beat(); print('ok',flush=True)\n"
+              "  except OSError: print('no',flush=True); s.settimeout(0.2)\n"
               "  time.sleep(0.01)\n")
     box.put("/root/flow.py", script.encode())
     box.sh("setsid python3 /root/flow.py >/root/flow 2>&1 </dev/null &")
-    end = time.monotonic() + 10
-    while "ok" not in box.sh("tail -1 /root/flow").stdout:
-        assert time.monotonic() < end, box.sh("tail -3 /root/flow")
+    until(lambda: "ok" in box.sh("tail -1 /root/flow").stdout, lambda: box.sh("tail -3 /root/flow"))
     box.set_egress([ALLOWED[family]])
-    answered = time.time()
+    passed = box.passed()
     box.denied("cut", address=DENIED[family])
-    end = time.monotonic() + 10
-    while len(box.sh("grep no /root/flow").stdout.split()) < 10:
-        assert time.monotonic() < end
-    beats = [line.split() for line in box.sh("cat /root/flow").stdout.splitlines()]
-    late = [b for b in beats if b[0] == "ok" and float(b[1]) > answered + 0.05]
-    assert not late, f"{len(late)} answers after the list was replaced"
+    until(lambda: box.sh("tail -10 /root/flow").stdout == "no\n" * 10, lambda: box.sh("tail -10 /root/flow"))
+    assert box.passed() == passed, "it went on after the list was replaced"
     box.set_egress([ALLOWED[family], DENIED[family]])  # the control: allowed again, it goes on
-    end = time.monotonic() + 10
-    while "ok" not in box.sh("tail -1 /root/flow").stdout:
-        assert time.monotonic() < end
+    until(lambda: "ok" in box.sh("tail -1 /root/flow").stdout, lambda: box.sh("tail -3 /root/flow"))
+    assert box.passed() > passed
 
 
 def test_N8_the_far_end_is_told(make_box, lab):
     box = make_box(egress=["203.0.113.20"])
-    script = ("import socket,time\ns=socket.create_connection(('203.0.113.20',7),3)\n"
+    script = ("import socket,time\ns=socket.create_connection(('203.0.113.20',7),30)\n"
               "print('up',flush=True)\n"
               "while True:\n  s.sendall(b'x'); s.recv(1); time.sleep(0.02)\n")
     frames = box.api.stream(box.id, "python3", "-c", script)
@@ -200,11 +194,9 @@ def test_N8_the_far_end_is_told(make_box, lab):
                              stdout=subprocess.PIPE, text=True, check=True).stdout
         return len(out.splitlines())
 
-    assert connections() == 1
+    until(lambda: connections() == 1, connections)
     box.set_egress(["203.0.113.21"])
-    end = time.monotonic() + 5
-    while connections():
-        assert time.monotonic() < end, "no RST reached the server"
+    until(lambda: not connections(), "no RST reached the server")
     frames.close()
 
 
@@ -217,11 +209,13 @@ def test_N10_policies_swapped_under_load(make_box, lab):
     box = make_box(egress=lists[0])
     script = ("import socket,time,json\n"
               "good=bad=refused=0\n"
-              "g=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); g.connect(('203.0.113.10',7)); g.settimeout(1)\n"
+              "g=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); g.connect(('203.0.113.10',7)); g.settimeout(30)\n"
               "b=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); b.connect(('203.0.113.20',7)); b.setblocking(False)\n"
               "import os\n"
               "while not os.path.exists('/root/stop'):\n"
-              "  try: g.send(b'x'); g.recv(9); good+=1\n"
+              "  try:\n"
+              "    g.send(b'x'); g.recv(9); good+=1\n"
+              "    if good==101: open('/root/enough','w')\n"
               "  except OSError: refused+=1\n"
               "  try: b.send(b'y')\n"
               "  except OSError: pass\n"
@@ -231,8 +225,14 @@ def test_N10_policies_swapped_under_load(make_box, lab):
     box.put("/root/load.py", script.encode())
     box.sh("setsid python3 /root/load.py >/root/result 2>&1 </dev/null &")
     since = lab.now()
-    for i in range(60):
-        box.set_egress(lists[i % len(lists)])
+    turns = iter(range(1 << 30))
+
+    def swapped():
+        for _ in range(20):
+            box.set_egress(lists[next(turns) % len(lists)])
+        return box.sh("test -e /root/enough").code == 0 and next(turns) > 60
+
+    until(swapped, lambda: box.sh("cat /root/result"), 180)
     # Several at once: the last one to be answered need not be the last one in force, but what GET
     # says is in force.
     threads = [threading.Thread(target=box.set_egress, args=(lists[i % len(lists)],))
@@ -242,9 +242,7 @@ def test_N10_policies_swapped_under_load(make_box, lab):
     for t in threads:
         t.join()
     box.sh("touch /root/stop")
-    end = time.monotonic() + 10
-    while not (out := box.sh("cat /root/result").stdout.strip()):
-        assert time.monotonic() < end
+    out = until(lambda: box.sh("cat /root/result").stdout.strip(), "it did not stop")
     good, refused, bad = json.loads(out)
     assert good > 100 and refused == 0 and bad == 0, (good, refused, bad)
     assert lab.flows(since, dst="203.0.113.20") == []
@@ -343,7 +341,7 @@ def test_N12_arp_neighbour_and_dhcp_tricks(make_box, lab):
                          raw.udp("0.0.0.0", "255.255.255.255", 68, 67, b"\1" + b"\0" * 240)),
                 dst=broadcast),
     ]
-    with raw.Listen(victim, 1.0) as heard:
+    with raw.Listen(victim) as heard:
         since = lab.now()
         raw.send(box, *frames * 3)
         box.denied("spoof")
@@ -357,9 +355,9 @@ def test_N12_arp_neighbour_and_dhcp_tricks(make_box, lab):
 def test_N13_neighbours_broadcast_multicast(make_box, lab, about, family):
     box, victim = make_box(egress=["0.0.0.0/0", "::/0"]), make_box(egress=[])
     victim.sh("setsid python3 -m http.server --bind :: 7070 >/root/seen 2>&1 </dev/null &")
-    victim.sh("timeout 10 bash -c 'until : </dev/tcp/127.0.0.1/7070; do sleep 0.05; done' 2>/dev/null")
+    victim.sh("timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/7070; do sleep 0.05; done' 2>/dev/null")
     mine, theirs = own(box, family), own(victim, family)
-    with raw.Listen(victim, 1.5) as heard:
+    with raw.Listen(victim) as heard:
         assert box.tcp(theirs, 7070) == "refused"
         assert box.udp(theirs, 7070) == "refused"
         box.sh(f"ping -c1 -W1 {theirs}")
@@ -406,20 +404,20 @@ def test_N14_the_host_by_every_address(make_box, lab):
     service = HostService()
     box = make_box(egress=["0.0.0.0/0", "::/0"])
     targets = host_addresses(lab) + ["169.254.77.1", "fe80::77:1%eth0"]
-    results = box.probe(*[{"tcp": t, "port": service.port} for t in targets])
+    results = box.probe(*[{"tcp": t, "port": service.port, "timeout": 2} for t in targets])
     assert {r["verdict"] for r in results} <= {"refused", "timeout"}, list(zip(targets, results))
     for target in host_addresses(lab):
         box.denied("floor", address=target)
-    assert any(d["reason"] in ("gateway", "floor") and d.get("address") == "169.254.77.1"
-               for d in box.denials())
+    until(lambda: any(d["reason"] in ("gateway", "floor") and d.get("address") == "169.254.77.1"
+                      for d in box.denials()), box.denials)
     assert service.came == []
     # The ports of the daemon's own listeners too, and well-known ones.
     ports = [int(box.api.host.rpartition(":")[2]), 22, 111, 2375, 6443, 10250]
-    results = box.probe(*[{"tcp": lab.host4, "port": p} for p in ports])
+    results = box.probe(*[{"tcp": lab.host4, "port": p, "timeout": 2} for p in ports])
     assert {r["verdict"] for r in results} <= {"refused", "timeout"}
     # The control: from the host itself it answers.
     for target in (lab.host4, lab.lan4):
-        with socket.create_connection((target, service.port), 2) as s:
+        with socket.create_connection((target, service.port), 30) as s:
             assert s.recv(99) == b"host service\n"
     service.socket.close()
 
@@ -443,11 +441,11 @@ def test_N15_metadata_by_address(make_box, lab, address):
     assert box.tcp(address, 80) == "refused"
     box.denied("floor", address=address)
     host = f"[{address}]" if ":" in address else address
-    r = box.sh(f"curl -sL -m 5 'http://allowed.test/redirect?http://{host}/latest/meta-data/'")
+    r = box.sh(f"curl -sL -m 50 'http://allowed.test/redirect?http://{host}/latest/meta-data/'")
     assert r.code == 7, r
     assert lab.flows(since, dst=address) == []
     # The control: the redirect itself works, and the lab does answer at that address.
-    assert box.sh("curl -sL -m 5 'http://allowed.test/redirect?http://other.test/x' | grep -q /x").code == 0
+    assert box.sh("curl -sL -m 50 'http://allowed.test/redirect?http://other.test/x' | grep -q /x").code == 0
 
 
 def test_N15_metadata_by_name(make_box, other_daemon):
@@ -455,7 +453,7 @@ def test_N15_metadata_by_name(make_box, other_daemon):
     got = box.dns("metadata.google.internal")
     assert got["addresses"] == []
     box.denied("rebind", name="metadata.google.internal")
-    assert box.sh("curl -s -m 5 http://metadata.google.internal/").code == 6
+    assert box.sh("curl -s -m 50 http://metadata.google.internal/").code == 6
     daemon = other_daemon({"floor.allow": "169.254.169.254/32"})
     opened = daemon.api.create(egress=[])
     assert opened.tcp("metadata.google.internal", 80) == "allow"

@@ -54,7 +54,7 @@ def test_N21_stranger_at_every_door(victim, make_box, rules):
     assert stranger.tcp(ip, 80) == "refused"
     stranger.denied("overlay", address=ip)
     assert stranger.udp(ip, 80) == "refused"
-    assert stranger.probe({"ping": ip})["verdict"] != "allow"
+    assert stranger.probe({"ping": ip, "timeout": 2})["verdict"] != "allow"
     for name in (f"{one.name}.fc.local", f"{one.name}.{net.name}.fc.local", f"{one.id}.fc.local"):
         assert stranger.resolve(name)["verdict"] == "notfound"
     net.attach(stranger)
@@ -79,7 +79,7 @@ def test_N21_after_leaving(victim, make_box):
     assert two.tcp(ip, 80) == "refused"
     assert two.resolve(one.name)["verdict"] == "notfound"
     # Neither by a segment of a connection that was there, nor from the other side.
-    with raw.Listen(one, 1.0) as heard:
+    with raw.Listen(one) as heard:
         mine = overlay(two)
         raw.send(two, raw.eth(raw.ip(mine, ip, 6, raw.tcp(mine, ip, 4444, 80, flags=0x10))))
         two.denied("overlay", address=ip)
@@ -119,7 +119,7 @@ def test_N21_management_port_of_a_member(victim):
     ip = net.ip(one)
     assert two.tcp(ip, AGENT_PORT) == "refused"
     two.denied("overlay", address=ip, port=AGENT_PORT)
-    assert two.tcp("169.254.77.2", AGENT_PORT) != "allow"
+    assert two.tcp("169.254.77.2", AGENT_PORT, timeout=2) != "allow"
     assert two.tcp(ip, 80) == "allow"
 
 
@@ -128,7 +128,7 @@ def test_N12_forged_overlay_sources(victim, make_box):
     net, one, two = victim
     ip, friend = net.ip(one), net.ip(two)
     stranger = make_box(egress=[])
-    with raw.Listen(one, 1.0) as heard:
+    with raw.Listen(one) as heard:
         raw.send(stranger, syn(friend, ip), syn(friend, ip, dst=raw.SANDBOX_MAC),
                  syn(friend, ip, dst=b"\xff" * 6))
         stranger.denied("spoof", address=ip)
@@ -137,7 +137,7 @@ def test_N12_forged_overlay_sources(victim, make_box):
         stranger.denied("floor", address=ip)
         frames = heard.frames()
         assert not heard_of(frames, friend) and not heard_of(frames, stranger.ip)
-    with raw.Listen(one, 20) as heard:
+    with raw.Listen(one) as heard:
         raw.send(two, syn(ip, ip), syn(overlay(stranger), ip), syn(two.ip, ip))
         two.denied("spoof", address=ip)
         raw.send(two, syn(friend, "203.0.113.9"))
@@ -158,7 +158,7 @@ def test_N21_member_speaks_for_others(victim):
 
     abroad = raw.ip(one.ip, "203.0.113.9", 6, raw.tcp(one.ip, "203.0.113.9", 4444, 443))
     ours = raw.ip(ip, me, 6, raw.tcp(ip, me, 4445, 80))
-    with raw.Listen(one, 20) as heard:
+    with raw.Listen(one) as heard:
         raw.send(two, error(abroad), error(raw.ip(me, ip, 6, raw.tcp(me, ip, 4446, 80))))
         two.denied("unsolicited", address=ip)
         raw.send(two, error(abroad, 5, 1))
@@ -174,7 +174,7 @@ def test_N12_N13_arp_and_broadcast_of_the_overlay(victim, make_box):
     stranger = make_box(egress=[])
     mine, evil = overlay(stranger), raw.SANDBOX_MAC
     wide = b"\xff" * 6
-    with raw.Listen(one, 1.0) as heard:
+    with raw.Listen(one) as heard:
         for box in (stranger, two):
             me = overlay(box)
             raw.send(box, raw.eth(raw.arp(1, evil, me, b"\0" * 6, ip), 0x0806, dst=wide),

@@ -28,8 +28,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 # An echo conversation that counts: "up", then a line each time a byte came back.
 TALK = """
 import socket, sys, time
-s = socket.create_connection((sys.argv[1], 7), 5)
-s.settimeout(float(sys.argv[2]) if len(sys.argv) > 2 else 10)
+s = socket.create_connection((sys.argv[1], 7), 60)
+s.settimeout(60)
 n = 0
 while True:
     s.sendall(b"x")
@@ -86,7 +86,7 @@ def box(daemon, lab):
         each.destroy()
 
 
-def until(condition, what, seconds=20):
+def until(condition, what, seconds=120):
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, what() if callable(what) else what
@@ -192,23 +192,23 @@ def test_D17_the_proxy_hangs(daemon, box, lab):
     ways = [{"dns": "stuck.wild.test", "type": "A", "server": server, "tcp": tcp, "timeout": 0.3}
             for server in (None, "8.8.8.8", lab.resolver4, lab.about["resolver6"])
             for tcp in (False, True)]
-    for attempt in range(5):
+    for attempt in range(20):
         pid = daemon.role("edge")
         os.kill(pid, signal.SIGSTOP)
         until(lambda: stopped(pid), "it does not stop")
         # Not by a name: that would be asked for, and wait.
-        assert box.tcp("203.0.113.41", 443) == "refused", "an address nobody was told"
-        got = box.probe(*ways)
+        untold, *got = box.probe({"tcp": "203.0.113.41", "port": 443}, *ways)
         unheard = lab.queries(since, name="stuck.wild.test") == []
         if daemon.role("edge") == pid and stopped(pid):
             break  # what was seen was seen while it hung
     else:
-        pytest.fail("replaced too soon to be looked at, five times")
+        pytest.fail("replaced too soon to be looked at, twenty times")
+    assert untold["verdict"] == "refused", "an address nobody was told"
     assert [r.get("rcode") for r in got] == [None] * len(ways), got
     assert unheard
     talk.goes_on()
     assert box.tcp(ALLOWED[4], 443) == "allow"
-    until(lambda: daemon.role("edge") not in (None, pid), "nobody noticed", 60)
+    until(lambda: daemon.role("edge") not in (None, pid), "nobody noticed")
     assert "role.stuck role=edge" in log_of(daemon)
     # The control: the same name, now that a proxy runs.
     until(lambda: box.dns("stuck.wild.test", timeout=0.5).get("rcode") == 0, "still stuck")
@@ -239,7 +239,7 @@ def test_D17_the_api_role_hangs(daemon, box, lab):
     assert box.sh("echo and on").stdout == "and on\n" and daemon.role("api") == pid
     os.kill(pid, signal.SIGSTOP)
     talk.goes_on()
-    until(lambda: daemon.role("api") not in (None, pid), "nobody noticed", 60)
+    until(lambda: daemon.role("api") not in (None, pid), "nobody noticed")
     back(daemon, "api", pid)
     assert "role.stuck role=api" in log_of(daemon)
     assert box.wait("running").sh("echo still here").stdout == "still here\n"
@@ -261,14 +261,14 @@ def test_D17_the_host_role_hangs(daemon, manager):
 
     while heard(0):
         pass
-    assert heard(10) == b"WATCHDOG=1"
+    assert heard(60) == b"WATCHDOG=1"
     os.kill(daemon.process.pid, signal.SIGSTOP)
     until(lambda: stopped(daemon.process.pid), "it does not stop")
     while heard(0):
         pass
     assert heard(1.5) is None
     os.kill(daemon.process.pid, signal.SIGCONT)
-    assert heard(10) == b"WATCHDOG=1"
+    assert heard(60) == b"WATCHDOG=1"
     for role in ("api", "edge"):
         assert "NOTIFY_SOCKET" not in kit.read(f"/proc/{daemon.role(role)}/environ")
 
@@ -434,6 +434,13 @@ def test_L2_the_policy_survives(daemon, box, lab):
     lifted(box, lab, ["allowed.test"])
 
 
+def leads_to(link):
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""  # closed meanwhile
+
+
 def kernel_objects(daemon):
     """What a sandbox costs the kernel, counted."""
     inside = ["nsenter", f"--net={daemon.run_dir}/router.ns"]
@@ -444,7 +451,7 @@ def kernel_objects(daemon):
         "mounts": sum(daemon.dir in line
                       for line in kit.read(f"/proc/{daemon.process.pid}/mountinfo").splitlines()),
         "cgroups": sum(daemon.name in path for path, _, _ in os.walk("/sys/fs/cgroup")),
-        "namespaces": sum(os.readlink(f"/proc/{daemon.process.pid}/fd/{fd}").startswith("net:")
+        "namespaces": sum(leads_to(f"/proc/{daemon.process.pid}/fd/{fd}").startswith("net:")
                           for fd in os.listdir(f"/proc/{daemon.process.pid}/fd")),
         "files": len(os.listdir(f"/proc/{daemon.process.pid}/fd")),
         "loops": sum(daemon.dir in kit.read(f) for f in
@@ -475,7 +482,7 @@ def test_L6_what_a_former_edge_left_is_collected(daemon, box):
     put("weir_pins", struct.pack("<I4B12x", nobodys << 1, 203, 0, 113, 10),
         struct.pack("<BBHIQ", 0, PORTS_TABLE, 0, table, time.clock_gettime_ns(time.CLOCK_MONOTONIC)))
     assert nobodys in edge_policies(maps)
-    until(lambda: nobodys not in edge_policies(maps), "both are gone", 60)
+    until(lambda: nobodys not in edge_policies(maps), "both are gone")
     assert before <= edge_policies(maps)
 
 
@@ -506,7 +513,7 @@ def test_L6_nothing_leaks_over_many_lives(daemon, lab):
         seen = [kernel_objects(daemon)]
         until(lambda: seen.append(kernel_objects(daemon)) or seen[-1] == seen[-2] and
               seen[-1]["map policies"] == seen[-1]["map pins"] == seen[-1]["map names"] == 0,
-              lambda: f"not settled: {seen[-2:]}", 40)
+              lambda: f"not settled: {seen[-2:]}")
         return seen[-1]
 
     life(0)

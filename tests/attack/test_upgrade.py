@@ -260,7 +260,7 @@ def test_L10_a_host_that_lacks_something(upgraded, lab):
     for name, (before, sentence) in LACKS.items():
         try:
             done = subprocess.run([*before, *daemon.argv()], stdout=subprocess.PIPE, text=True,
-                                  stderr=subprocess.STDOUT, env=daemon.environment(), timeout=20)
+                                  stderr=subprocess.STDOUT, env=daemon.environment(), timeout=120)
             if done.returncode == 0 or sentence not in done.stdout:
                 wrong.append((name, done.returncode, done.stdout[-500:]))
         except subprocess.TimeoutExpired as e:

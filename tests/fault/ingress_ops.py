@@ -3,7 +3,7 @@ is revoked.
 
 Beside what is true of every operation (ops.py): what is off is reached by nobody, from the moment its
 owner was told so and whatever is killed after that. A knocker asks all the time, each time over a new
-connection, and notes when it began to ask and what it was answered.
+connection, and notes when it began to ask, when it was answered, and what.
 """
 
 import threading
@@ -39,12 +39,13 @@ class Knocker(threading.Thread):
         while not self.ends.wait(0.01):
             began = time.monotonic()
             try:
-                self.heard.append((began, visit(self.world, self.box, *self.lines)))
+                status = visit(self.world, self.box, *self.lines)
+                self.heard.append((began, time.monotonic(), status))
             except OSError:
                 pass
 
     def stop(self):
-        """[(when it was asked, status)], and no more of it."""
+        """[(when it was asked, when answered, status)], and no more of it."""
         self.ends.set()
         self.join()
         return self.heard
@@ -122,8 +123,8 @@ class Toggle(Visited):
         heard = self.knocker.stop()
         if not heard:
             trial.wrong("nobody was answered in all that time: this would find nothing")
-        for began, status in heard:
-            if status == 200 and self.closed_at(began):
+        for began, ended, status in heard:
+            if status == 200 and self.closed(began, ended):
                 trial.wrong("a visitor came in while it was off")
                 break
 
@@ -135,14 +136,14 @@ class Toggle(Visited):
 class Open(Toggle):
     fields, after = {}, True
 
-    def closed_at(self, began):
-        return began < self.asked - 1  # a visit takes less than that
+    def closed(self, _, ended):
+        return ended < self.asked
 
 
 class Close(Toggle):
     after = False
 
-    def closed_at(self, began):
+    def closed(self, began, _):
         return self.acked is not None and began > self.acked
 
 
@@ -170,7 +171,7 @@ class Revoke(Visited):
             trial.wrong("it was answered with success and the token is still there")
         self.reached(world, trial, box, self.line, status=200 if there else 401)
         if any(status == 200 and self.acked is not None and began > self.acked
-               for began, status in self.knocker.stop()):
+               for began, _, status in self.knocker.stop()):
             trial.wrong("a revoked token opened")
 
     def clean(self, world, subject):

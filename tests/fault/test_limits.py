@@ -16,7 +16,7 @@ from kit.daemon import Daemon
 from kit.strays import agents, clean
 from world import agent_pid, until
 
-SECONDS = 20
+SECONDS = 120
 
 
 @pytest.fixture(scope="module")

@@ -68,10 +68,10 @@ def test_the_host_role_is_killed(daemon, machine, point):
     table = fault.table(daemon.faults, "host")
     table.arm(point, fault.KILL)
     machine.api.request("POST", f"{machine.path}/{'resume' if point in RESUME else 'pause'}")
-    assert wait_until(lambda: daemon.process.poll() is not None, 60), f"{point} was not passed"
+    assert wait_until(lambda: daemon.process.poll() is not None, 180), f"{point} was not passed"
     daemon.start()
     machine.api = Api(daemon.url, daemon.key)
-    machine.wait("running" if point in RESUME else "paused", seconds=60)
+    machine.wait("running" if point in RESUME else "paused", seconds=180)
     if point in PAUSE:
         assert processes(daemon, machine) == []
         machine.resume()
@@ -92,16 +92,16 @@ def test_qemu_is_killed(daemon, point):
     table = fault.table(daemon.faults, "host")
     table.arm(point, fault.HOLD)
     box.api.request("POST", f"{box.path}/{'resume' if resume else 'pause'}")
-    assert wait_until(lambda: table.held(point), 60), f"{point} was not passed"
+    assert wait_until(lambda: table.held(point), 180), f"{point} was not passed"
     os.kill(processes(daemon, box)[0], signal.SIGKILL)
     table.release()
-    box.wait("error", seconds=60)
+    box.wait("error", seconds=180)
     assert processes(daemon, box) == []
     if resume:
         box.resume()
         assert box.sh("true").code == 0
     box.destroy()
-    assert wait_until(lambda: not os.path.exists(os.path.join(daemon.state_dir, "vm/paused", box.id)), 20)
+    assert wait_until(lambda: not os.path.exists(os.path.join(daemon.state_dir, "vm/paused", box.id)), 180)
 
 
 # --- forks ---
@@ -132,7 +132,7 @@ def only(daemon, box):
         there = os.listdir(f"{at}/layers") + os.listdir(f"{at}/paused")
         return {n for n in there if not n.startswith((".template-", ".trash")) and n != "empty"} - live
 
-    assert wait_until(lambda: not left(), 30), left()
+    assert wait_until(lambda: not left(), 180), left()
 
 
 def a_fork_works(source, **how):
@@ -168,7 +168,7 @@ def test_the_host_role_is_killed_in_a_fork(daemon, paused, point, how):
     table.arm(point, fault.KILL)
     with pytest.raises(OSError):
         fork(paused, **how)
-    assert wait_until(lambda: daemon.process.poll() is not None, 60), f"{point} was not passed"
+    assert wait_until(lambda: daemon.process.poll() is not None, 180), f"{point} was not passed"
     daemon.start()
     paused.api = Api(daemon.url, daemon.key)
     paused.wait("paused")
@@ -182,7 +182,7 @@ def test_qemu_of_a_fork_is_killed(daemon, paused):
     asked = threading.Thread(target=lambda: answers.append(fork(paused)))
     answers = []
     asked.start()
-    assert wait_until(lambda: table.held("host.fork.load"), 60)
+    assert wait_until(lambda: table.held("host.fork.load"), 180)
     starter = table.held("host.fork.load")
     group = [line for line in open(f"/proc/{starter}/cgroup") if "/vm-" in line][0].strip().rsplit("/", 1)[1]
     for path in glob.glob("/proc/[0-9]*/cgroup"):
@@ -193,7 +193,7 @@ def test_qemu_of_a_fork_is_killed(daemon, paused):
         except OSError:
             continue
     table.release()
-    asked.join(120)
+    asked.join(180)
     assert answers and answers[0].status >= 500, answers
     only(daemon, paused)
     a_fork_works(paused)
@@ -207,9 +207,9 @@ def runs(daemon, machine):
     machine.api = Api(daemon.url, daemon.key)  # it may have been started again since
     yield machine
     machine.api = Api(daemon.url, daemon.key)
-    machine.wait("running", seconds=60)
+    machine.wait("running", seconds=180)
     assert machine.exec("cat", "/dev/shm/secret").stdout == machine.secret
-    assert wait_until(lambda: machine.sh("grep -h . /sys/fs/cgroup/*/cgroup.freeze").stdout.strip("0\n") == "", 60)
+    assert wait_until(lambda: machine.sh("grep -h . /sys/fs/cgroup/*/cgroup.freeze").stdout.strip("0\n") == "", 180)
     only(daemon, machine)
 
 
@@ -239,11 +239,11 @@ def test_the_host_role_is_killed_in_a_copy(daemon, runs, point):
         table.arm(point, fault.HOLD)
         asked = threading.Thread(target=lambda: pytest.raises(OSError, live, runs))
         asked.start()
-        assert wait_until(lambda: table.held(point), 60)
+        assert wait_until(lambda: table.held(point), 180)
         daemon.kill9()
-        asked.join(60)
+        asked.join(180)
         table.release()
-    assert wait_until(lambda: daemon.process.poll() is not None, 60), f"{point} was not passed"
+    assert wait_until(lambda: daemon.process.poll() is not None, 180), f"{point} was not passed"
     daemon.start()
     assert processes(daemon, runs) == pid
 
@@ -254,8 +254,8 @@ def test_the_api_role_is_killed_in_a_copy(daemon, runs, point):
     table.arm(point, fault.KILL)
     with pytest.raises(OSError):
         live(runs)
-    assert wait_until(lambda: daemon.pid("api") not in (None, pid), 60), f"{point} was not passed"
-    assert wait_until(lambda: daemon._ready(os.path.join(daemon.run_dir, "api.addr")), 60)
+    assert wait_until(lambda: daemon.pid("api") not in (None, pid), 180), f"{point} was not passed"
+    assert wait_until(lambda: daemon._ready(os.path.join(daemon.run_dir, "api.addr")), 180)
 
 
 def test_after_all_that_a_fork_works(daemon, runs):
@@ -270,12 +270,12 @@ def test_qemu_is_killed_while_it_is_copied(daemon):
     table.arm("host.copy.stopped", fault.HOLD)
     asked = threading.Thread(target=lambda: answers.append(live(box)))
     asked.start()
-    assert wait_until(lambda: table.held("host.copy.stopped"), 60)
+    assert wait_until(lambda: table.held("host.copy.stopped"), 180)
     os.kill(processes(daemon, box)[0], signal.SIGKILL)
     table.release()
-    asked.join(120)
+    asked.join(180)
     assert answers and answers[0].status >= 400, answers
-    box.wait("error", seconds=60)
+    box.wait("error", seconds=180)
     only(daemon, box)
     box.destroy()
     box.wait("destroyed")
@@ -292,7 +292,7 @@ def test_the_starter_of_a_template_is_killed(point):
         table = fault.table(daemon.faults, "host")
         table.arm(point, fault.KILL)
         box = api.create(runtime="vm")
-        assert wait_until(lambda: "vm.template what=failed" in daemon.log_tail(1000), 60)
+        assert wait_until(lambda: "vm.template what=failed" in daemon.log_tail(1000), 180)
         only(daemon, box)
         box.destroy()
         box = api.create(runtime="vm")

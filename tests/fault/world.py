@@ -33,7 +33,7 @@ from kit.daemon import Daemon, comm, descendants, read
 from kit.strays import agents, clean, firsts, sandboxes, strays
 
 REFUSED, TIGHT, ALIVE = "203.0.113.20", "203.0.113.30", "203.0.113.7"
-WHOLE_S, FINAL_S, REACH_S, CLEAN_S = 30, 20, 15, 20
+WHOLE_S, FINAL_S, REACH_S, CLEAN_S = 180, 120, 120, 120
 FINAL = ("running", "paused", "error", "failed", "destroyed")
 # Points in a child of the agent: it alone dies of being killed there.
 WORKERS = ("agent.put.opened", "agent.put.received", "agent.put.renamed", "agent.get.opened")
@@ -43,7 +43,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 # In the bystander: a connection that must never break, and how far it is.
 ECHO = f"""
 import socket, time
-s = socket.create_connection(("{ALIVE}", 7), 5)
+s = socket.create_connection(("{ALIVE}", 7), 60)
 n = 0
 while True:
     s.sendall(b"%d\\n" % n)

@@ -173,7 +173,7 @@ def test_N19_a_million_denied_packets(make_box, flood, roles, about, long, figur
     assert seen["denied"] == {"default": count} and seen["out_packets"] == 0, seen
     told = count - seen["events_suppressed"]
     assert 20 <= told <= 20 * (took + 2), told
-    assert sum(d["count"] for d in bad.denials()) == told
+    until(lambda: sum(d["count"] for d in bad.denials()) == told, f"not {told} in {bad.denials()}")
     assert log_bytes(about) - log < 4096
     for role in roles.pids:
         assert roles.memory(role) - memory[role] < 8, role
@@ -227,7 +227,7 @@ def test_N17_flows_without_end(api, make_box, flood, about, long, figures, kind)
     bad.denied("flow_limit")
     # Others open new flows still, and so does the host; that is also the control of the refusal.
     assert good.tcp(ALLOWED, 443) == "allow" and counters(good)["denied"] == {}
-    socket.create_connection((ALLOWED, 443), 10).close()
+    socket.create_connection((ALLOWED, 443), 60).close()
     p99s = bothered.compared()
     bad.destroy()
     bad.wait("destroyed")

@@ -8,6 +8,7 @@
 import http.client
 import json
 import os
+import re
 import time
 import urllib.parse
 
@@ -63,7 +64,8 @@ class Api:
         self.host = urllib.parse.urlsplit(url).netloc
 
     def request(self, method, path, body=None, raw=None, headers=None, key=True, timeout=PATIENCE_S):
-        """One request on a connection of its own. body: JSON; raw: bytes or an iterator."""
+        """One request on a connection of its own. body: JSON; raw: bytes or an iterator. An answer that
+        ends in its middle is a broken connection, too."""
         c = http.client.HTTPConnection(self.host, timeout=timeout)
         h = dict(headers or {})
         if key:
@@ -76,6 +78,8 @@ class Api:
                       encode_chunked=raw is not None and not isinstance(raw, (bytes, str)))
             reply = c.getresponse()
             return Response(reply, reply.read())
+        except http.client.HTTPException as e:
+            raise ConnectionResetError(repr(e)) from e
         finally:
             c.close()
 
@@ -197,6 +201,11 @@ class Box:
     def dns(self, name, kind="A", server=None, **more):
         return self.probe({"dns": name, "type": kind, "server": server, **more})
 
+    def passed(self):
+        """What has passed its link by its policy, both ways, as the kernel counts it now."""
+        seen = self.api.ok("GET", f"{self.path}/counters")
+        return seen["out_bytes"] + seen["in_bytes"]
+
     # --- why ---
 
     def denials(self):
@@ -204,7 +213,7 @@ class Box:
         return data["data"] if isinstance(data, dict) and "data" in data else \
             data["denials"] if isinstance(data, dict) else data
 
-    def denied(self, reason, seconds=5, **match):
+    def denied(self, reason, seconds=60, **match):
         """Wait until a denial with this reason (and members) is in the log; returns it."""
         end = time.monotonic() + seconds
         while True:
@@ -220,8 +229,8 @@ class Box:
     # --- from the host's side, for attacks that need more rights than a sandbox has ---
 
     def host_pid(self):
-        """A process of the sandbox, as the host numbers it: one whose network namespace has the
-        sandbox's address for its own."""
+        """The sandbox's first process, as the host numbers it: none of those that come and go. Its
+        network namespace has the sandbox's address for its own."""
         if self.view.get("runtime") == "vm":
             import pytest
             pytest.skip("the host has no way into a machine's namespaces")
@@ -233,6 +242,9 @@ class Box:
                 namespace = os.readlink(f"/proc/{pid}/ns/net")
                 if namespace in seen:
                     continue
+                with open(f"/proc/{pid}/status") as f:
+                    if not re.search(r"^NSpid:.*\t1$", f.read(), re.M):
+                        continue
                 seen.add(namespace)
                 with open(f"/proc/{pid}/net/fib_trie") as f:
                     lines = f.read().splitlines()

@@ -34,5 +34,5 @@ class Browser:
 
     def __exit__(self, *_):
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(120)
         self.log.close()

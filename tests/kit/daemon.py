@@ -28,9 +28,9 @@ from . import secrets
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 LOCKS = "/run/lock/weir-daemons"
-READY_S = 60
-STOP_S = 30
-GRACE_S = 3
+READY_S = 180
+STOP_S = 120
+GRACE_S = 60
 
 
 class Leak(Exception):

@@ -11,6 +11,8 @@ import ssl
 
 from kit import websocket
 
+PATIENCE_S = 120
+
 SERVICE = r'''
 import hashlib, http.server, json, mimetypes, os, socket, sys
 sys.path.insert(0, "/root")
@@ -95,10 +97,14 @@ def serve(box, port, address="0.0.0.0", files=""):
     return box
 
 
+class Ended(AssertionError, ConnectionError):
+    """The other side said less than was expected: a failure, unless a test knows that it may be so."""
+
+
 class Wire:
     def __init__(self, sock):
         self.sock, self.have = sock, b""
-        sock.settimeout(30)
+        sock.settimeout(PATIENCE_S)
 
     def send(self, data):
         self.sock.sendall(data.encode() if isinstance(data, str) else data)
@@ -107,7 +113,8 @@ class Wire:
     def until(self, mark):
         while mark not in self.have:
             got = self.sock.recv(1 << 20)
-            assert got, f"ended before {mark!r}: {self.have[:500]!r}"
+            if not got:
+                raise Ended(f"ended before {mark!r}: {self.have[:500]!r}")
             self.have += got
         head, _, self.have = self.have.partition(mark)
         return head + mark
@@ -116,7 +123,8 @@ class Wire:
         parts, have = [self.have], len(self.have)
         while have < n:
             got = self.sock.recv(1 << 20)
-            assert got, f"ended after {have} of {n} bytes"
+            if not got:
+                raise Ended(f"ended after {have} of {n} bytes")
             parts.append(got)
             have += len(got)
         data = b"".join(parts)
@@ -164,7 +172,7 @@ class Door:
         self.at = (host, int(port))
 
     def connect(self, tls=False):
-        raw = socket.create_connection(self.at, timeout=30)
+        raw = socket.create_connection(self.at, timeout=PATIENCE_S)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

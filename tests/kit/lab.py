@@ -1,7 +1,8 @@
 """The lab's side of a test: names, addresses, and what really left the host.
 
-Both logs are written in the order packets arrive, so `quiet()` needs no waiting: it sends a marker
-from the host and returns what came before it.
+Both logs are written in the order packets arrive, so what is absent needs no waiting: a marker is
+sent from the host, and what came before it is in the log with it. The times in them are those at which
+packets arrived, however late they were written.
 """
 
 import json
@@ -19,14 +20,17 @@ class Lab:
         self.lan4, self.inet4 = self.about["lan4"], self.about["inet4"]
         self.resolver4 = self.about["resolver4"]
         self._marks = 0
+        self._read = {}  # of each log: how far, and what was there
 
     def _lines(self, which, since):
-        with open(self.about[which]) as f:
-            for line in f:
-                if line.endswith("\n"):
-                    entry = json.loads(line)
-                    if entry["t"] >= since:
-                        yield entry
+        at, entries = self._read.get(which, (0, []))
+        with open(self.about[which], "rb") as f:
+            f.seek(at)
+            while (line := f.readline()).endswith(b"\n"):
+                entries.append(json.loads(line))
+                at += len(line)
+        self._read[which] = at, entries
+        return [e for e in entries if e["t"] >= since]
 
     def now(self):
         return time.time()
@@ -51,7 +55,7 @@ class Lab:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             s.sendto(b"mark", ("203.0.113.250", port))
             source = s.getsockname()[1]
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             if any(e["dst"] == "203.0.113.250" and e["dport"] == port and e["sport"] == source
                    for e in self._lines("flows", start - 1)):
@@ -62,3 +66,13 @@ class Lab:
     def sni(self):
         with open(self.about["sni"]) as f:
             return f.read().split()
+
+
+def wait_flow(lab, since, **match):
+    """The first packets of flows that are sure to reach the Internet."""
+    end = time.monotonic() + 60
+    while not (found := lab.flows(since, **match)):
+        assert time.monotonic() < end, \
+            f"no packet {match} reached the Internet; there were {lab.flows(since)[-20:]}"
+        time.sleep(0.02)
+    return found

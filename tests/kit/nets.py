@@ -38,7 +38,7 @@ class Nets:
         self.made.append(Network(api, api.ok("POST", "/v1/networks", {"name": name})))
         return self.made[-1]
 
-    def close(self, seconds=20):
+    def close(self, seconds=120):
         """Sandboxes that are being destroyed are members until they are gone."""
         end = time.monotonic() + seconds
         for net in self.made:

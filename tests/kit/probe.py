@@ -7,7 +7,8 @@
 	{"dns": name, "type": t, "server": s}	one query, by hand: {"rcode", "answers", "ede", …}
 
 A verdict is what a program would see: "allow", "refused" (an error came back at once), "timeout" or
-"notfound". TCP counts as allowed only when the far end's bytes arrive (echo, HTTP, a banner).
+"notfound". TCP counts as allowed only when the far end's bytes arrive (echo, HTTP, a banner). Who
+expects silence gives a "timeout"; all others wait until even a busy machine has answered.
 Standard library only.
 """
 
@@ -24,6 +25,7 @@ import sys
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "NULL": 10, "TXT": 16, "AAAA": 28, "SVCB": 64,
          "HTTPS": 65, "ANY": 255}
 NAMES = {v: k for k, v in TYPES.items()}
+PATIENCE_S = 30
 INSECURE = ssl.create_default_context()
 INSECURE.check_hostname, INSECURE.verify_mode = False, ssl.CERT_NONE
 REFUSED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM,
@@ -49,7 +51,7 @@ def tcp(p):
     family, kind, proto, _, where = address(p["tcp"], p["port"], p.get("family"),
                                             socket.SOCK_STREAM)
     with socket.socket(family, kind, proto) as s:
-        s.settimeout(p.get("timeout", 2))
+        s.settimeout(p.get("timeout", PATIENCE_S))
         s.connect(where)
         if p["port"] in (443, 8443):
             s = INSECURE.wrap_socket(s, server_hostname=p.get("sni", p["tcp"]))
@@ -63,7 +65,7 @@ def udp(p):
     family, kind, proto, _, where = address(p["udp"], p["port"], p.get("family"),
                                             socket.SOCK_DGRAM)
     with socket.socket(family, kind, proto) as s:
-        s.settimeout(p.get("timeout", 1))
+        s.settimeout(p.get("timeout", PATIENCE_S))
         s.connect(where)
         payload = bytes(p.get("size", 5))
         s.send(payload)
@@ -78,7 +80,8 @@ def udp(p):
 
 def ping(p):
     flag = ["-6"] if ":" in p["ping"] else ["-4"]
-    r = subprocess.run(["ping", *flag, "-n", "-c1", "-W2", p["ping"]], stdout=subprocess.PIPE,
+    wait = f"-W{p.get('timeout', PATIENCE_S)}"
+    r = subprocess.run(["ping", *flag, "-n", "-c1", wait, p["ping"]], stdout=subprocess.PIPE,
                        stderr=subprocess.STDOUT, text=True)
     return {"verdict": "allow" if r.returncode == 0 else "deny", "data": r.stdout}
 
@@ -161,9 +164,8 @@ def dns(p):
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     port = p.get("port", 53)
     if p.get("tcp"):
-        with socket.create_connection((server, port), 3) as s:
+        with socket.create_connection((server, port), p.get("timeout", PATIENCE_S)) as s:
             s.sendall(struct.pack(">H", len(raw)) + raw)
-            s.settimeout(3)
             data = b""
             while len(data) < 2 or len(data) < 2 + struct.unpack_from(">H", data)[0]:
                 more = s.recv(65535)
@@ -173,7 +175,7 @@ def dns(p):
             data = data[2:]
     else:
         with socket.socket(family, socket.SOCK_DGRAM) as s:
-            s.settimeout(p.get("timeout", 3))
+            s.settimeout(p.get("timeout", PATIENCE_S))
             s.connect((server, port))
             s.send(raw)
             data = s.recv(65535)

@@ -127,9 +127,10 @@ def send(box, *frames):
 
 
 class Listen:
-    """with Listen(box, seconds) as l: …; l.frames() are those that reached the sandbox."""
+    """with Listen(box) as l: …; l.frames() are those that have reached the sandbox until then."""
 
-    def __init__(self, box, seconds=1.0):
+    def __init__(self, box, seconds=120):
+        self.box = box
         self.process = subprocess.Popen(inside(box, LISTENER, str(seconds)),
                                         stdout=subprocess.PIPE, text=True)
 
@@ -138,13 +139,17 @@ class Listen:
         return self
 
     def frames(self, last=None):
-        """All until the time is over, or until the one that contains these bytes."""
+        """All until the one that contains these bytes: else until one of ours, a command for its agent,
+        behind all that is on the link already."""
         found = []
+        if last is None:
+            last = f"mark-{os.urandom(8).hex()}".encode()
+            self.box.sh(f": {last.decode()}")
         for line in self.process.stdout:
             found.append(bytes.fromhex(line))
-            if last and last in found[-1]:
-                break
-        return found
+            if last in found[-1]:
+                return found
+        raise AssertionError(f"{last} did not come; there were {[f.hex() for f in found][-20:]}")
 
     def __exit__(self, *_):
         self.process.kill()

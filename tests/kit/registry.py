@@ -24,7 +24,7 @@ USER = "reader"
 
 def run(*argv, **kw):
     return subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=60, **kw)
+                          text=True, timeout=180, **kw)
 
 
 def free_port(prefix):
@@ -57,7 +57,7 @@ def serve(at, password=None, lab=None, name="127.0.0.1"):
         p = subprocess.Popen([*prefix, "docker-registry", "serve", f"{at}/{tag}.yml"], stdout=log,
                              stderr=log)
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while True:
             with contextlib.suppress(OSError), socket.create_connection((name, port), 1):
                 break
@@ -66,7 +66,7 @@ def serve(at, password=None, lab=None, name="127.0.0.1"):
         yield f"{name}:{port}"
     finally:
         p.terminate()
-        p.wait(10)
+        p.wait(60)
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def silent(lab, name):
         yield f"{name}:{port}", p.stdin.close
     finally:
         p.stdin.close()
-        p.wait(10)
+        p.wait(60)
 
 
 def requests(at, tag="open"):

@@ -8,7 +8,7 @@ def neighbour(api, lab):
     box = api.create()
     box.sh("for p in 7777 8080; do setsid python3 -m http.server --bind :: $p "
            ">/dev/null 2>&1 & done")
-    box.sh("for p in 7777 8080; do timeout 10 bash -c "
+    box.sh("for p in 7777 8080; do timeout 55 bash -c "
            "\"until : </dev/tcp/127.0.0.1/$p; do sleep 0.05; done\" 2>/dev/null; done")
     box.ip6 = box.sh("ip -6 -o addr show dev eth0 scope global | "
                      "sed -n 's/.*inet6 \\([0-9a-f:]*\\).*/\\1/p'").stdout.strip()

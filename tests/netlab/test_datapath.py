@@ -190,7 +190,7 @@ def v(request):
     return request.param
 
 
-def tcp(net, v, addr, port, timeout=2.0):
+def tcp(net, v, addr, port, timeout=60):
     with Inside(net.s):
         s = socket.socket(FAMILY[v], socket.SOCK_STREAM)
     s.settimeout(timeout)
@@ -204,14 +204,14 @@ def listen(net, v, addr, port):
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind((addr, port))
     s.listen()
-    s.settimeout(5)
+    s.settimeout(60)
     return s
 
 
 def udp(net, ns, v, addr=None, port=0):
     with Inside(ns):
         s = socket.socket(FAMILY[v], socket.SOCK_DGRAM)
-    s.settimeout(2)
+    s.settimeout(60)
     if addr:
         s.bind((addr, port))
     return s
@@ -219,10 +219,10 @@ def udp(net, ns, v, addr=None, port=0):
 
 def ping(net, v, addr):
     return subprocess.run(["nsenter", f"--net=/run/netns/{net.s}", "ping", f"-{v}", "-n", "-c1",
-                           "-W1", addr], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                           "-W30", addr], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(condition, what, seconds=30):
+def until(condition, what, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what
@@ -233,7 +233,7 @@ def test_quarantine_passes_nothing(net, v):
     with listen(net, v, NEAR[v], 80):
         with pytest.raises(TimeoutError):
             tcp(net, v, NEAR[v], 80, 0.3)
-        assert net.denied("quarantine") > 0
+        until(lambda: net.denied("quarantine") > 0, "not counted")
         net.commit()
         tcp(net, v, NEAR[v], 80).close()
 
@@ -265,7 +265,7 @@ def test_drop_is_silent(net, v):
     net.commit("192.0.2.99:80", mode="drop")
     with listen(net, v, NEAR[v], 80), pytest.raises(TimeoutError):
         tcp(net, v, NEAR[v], 80, 0.4)
-    assert net.denied("default") == 1
+    until(lambda: net.denied("default") > 0, "not counted")
 
 
 def test_udp(net, v):
@@ -298,7 +298,7 @@ def test_ping_needs_every_port(net, v):
 def test_ping_goes_on_under_a_new_version_that_allows_it(net, v):
     net.commit(NEAR[v])
     proc = subprocess.Popen(["nsenter", f"--net=/run/netns/{net.s}", "ping", f"-{v}", "-n", "-c8",
-                             "-i0.05", "-W1", NEAR[v]], stdout=subprocess.PIPE, text=True)
+                             "-i0.05", "-W30", NEAR[v]], stdout=subprocess.PIPE, text=True)
     while proc.poll() is None:
         net.commit(NEAR[v], FAR[v])
     assert "8 received" in proc.stdout.read()
@@ -376,8 +376,7 @@ def test_tightening_cuts_both_ends(net, v, direction):
     with listen(net, v, NEAR[v], 80) as l:
         c = tcp(net, v, NEAR[v], 80)
         peer, _ = l.accept()
-        peer.settimeout(5)
-        c.settimeout(5)
+        peer.settimeout(60)
         if direction == "upload":
             c.sendall(b"before")
             assert peer.recv(100) == b"before"
@@ -402,7 +401,7 @@ def test_cut_in_full_stride(net, v):
     with listen(net, v, NEAR[v], 80) as l:
         c = tcp(net, v, NEAR[v], 80)
         peer, _ = l.accept()
-        peer.settimeout(10)
+        peer.settimeout(60)
         ended = []
         sender = threading.Thread(target=pour, args=(peer, ended))
         sender.start()
@@ -444,7 +443,7 @@ def test_udp_flow_is_cut(net, v):
         c.settimeout(0.3)
         with pytest.raises(TimeoutError):
             c.recv(10)
-        assert net.denied("cut") == 1
+        until(lambda: net.denied("cut") == 1, "not counted")
         c.sendto(b"2", (NEAR[v], 4000))
         server.settimeout(0.3)
         with pytest.raises(TimeoutError):
@@ -458,7 +457,8 @@ def test_unsolicited(net, v):
         target.settimeout(0.3)
         with pytest.raises(TimeoutError):
             target.recv(10)
-        assert net.denied("unsolicited") == 1
+        until(lambda: net.denied("unsolicited") == 1, "not counted")
+        target.settimeout(60)
         target.sendto(b"hello", (NEAR[v], 9001))  # control: after its own first word
         source.recv(10)
         source.sendto(b"hello", (OWN[v], 9000))
@@ -498,7 +498,7 @@ def test_dns_is_dropped_in_quarantine(net, v):
         c.sendto(b"question", (NEAR[v], 53))
         with pytest.raises(TimeoutError):
             c.recv(10)
-    assert net.denied("quarantine") == 1
+    until(lambda: net.denied("quarantine") == 1, "not counted")
 
 
 def test_agent_conversation(net):
@@ -509,20 +509,20 @@ def test_agent_conversation(net):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind(("169.254.77.2", port))
         s.listen()
-    def dial(port):
+    def dial(port, seconds):
         with Inside(net.r):
             s = socket.socket()
             s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"w5")
-            s.settimeout(0.5)
+            s.settimeout(seconds)
             s.bind(("169.254.77.1", 0))
             s.connect(("169.254.77.2", port))
         return s
-    c = dial(1028)  # even in quarantine
+    c = dial(1028, 60)  # even in quarantine
     a, _ = agent.accept()
     a.sendall(b"frame")
     assert c.recv(10) == b"frame"
     with pytest.raises(TimeoutError):
-        dial(1029)
+        dial(1029, 0.5)
     # the link address opens nothing by itself
     with Inside(net.s):
         s = socket.socket()
@@ -531,13 +531,13 @@ def test_agent_conversation(net):
     net.commit()
     with pytest.raises(TimeoutError):
         s.connect((NEAR[4], 80))
-    assert net.denied("spoof") >= 1
+    until(lambda: net.denied("spoof") >= 1, "not counted")
     assert net.counters()["out_packets"] == 0
     for s in (s, a, c, agent, other):
         s.close()
 
 
-def visit(net, port, source=None, addr=OWN[4], timeout=2.0):
+def visit(net, port, source=None, addr=OWN[4], timeout=60):
     """A connection from the router to the sandbox, as the edge makes them."""
     with Inside(net.r):
         s = socket.socket()
@@ -560,7 +560,7 @@ def test_ingress(net):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind(("0.0.0.0", port))
         s.listen()
-        s.settimeout(5)
+        s.settimeout(60)
     net("ingress", 5, 1)
     with pytest.raises(TimeoutError):  # in quarantine
         visit(net, 80, timeout=0.3)
@@ -591,7 +591,7 @@ def test_ingress(net):
         with pytest.raises(TimeoutError):
             peer.recv(1)
         net("ingress", 5, 1)
-        peer.settimeout(10)
+        peer.settimeout(60)
         assert peer.recv(1) == b"x"
         peer.close()
     with pytest.raises(ConnectionRefusedError):  # nobody listens: said at once
@@ -776,12 +776,13 @@ def test_tcp_without_syn_opens_nothing(net):
 
 def test_events_are_bounded_and_counted(net):
     net.commit("192.0.2.99", mode="drop")
+    began = time.monotonic()
     with udp(net, net.s, 4) as c:
         for port in range(2000, 2500):
             c.sendto(b"x", (NEAR[4], port))
     until(lambda: net.denied("default") == 500, "not every denial was counted")
     told = len(net.events())
-    assert 20 <= told < 100
+    assert 20 <= told <= 20 + 20 * (time.monotonic() - began + 1) and told < 500
     assert net.counters()["suppressed"] == 500 - told
 
 

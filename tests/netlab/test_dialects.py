@@ -22,7 +22,7 @@ def cases(always):
             for row in ROWS if ("always" in row) == always for family in row["families"]]
 
 
-def wait_until(what, check, seconds=20):
+def wait_until(what, check, seconds=60):
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, f"waited {seconds} s until {what}"
@@ -41,9 +41,9 @@ def filled(value, where, family):
 HOLD = """setsid python3 -u - >/root/held 2>&1 </dev/null <<'X' &
 import socket
 f = socket.AF_INET6 if {family} == 6 else socket.AF_INET
-s = socket.create_connection(socket.getaddrinfo('{name}', {port}, f)[0][4][:2], 5)
-s.sendall(b'GET /drip?20 HTTP/1.0\\r\\n\\r\\n')
-s.settimeout(10)
+s = socket.create_connection(socket.getaddrinfo('{name}', {port}, f)[0][4][:2], 30)
+s.sendall(b'GET /drip?300 HTTP/1.0\\r\\n\\r\\n')
+s.settimeout(60)
 try:
     while s.recv(4096):
         print('data')

@@ -91,9 +91,9 @@ def test_every_rule_of_the_contract_has_rows():
 
 
 DOWNLOAD = ("import socket\n"
-            "s=socket.create_connection(('{at}',80),5)\n"
-            "s.sendall(b'GET /drip?20 HTTP/1.0\\r\\n\\r\\n')\n"
-            "s.settimeout(20)\n"
+            "s=socket.create_connection(('{at}',80),30)\n"
+            "s.sendall(b'GET /drip?300 HTTP/1.0\\r\\n\\r\\n')\n"
+            "s.settimeout(60)\n"
             "try:\n"
             "  while s.recv(4096): print('data', flush=True)\n"
             "  print('end')\n"
@@ -119,16 +119,16 @@ def test_example_13_a_download_is_cut(box, lab):
     threads = [threading.Thread(target=read, args=(n,)) for n in ("denied.test", "allowed.test")]
     for t in threads:
         t.start()
-    assert begun.acquire(timeout=20) and begun.acquire(timeout=20), said
+    assert begun.acquire(timeout=60) and begun.acquire(timeout=60), said
     network(box, {"mode": "block-all", "egress": {"allowedDomains": ["allowed.test"]}})
-    threads[0].join(20)
+    threads[0].join(60)
     assert said["denied.test"].split()[-1] == "cut", said["denied.test"][-100:]
-    before, end = said["allowed.test"].count("data"), time.monotonic() + 20
+    before, end = said["allowed.test"].count("data"), time.monotonic() + 60
     while said["allowed.test"].count("data") <= before + 3:
         assert time.monotonic() < end and threads[1].is_alive(), said["allowed.test"][-100:]
         time.sleep(0.01)
     stop.set()
-    threads[1].join(20)
+    threads[1].join(60)
     box.denied("cut", address=ZONE[("denied.test", 4)])
 
 
@@ -161,7 +161,7 @@ def test_puts_are_whole_and_the_last_one_counts(box, lab):
     for t in threads:
         t.join(60)
     busy.set()
-    looker.join(20)
+    looker.join(60)
     assert not failed and len(answered) == 16
     now = network(box)
     assert now in documents

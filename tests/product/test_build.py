@@ -36,7 +36,7 @@ class Store:
 
     def build(self, name, *more, code=0):
         done = subprocess.run([daemon.program("weir-build"), name, "--store", self.path, "--recipes",
-                               self.recipes, "--cache", self.cache, *more], timeout=60, text=True,
+                               self.recipes, "--cache", self.cache, *more], timeout=300, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert done.returncode == code, done
         assert not os.path.isdir(f"{self.path}/tmp") or os.listdir(f"{self.path}/tmp") == []

@@ -5,7 +5,7 @@ import signal
 import os
 import time
 
-LIMIT_S = 20
+LIMIT_S = 120
 
 
 def lines(path):

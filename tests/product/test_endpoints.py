@@ -48,7 +48,7 @@ class Endpoints:
     def connect(self, port, query=""):
         """A connection, and what to put before a path."""
         where = urllib.parse.urlsplit("http://" + self.endpoint(port, query)["endpoint"])
-        sock = socket.create_connection((where.hostname, where.port), timeout=30)
+        sock = socket.create_connection((where.hostname, where.port), timeout=120)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Wire(sock), where.path
 
@@ -123,7 +123,7 @@ def test_ports_stay_and_go(make, about):
         assert r.json["code"] == "DOCKER::NETWORK_MODE_ENDPOINT_UNAVAILABLE"
         # Nor are the API's services open to who visits it.
         ports = theirs.api.ok("PATCH", theirs.path, {"host_ports": True})["host_ports"]
-        w = Wire(socket.create_connection(ports["proxy"].rsplit(":", 1), timeout=30))
+        w = Wire(socket.create_connection(ports["proxy"].rsplit(":", 1), timeout=120))
         assert w.send("GET /proxy/44772/ping HTTP/1.1\r\nHost: h\r\n\r\n").answer().status == 502
     finally:
         theirs.destroy()

@@ -18,7 +18,7 @@ LINE = "0123456789" * 4  # and a line end: 20 MB in all
 def stream(daemon, box, command):
     """A /command whose answer nobody has read yet."""
     where = urllib.parse.urlsplit(daemon.url)
-    s = socket.create_connection((where.hostname, where.port), timeout=60)
+    s = socket.create_connection((where.hostname, where.port), timeout=120)
     body = json.dumps({"command": command}).encode()
     s.sendall(f"POST /sandboxes/{box.id}/proxy/44772/command HTTP/1.1\r\nHost: x\r\n"
               f"X-Api-Key: {daemon.api.key}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -60,7 +60,7 @@ def test_slow_readers_and_a_killed_role(other_daemon):
         piece = (piece[-100:] if seen else b"") + reader.recv(1 << 20)
         seen += len(piece)
     assert seen > FLOOD_LINES * 0.5 * len(LINE)
-    assert wait_until(lambda: box.sh("ls /tmp/over").code == 0, 60)
+    assert wait_until(lambda: box.sh("ls /tmp/over").code == 0, 120)
 
     # The role goes; a command that was streamed goes on, and can be asked about.
     alive = stream(daemon, box, "until [ -e /tmp/go ]; do sleep 0.02; done; exit 5")
@@ -71,10 +71,10 @@ def test_slow_readers_and_a_killed_role(other_daemon):
             pass  # the client hears of it by the end of its stream
     except ConnectionResetError:
         pass
-    assert wait_until(lambda: daemon.api.request("GET", "/readyz", key=False).status == 200, 60)
+    assert wait_until(lambda: daemon.api.request("GET", "/readyz", key=False).status == 200, 120)
     assert status(daemon, box, command)["running"]
     box.sh("touch /tmp/go")
-    assert wait_until(lambda: not status(daemon, box, command)["running"], 60)
+    assert wait_until(lambda: not status(daemon, box, command)["running"], 120)
     assert status(daemon, box, command)["exit_code"] == 5
     for s in slow:
         s.close()
@@ -82,7 +82,7 @@ def test_slow_readers_and_a_killed_role(other_daemon):
     # Who is at a terminal when the daemon stops is told so: a Close frame of 1001.
     base = f"/sandboxes/{box.id}/proxy/44772/pty"
     where = urllib.parse.urlsplit(daemon.url)
-    w = Wire(socket.create_connection((where.hostname, where.port), timeout=60))
+    w = Wire(socket.create_connection((where.hostname, where.port), timeout=120))
     pty = daemon.api.request("POST", base, {}).json["session_id"]
     w.send(f"GET {base}/{pty}/ws HTTP/1.1\r\nHost: x\r\nX-Api-Key: {daemon.api.key}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
@@ -101,7 +101,7 @@ def test_a_service_through_execd(make_box, api):
     base = f"/sandboxes/{box.id}/proxy/44772/proxy/8000"
 
     def connect():
-        return Wire(socket.create_connection((where.hostname, where.port), timeout=30))
+        return Wire(socket.create_connection((where.hostname, where.port), timeout=120))
 
     def ask(path, more="", method="GET"):
         return f"{method} {base}{path} HTTP/1.1\r\nHost: weir.example\r\nX-Api-Key: {api.key}\r\n{more}\r\n"

@@ -20,7 +20,7 @@ def fetch(name, *more, store=None):
     return subprocess.run([kit.program("weir-build"), name, "--store", store or kit.image_dir(), "--network",
                            "host", *more],
                           env=dict(os.environ, WEIR_RECIPES=os.path.join(kit.ROOT, "scripts/images")),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=90)
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class Forward:
                       for x in self.lines]
 
     def connect(self, i=0, host="127.0.0.1"):
-        return Wire(socket.create_connection((host, self.ports[i]), timeout=30))
+        return Wire(socket.create_connection((host, self.ports[i]), timeout=120))
 
     def complains(self, *words):
         """Read what it says until all of these were in one line."""
@@ -75,7 +75,7 @@ class Forward:
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(20) == 0
+        assert self.process.wait(120) == 0
         self.process.stdout.close()
         self.process.stderr.close()
 
@@ -127,7 +127,7 @@ def test_a_hundred_connections_at_once(make_box):
 
         def one(i):
             w = f.connect().send("upper\n")
-            all_there.wait(60)
+            all_there.wait(120)
             for k in range(5):
                 w.send(f"line {i} {k}\n")
                 assert w.until(b"\n") == b"LINE %d %d\n" % (i, k)
@@ -154,7 +154,7 @@ def test_a_refused_port_says_so_and_the_others_go_on(make_box):
 
 def test_what_cannot_be_forwarded(make_box):
     def refused(code, says, *args):
-        done = subprocess.run(["weir", "forward", *args], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["weir", "forward", *args], capture_output=True, text=True, timeout=120)
         assert done.returncode == code and says in done.stderr and not done.stdout, done
 
     box = make_box()
@@ -177,7 +177,7 @@ def test_json_and_an_end_with_its_parent(make_box):
 
 def tunnel(box, port, *lines):
     host, _, at = box.api.host.rpartition(":")
-    w = Wire(socket.create_connection((host, int(at)), timeout=30))
+    w = Wire(socket.create_connection((host, int(at)), timeout=120))
     return w.send("\r\n".join([f"POST {box.path}/tunnel/{port} HTTP/1.1", "Host: x",
                                f"X-Api-Key: {box.api.key}", *lines, "", ""]))
 

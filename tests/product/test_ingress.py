@@ -50,7 +50,7 @@ def test_ports_of_the_host(make_box, door):
     ports = box.api.ok("GET", box.path)["host_ports"]
 
     def get(address, path):
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as r:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=120) as r:
             return r.status
 
     assert get(ports["direct"], "/") == 200 and get(ports["proxy"], "/proxy/9000/") == 200
@@ -88,7 +88,7 @@ def test_use_is_counted_apart_from_egress(make_box, door):
     box = serve(make_box(ingress_enabled=True), 8000)
     answers = [door.get(box, 8000) for _ in range(5)]
     assert [r.status for r in answers] == [200] * 5
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while True:
         counters = box.api.ok("GET", f"{box.path}/counters")
         if counters["ingress_requests"] == 5 and not counters["ingress_open"]:

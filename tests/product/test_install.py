@@ -36,7 +36,7 @@ TEXTS = {"share/man/man1/weir.1", "share/man/man5/weird.conf.5", "share/man/man8
 
 def run(*argv, code=0, **kw):
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          stdin=subprocess.DEVNULL, timeout=120, **kw)
+                          stdin=subprocess.DEVNULL, timeout=300, **kw)
     assert code is None or done.returncode == code, (argv, done.returncode, done.stdout[-3000:])
     return done.stdout
 
@@ -67,7 +67,7 @@ class Tree:
 
     def close(self):
         self.holder.stdin.close()
-        self.holder.wait(10)
+        self.holder.wait(60)
 
 
 @pytest.fixture(scope="module")

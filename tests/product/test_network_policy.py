@@ -43,7 +43,7 @@ def test_who_may_call_whom(world):
         assert calls(here, net, there, port) == "refused", (here.name, there.name, port)
     got = web.denied("overlay", address=net.ip(db), port=81)
     assert got["network"] == net.name and net.name in got["text"] and "rule" not in got
-    assert web.probe({"ping": net.ip(db)})["verdict"] != "allow"
+    assert web.probe({"ping": net.ip(db), "timeout": 2})["verdict"] != "allow"
     # A rule that denies is named.
     rule(net, {"from": other.name, "to": "*", "action": "deny"}, {"from": "*", "to": "*"})
     assert calls(db, net, other) == calls(web, net, db, 81) == "allow"
@@ -67,11 +67,11 @@ def test_N21_answers_pass_and_open_nothing(world):
     assert web.probe({"udp": ip, "port": 9999})["verdict"] == "allow"
     assert web.probe({"udp": ip, "port": 9999, "size": 5000})["verdict"] == "allow"  # in fragments
     assert web.probe({"ping": ip})["verdict"] == "allow"
-    assert db.probe({"ping": me})["verdict"] != "allow"
+    assert db.probe({"ping": me, "timeout": 2})["verdict"] != "allow"
     udp = lambda sport, dport: raw.eth(raw.ip(ip, me, 17, raw.udp(ip, me, sport, dport, b"back")))
     tcp = lambda sport, dport, flags: raw.eth(raw.ip(ip, me, 6, raw.tcp(ip, me, sport, dport, flags)))
     ask = lambda sport, dport: raw.eth(raw.ip(me, ip, 17, raw.udp(me, ip, sport, dport)))
-    with raw.Listen(web, 20) as heard:
+    with raw.Listen(web) as heard:
         raw.send(web, ask(5000, 9999))
         # To another port, from another port; a call of its own from a port that was called; a segment
         # from one that may not be.
@@ -113,7 +113,7 @@ def lines(box, path):
     return box.sh(f"cat {path} | wc -l").stdout.strip()
 
 
-def grows(box, path, seconds=5):
+def grows(box, path, seconds=50):
     return box.sh(f"n=$(wc -l <{path}); timeout {seconds} bash -c "
                   f"\"until [ \\$(wc -l <{path}) -gt $((n + 3)) ]; do sleep 0.05; done\"").code == 0
 
@@ -154,7 +154,7 @@ def test_changes_are_atomic(world):
     t.start()
     try:
         ip = net.ip(db)
-        r = web.sh(f"for i in $(seq 150); do timeout 5 bash -c ': </dev/tcp/{ip}/80' || echo lost; done")
+        r = web.sh(f"for i in $(seq 150); do timeout 50 bash -c ': </dev/tcp/{ip}/80' || echo lost; done")
     finally:
         stop.set()
         t.join()

@@ -86,12 +86,12 @@ def test_two_sandboxes_and_one_port(client):
     def closed(endpoint):
         where = urllib.parse.urlsplit("//" + endpoint["endpoint"])
         try:
-            socket.create_connection((where.hostname, where.port), 5).close()
+            socket.create_connection((where.hostname, where.port), 60).close()
         except ConnectionRefusedError:
             return True
         return False
 
-    assert wait_until(lambda: closed(gone), 30)
+    assert wait_until(lambda: closed(gone), 120)
     assert not closed(stays) and client.get(stays, "/").body == b"two\n"
 
 
@@ -108,7 +108,7 @@ tried("packet", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3))
 tried("netfilter", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12).sendto(
     bytes.fromhex("140000000a0a05000100000000000000") + bytes(4), (0, 0)))
 for port in (18080, 15353, 44772):
-    tried(f"port{port}", lambda: socket.create_connection(("127.0.0.1", port), 5).close())
+    tried(f"port{port}", lambda: socket.create_connection(("127.0.0.1", port), 60).close())
 tried("gateway", lambda: socket.create_connection(("169.254.77.1", 18080), 2).close())
 '''
 

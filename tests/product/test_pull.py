@@ -4,6 +4,7 @@ The registries stand on the lab's Internet; one daemon serves all tests."""
 import concurrent.futures
 import contextlib
 import glob
+import inspect
 import os
 import subprocess
 import tempfile
@@ -71,12 +72,12 @@ def pulled(world):
 
 
 def until(check):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while True:
         with contextlib.suppress(OSError):
             if check():
                 return
-        assert time.monotonic() < end
+        assert time.monotonic() < end, inspect.getsource(check)
         time.sleep(0.05)
 
 
@@ -126,7 +127,7 @@ def test_those_under_way_are_listed(world):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         made = [pool.submit(create, world, f"{world.silent}/a:1", key=k) for k in (world.key, keys[0])]
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 120
             while pulls() != [(f"http://{world.silent}/a:1", "fetching", 2)]:
                 assert time.monotonic() < end, pulls()
                 time.sleep(0.05)
@@ -193,7 +194,7 @@ def test_a_fetch_ends_with_the_role_that_asked(world):
             lost.result()
         until(lambda: world.api.request("GET", "/readyz", key=False).status == 200)
         until(lambda: fetching(world) == 0)
-        assert world.log_tail(10000).count("build.orphan") == before + 1
+        until(lambda: world.log_tail(10000).count("build.orphan") == before + 1)
         assert world.api.ok("GET", "/v1/rootfs/pulls")["data"] == []
         again = pool.submit(create, world, f"{world.mute}/b:1")
         until(lambda: fetching(world) == 1)
@@ -220,11 +221,14 @@ def test_credentials_are_nowhere_to_be_read(world):
                 if SECRET.encode() in text:
                     seen.append(path)
 
-    user = world.api.ok("POST", "/v1/keys", {"name": "watched"})
     t = threading.Thread(target=watch)
     t.start()
     try:
-        assert kept(world, create(world, f"{world.private}/team/mine:1", SECRET, key=user["key"]), user["key"]) == "private\n"
+        for i in range(50):  # a fetch may come and go between two looks
+            key = world.api.ok("POST", "/v1/keys", {"name": f"watched{i}"})["key"]
+            assert kept(world, create(world, f"{world.private}/team/mine:1", SECRET, key=key), key) == "private\n"
+            if watched:
+                break
     finally:
         stop.set()
         t.join()
@@ -257,10 +261,7 @@ def test_what_nobody_uses_makes_room(lab, world):
         d.api.ok("DELETE", f"/v1/sandboxes/{second.json['id']}")
         third = create(d, "team/big:3")
         assert kept(d, third) == "3\n"
-        end = time.monotonic() + 20
-        while there() != 2:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(lambda: there() == 2)
         assert kept(d, first) == "1\n" and kept(d, create(d, "team/big:1")) == "1\n"
         assert kept(d, create(d, "team/big:2")) == "2\n"  # fetched again
 
@@ -274,7 +275,7 @@ def test_the_published_client(world):
                  if os.path.exists(n)), None)
     if not node:
         pytest.skip("the client is not installed: tests/client/install")
-    done = subprocess.run([node, "--test", "opensandbox-registry.mjs"], cwd=here, timeout=90, text=True,
+    done = subprocess.run([node, "--test", "opensandbox-registry.mjs"], cwd=here, timeout=300, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(
                               os.environ, OPEN_SANDBOX_DOMAIN=world.address, OPEN_SANDBOX_API_KEY=world.key,
                               WEIR_PUBLIC=world.public, WEIR_PRIVATE=world.private, WEIR_LOGIN=registry.USER,

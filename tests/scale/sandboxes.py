@@ -158,7 +158,7 @@ class Scale:
         self.tap.ok(f"{when}: {len(self.boxes)} policies are in the kernel as they were put", not wrong,
                     f"{len(wrong)} wrong: {wrong[:5]}")
         # Keys of retired versions are deleted by the next commit or collection.
-        self.tap.ok(f"{when}: no policy without a slot", kit.wait_until(self.no_stray_policy, 20))
+        self.tap.ok(f"{when}: no policy without a slot", kit.wait_until(self.no_stray_policy, 120))
 
     @staticmethod
     def says(policy, rules):
@@ -234,7 +234,7 @@ class Scale:
         listed = self.client("GET", "/v1/sandboxes?status=running&limit=1")["pagination"]["total"]
         self.tap.ok("none is listed as running", listed == 0)
         pool = int(self.d.settings["pool.slots"])
-        left = kit.wait_until(lambda: self.left_in_kernel(pool), 60)
+        left = kit.wait_until(lambda: self.left_in_kernel(pool), 180)
         self.tap.ok("links, policies and keys are gone from the maps", left is True,
                     str(self.maps.count()))
         return 1000 * seconds / len(self.boxes)

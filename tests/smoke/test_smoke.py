@@ -10,7 +10,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 
 
 def connect(box, address, port):
-    r = box.sh(f"timeout 20 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
+    r = box.sh(f"timeout 55 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
                "printf \"GET /x HTTP/1.0\\r\\n\\r\\n\" >&3 && head -c 12 <&3'")
     return "allow" if r.stdout.startswith(("HTTP/1.", "GET /x")) else "refused"
 

@@ -52,7 +52,7 @@ def test_every_flag_has_its_place_in_the_manual(program):
     if not os.path.exists(path) or not pages or not shutil.which("mandoc"):
         pytest.skip(f"{program}, its manual page or mandoc is missing")
     done = subprocess.run([path, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=10)
+                          text=True, timeout=120)
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", done.stdout))
     assert flags, "no flags in --help"
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", plain(pages[0])))
@@ -62,7 +62,7 @@ def test_every_flag_has_its_place_in_the_manual(program):
 def options_of_help(*command):
     """What weir COMMAND --help lists, without what every command has."""
     done = subprocess.run([os.path.join(BUILD, "src/cmd/weir"), *command, "--help"],
-                          stdout=subprocess.PIPE, text=True, timeout=10, check=True)
+                          stdout=subprocess.PIPE, text=True, timeout=120, check=True)
     return set(re.findall(r"^ +(?:-\w, )?--([a-z-]+)", done.stdout, re.M)) - {"help", "json", "url"}
 
 

@@ -195,7 +195,7 @@ static int begin(int in, int out_fd, int err_fd, char **argv, int argc)
 		dup2(in, STDIN_FILENO);
 		dup2(out_fd, STDOUT_FILENO);
 		dup2(err_fd, STDERR_FILENO);
-		alarm(20);
+		alarm(120);
 		_exit(cli_main(argc, argv));
 	}
 	return pid;

@@ -34,7 +34,7 @@
 #include "wire/dns.h"
 #include "../unit.h"
 
-#define WAIT_MS 5000
+#define WAIT_MS 60000
 #define NOBODY	65534
 
 static const char *edge_path;
@@ -159,7 +159,7 @@ static void start_knot(void)
 	/* Up when it answers. */
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	p = (struct pollfd){ .fd = fd, .events = POLLIN };
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 2400; i++) { /* two minutes */
 		struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(53),
 			.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 		auto_buf struct buf q = BUF_MAX(512);

@@ -174,7 +174,7 @@ static bool reaches(struct lab *l, const char *link, struct slotnet *net)
 	assert_int_equal(setsockopt(s, SOL_SOCKET, SO_BINDTODEVICE, link, (socklen_t)strlen(link)), 0);
 	if (connect(s, (struct sockaddr *)&to, sizeof(to)) < 0 && errno != EINPROGRESS)
 		return false;
-	if (poll(&p, 1, 1000) != 1)
+	if (poll(&p, 1, 60000) != 1)
 		return false;
 	c = accept4(net->agent_fd, NULL, NULL, SOCK_CLOEXEC);
 	return c >= 0;

@@ -249,7 +249,7 @@ static int do_box(char **w, int n, char *reply, size_t size, struct err *err)
 	} else if (!strcmp(w[0], "wait")) {
 		struct pollfd p = { .fd = ops->pidfd(box), .events = POLLIN };
 
-		r = poll(&p, 1, 10000) == 1 ? 0 : -ETIMEDOUT;
+		r = poll(&p, 1, 60000) == 1 ? 0 : -ETIMEDOUT;
 	} else if (!strcmp(w[0], "stats")) {
 		struct ipc_stats s;
 

@@ -118,7 +118,7 @@ class Driver:
         if self.p.poll() is None:
             self.p.stdin.write(b"quit\n")
             self.p.stdin.flush()
-            self.p.wait(20)
+            self.p.wait(120)
         self.p.stdin.close()
         self.p.stdout.close()
 
