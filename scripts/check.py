@@ -25,6 +25,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests"))
 from kit import machine  # noqa: E402
 
 BUILD = os.environ.get("WEIR_BUILD", "build")
+POINTS = os.environ.get("WEIR_FAULTS_BUILD", "build-clang")  # the one with fault points
 LOGS = os.path.join(ROOT, BUILD, "check")
 START = time.monotonic()
 SILENCE_S = 30  # a stage that takes longer says that it is still there
@@ -220,7 +221,7 @@ def stage_flood(log):
 def stage_faults(log):
     "each fault point, with its role killed there; machines, with QEMU killed as well"
     return pytest(log, "faults", "tests/fault/test_kills.py", "tests/fault/test_machines.py",
-                  before=LAB[:2], env={"WEIR_BUILD": "build-clang"})
+                  before=LAB[:2], env={"WEIR_BUILD": POINTS})
 
 
 def tap_programs(log, name, *programs):
@@ -257,7 +258,7 @@ def stage_coverage(log):
 STAGES = {name[6:]: f for name, f in list(globals().items()) if name.startswith("stage_")}
 NEEDS = {"unit": "gcc", "tree": "gcc", "netlab": "gcc", "product": "gcc", "client": "gcc",
          "attack": "gcc", "flood": "gcc", "scale": "gcc", "soak": "gcc", "kernel61": "gcc", "vm": "gcc",
-         "faults": "clang"}
+         "faults": "gcc" if POINTS == BUILD else "clang"}
 BUSY = ("gcc", "unit", "clang", "asan", "kernel61")
 ALONE = ("flood", "scale", "soak", "coverage")
 

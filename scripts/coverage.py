@@ -2,17 +2,23 @@
 """coverage.py [STAGE...]: which lines of src/ the test suite runs; per room, with what is never run.
 
 A build of its own (build-coverage, or WEIR_BUILD) counts, and the stages named (those of check.py;
-unit, netlab, product, attack and client by default) are run with it. --report tells again what the
-last run saw; --missing FILE prints the lines of a file that were not run.
+all that run programs of src/ on this kernel by default) are run with it.
+
+	--add STAGE...	keep what was counted before: a run in pieces
+	--run CMD...	the same with a command, which finds this build in WEIR_BUILD
+	--report	tell again what was seen
+	--files		where most is missing
+	--missing FILE	the lines of a file that were not run
+	--publish	write the table into doc/reliability.md
 
 clang counts in files that are mapped when a program starts (its continuous mode). So it holds for
 programs that are killed, that may open no file any more, that are another user, in other namespaces,
 or a fork that ends in exec: what ran is counted, however it ended. A program with a clean environment
 finds its file by the name that was compiled in; a role that ran as somebody else before could not
-open the same one, which is why the tests' own environment names another.
+open the same one, which is why the tests' own environment names another. The agent's is in a sandbox:
+coverage_agents.py gets it out.
 
-Not counted: the kernel program (the decision table is its measure), and the agent inside a real
-sandbox, where the file is out of sight; as process 1 of its unit tests it is. One of these, agent's
+Not counted: the kernel program (the decision table is its measure). One unit test, agent's
 stays_small, fails here, because what counts is not small.
 """
 
@@ -21,39 +27,60 @@ import glob
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from itertools import zip_longest
+
+import coverage_agents
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 BUILD = os.environ.get("WEIR_BUILD", "build-coverage")
 # Short, and reachable for every user, wherever the tree lies.
 COUNTS = f"/var/tmp/weir-coverage-{os.stat(ROOT).st_ino}-{BUILD}"
-STAGES = ["unit", "netlab", "product", "attack", "client"]
-ROOMS = ["base", "event", "wire", "policy", "datapath", "host", "runtime", "sandbox", "edge", "api",
+AGENT = "weir-agent-counts"
+STAGES = ["unit", "netlab", "product", "attack", "client", "flood", "vm", "faults"]
+MARKS = ("<!-- make coverage -->", "<!-- end -->")
+ROOMS = ["bpf", "base", "event", "wire", "policy", "datapath", "host", "runtime", "sandbox", "edge", "api",
          "agent", "cmd"]
 
 
 def build():
-    """The agent has a compiler of its own, which cannot count: clang stands in for that one too."""
+    """The agent has a compiler of its own, which cannot count: clang stands in for that one too.
+    Unoptimised code is built three times sooner, and fault points count as lines of what they are in."""
     native = os.path.join(ROOT, BUILD, "coverage.ini")
+    text = (f"[constants]\ncount = ['-fprofile-instr-generate={COUNTS}/role-%m%c']\n"
+            "map = ['-fcoverage-mapping', '-mllvm', '-runtime-counter-relocation']\n"
+            f"agent = ['-fprofile-instr-generate=/run/{AGENT}-%m%c', "
+            f"'{ROOT}/scripts/coverage_agent.c']\n"
+            "[binaries]\nc = 'clang'\nmusl-gcc = ['clang'] + agent + map\n"
+            "[built-in options]\nc_args = count + map\nc_link_args = count\n")
     os.makedirs(os.path.dirname(native), exist_ok=True)
-    with open(native, "w") as f:
-        f.write(f"[constants]\ncount = ['-fprofile-instr-generate={COUNTS}/role-%m%c']\n"
-                "map = ['-fcoverage-mapping', '-mllvm', '-runtime-counter-relocation']\n"
-                "[binaries]\nc = 'clang'\nmusl-gcc = ['clang'] + count + map\n"
-                "[built-in options]\nc_args = count + map\nc_link_args = count\n")
+    with open(native, "a+") as f:
+        f.seek(0)
+        if f.read() != text:
+            f.truncate(0)
+            f.write(text)
     if not os.path.exists(os.path.join(ROOT, BUILD, "build.ninja")):
-        subprocess.run(["meson", "setup", BUILD, "--native-file", native], cwd=ROOT, check=True)
+        subprocess.run(["meson", "setup", BUILD, "--native-file", native, "-Dfaults=true",
+                        "-Dvariants=false", "-Doptimization=0"], cwd=ROOT, check=True)
     subprocess.run(["ninja", "-C", BUILD], cwd=ROOT, check=True)
 
 
-def run(stages):
-    shutil.rmtree(COUNTS, ignore_errors=True)
-    os.mkdir(COUNTS)
+def run(argv, add=False):
+    if not add:
+        shutil.rmtree(COUNTS, ignore_errors=True)
+    os.makedirs(COUNTS, exist_ok=True)
     os.chmod(COUNTS, 0o1777)
     build()  # programs run by the build count as well, so the directory is there before
-    env = dict(os.environ, WEIR_BUILD=BUILD, LLVM_PROFILE_FILE=f"{COUNTS}/test-%m%c")
-    return subprocess.run([sys.executable, "scripts/check.py", *stages], cwd=ROOT, env=env).returncode
+    env = dict(os.environ, WEIR_BUILD=BUILD, WEIR_FAULTS_BUILD=BUILD, WEIR_NO_BUILD="1",
+               LLVM_PROFILE_FILE=f"{COUNTS}/test-%m%c")
+    agents = coverage_agents.Agents(AGENT, f"{COUNTS}/agent")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was seen is kept
+    try:
+        return subprocess.run(argv, cwd=ROOT, env=env).returncode
+    finally:
+        agents.end()
 
 
 def export():
@@ -96,34 +123,42 @@ def lines(file):
     return seen
 
 
-def report(data):
-    room = collections.defaultdict(lambda: [0, 0, 0, 0])  # lines, run; functions, run
-    never = collections.defaultdict(dict)
+def rooms(data):
+    """{room: [lines, run; functions, run]}, and the sum of all."""
+    sums = {name: [0, 0, 0, 0] for name in ROOMS}
     for f in data["files"]:
         path = in_tree(f["filename"])
         if path:
-            sums, add = room[path.split(os.sep)[1]], f["summary"]
-            for i, (what, of) in enumerate((("lines", "count"), ("lines", "covered"),
-                                            ("functions", "count"), ("functions", "covered"))):
-                sums[i] += add[what][of]
+            add = f["summary"]
+            counts = (add["lines"]["count"], add["lines"]["covered"],
+                      add["functions"]["count"], add["functions"]["covered"])
+            name = path.split(os.sep)[1]
+            sums[name] = [a + b for a, b in zip(sums[name], counts)]
+    return sums, [sum(n) for n in zip(*sums.values())]
+
+
+def never_run(data):
+    """{file: names of functions}; one function in several programs is one."""
+    counts = collections.defaultdict(dict)
     for f in data["functions"]:
         path = in_tree(f["filenames"][0])
-        if path:  # one function in several programs is one
+        if path:
             at = f["regions"][0][0]
-            name, count = never[path].get(at, (None, 0))
-            never[path][at] = (f["name"].split(":")[-1], max(count, f["count"]))
+            _, count = counts[path].get(at, (None, 0))
+            counts[path][at] = (f["name"].split(":")[-1], max(count, f["count"]))
+    never = {path: [name for _, (name, count) in sorted(at.items()) if not count]
+             for path, at in sorted(counts.items())}
+    return {path: names for path, names in never.items() if names}
+
+
+def report(data):
+    sums, total = rooms(data)
     print(f"{'room':10} {'lines':>6} {'run':>6} {'%':>6}   {'functions':>9} {'never run':>9}")
-    total = [0, 0, 0, 0]
-    for name in ROOMS:
-        n = room[name]
-        total = [a + b for a, b in zip(total, n)]
+    for name, n in [*sums.items(), ("all", total)]:
         print(row(name, n))
-    print(row("all", total))
     print("functions never run:")
-    for path in sorted(never):
-        names = [name for _, (name, count) in sorted(never[path].items()) if not count]
-        if names:
-            print(f"  {path}: {', '.join(names)}")
+    for path, names in never_run(data).items():
+        print(f"  {path}: {', '.join(names)}")
 
 
 def row(name, n):
@@ -141,15 +176,56 @@ def missing(data, wanted):
                 print(f"{at:5} {text[at - 1]}")
 
 
+def files(data):
+    """What is missing where, most first."""
+    left = sorted(((f["summary"]["lines"]["count"] - f["summary"]["lines"]["covered"],
+                    f["summary"]["lines"]["count"], in_tree(f["filename"])) for f in data["files"]
+                   if in_tree(f["filename"])), reverse=True)
+    for missed, of, path in left:
+        if missed:
+            print(f"{missed:5} of {of:5}  {path}")
+
+
+def publish(data):
+    """The table of doc/reliability.md, between its marks: what stands there is what was measured."""
+    sums, total = rooms(data)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, text=True,
+                            stdout=subprocess.PIPE).stdout.strip()
+    half = (len(ROOMS) + 1) // 2
+    cells = [f"| {name} | {sums[name][0]:,} | {100 * sums[name][1] / max(sums[name][0], 1):.1f} |"
+             for name in ROOMS]
+    text = (f"Of {total[0]:,} lines of src/ {total[1]:,} ran at {commit}: "
+            f"{100 * total[1] / total[0]:.1f} %; of {total[2]:,} functions all but "
+            f"{total[2] - total[3]}.\n\n| room | lines | % | | room | lines | % |\n"
+            "|---|---|---|---|---|---|---|\n"
+            + "".join(f"{left} {right}\n" for left, right in zip_longest(
+                cells[:half], cells[half:], fillvalue="| | | |")))
+    path = os.path.join(ROOT, "doc/reliability.md")
+    with open(path) as f:
+        before, _, rest = f.read().partition(MARKS[0])
+    _, mark, after = rest.partition(MARKS[1])
+    if not mark:
+        sys.exit(f"coverage: {path} has no place for the table")
+    with open(path, "w") as f:
+        f.write(before + MARKS[0] + "\n" + text + MARKS[1] + after)
+
+
 def main():
     args = sys.argv[1:]
+    tell = {"--report": report, "--files": files, "--publish": publish}
     if args[:1] == ["--missing"]:
         data = export()
         for path in args[1:]:
             print(f"--- {path}")
             missing(data, path)
         return 0
-    status = 0 if args == ["--report"] else run(args or STAGES)
+    if args and args[0] in tell:
+        tell[args[0]](export())
+        return 0
+    if args[:1] == ["--run"]:
+        return run(args[1:], add=True)
+    add = args[:1] == ["--add"]
+    status = run([sys.executable, "scripts/check.py", *(args[add:] or STAGES)], add)
     report(export())
     return status
 

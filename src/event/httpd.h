@@ -84,8 +84,6 @@ struct str http_target(const struct http *h); /* as sent */
 struct str http_path(const struct http *h);   /* as sent, before '?': split on '/', then decode */
 struct str http_query(const struct http *h);  /* after '?', or STR_NONE */
 struct str http_header(const struct http *h, const char *name); /* first, or STR_NONE (p NULL) */
-size_t http_headers(const struct http *h);
-void http_header_at(const struct http *h, size_t i, struct str *name, struct str *value);
 const struct http_head *http_head(const struct http *h); /* all of it: event/httphead.h */
 struct ip http_peer(const struct http *h); /* who sent it; family 0: nobody knows */
 int http_tag(const struct http *h);

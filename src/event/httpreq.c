@@ -43,17 +43,6 @@ struct str http_header(const struct http *h, const char *name)
 	return STR_NONE;
 }
 
-size_t http_headers(const struct http *h)
-{
-	return h->head.n_fields;
-}
-
-void http_header_at(const struct http *h, size_t i, struct str *name, struct str *value)
-{
-	*name = h->head.fields[i].name;
-	*value = h->head.fields[i].value;
-}
-
 const struct http_head *http_head(const struct http *h)
 {
 	return &h->head;

@@ -143,3 +143,16 @@ def test_what_root_inside_cannot(client):
         assert client.get({**egress, "headers": {}}, path).status == 401, path
     assert client.get(egress, "/policy").status == 200
     assert client.get(egress, "/credential-vault/_active").status == 403
+
+
+def test_what_is_not_there_says_so(client):
+    sb = client.create()
+    execd, egress = f"/sandboxes/{sb}/proxy/44772", f"/sandboxes/{sb}/proxy/18080"
+    r = client.ask("GET", execd + "/v1/isolated/capabilities")
+    assert (r.status, r.json["available"]) == (200, False)
+    r = client.ask("POST", execd + "/v1/isolated/session", {})
+    assert (r.status, r.json["code"]) == (503, "NOT_SUPPORTED")
+    for path in "/credential-vault", "/credential-vault/x":
+        assert client.ask("GET", egress + path).status == 501
+    # The control: the same programs answer what they have.
+    assert client.ask("GET", execd + "/ping").status == client.ask("GET", egress + "/policy").status == 200

@@ -148,11 +148,6 @@ static void look(void *arg)
 		put_in_force(a);
 }
 
-void always_look(struct api *a)
-{
-	look(a);
-}
-
 int always_open(struct api *a, struct err *err)
 {
 	struct always *w = calloc(1, sizeof(*w));

@@ -14,5 +14,3 @@ struct always;
 
 int always_open(struct api *a, struct err *err);
 const struct opensandbox_always *always_lists(const struct api *a);
-/* Look now: what the timer does. */
-void always_look(struct api *a);

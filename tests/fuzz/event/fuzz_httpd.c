@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include "event/httpd.h"
+#include "event/httphead.h"
 
 #define INPUT_MAX 60000u /* fits the socket's buffer: the writer below never blocks */
 
@@ -30,10 +31,9 @@ static void on_request(struct http *h, void *arg)
 	/* What was accepted must hold what the server promises. */
 	if (!path.n || (path.p[0] != '/' && !str_eq_c(path, "*")))
 		abort();
-	for (size_t i = 0; i < http_headers(h); i++) {
-		struct str name, value;
+	for (size_t i = 0; i < http_head(h)->n_fields; i++) {
+		struct str name = http_head(h)->fields[i].name, value = http_head(h)->fields[i].value;
 
-		http_header_at(h, i, &name, &value);
 		if (!name.n || memchr(name.p, ' ', name.n))
 			abort();
 		for (size_t k = 0; k < value.n; k++)
