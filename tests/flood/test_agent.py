@@ -132,6 +132,34 @@ def test_an_agent_that_talks_nonsense(hostile, roles, how, seconds):
     assert roles.memory("weir-api") - memory < 8
 
 
+def test_an_agent_that_is_reached_late(make_box):
+    """One of ours, in a machine, say, whose host is busy: the conversation begins after six seconds."""
+    box = make_box(egress=[])
+    net = ["nsenter", f"--net=/proc/{box.host_pid()}/ns/net", "nft"]
+    subprocess.run([*net, "-f", "-"], text=True, check=True, input="""
+table ip late {
+	chain lost {
+		type filter hook input priority filter; policy accept;
+		ip daddr 169.254.77.2 tcp dport 1028 tcp flags syn counter drop
+	}
+}
+""")
+
+    def lost():
+        return int(subprocess.run([*net, "list", "table", "ip", "late"], text=True, check=True,
+                                  stdout=subprocess.PIPE).stdout.split("packets ")[1].split()[0])
+
+    said = []
+    asked = threading.Thread(target=lambda: said.append(box.sh("echo late").stdout))
+    asked.start()
+    wait(lost, "nobody asks it")
+    began = time.monotonic()
+    wait(lambda: time.monotonic() - began > 6 and lost() >= 3, "it is not asked again")
+    subprocess.run([*net, "delete", "table", "ip", "late"], check=True)
+    asked.join(60)
+    assert said == ["late\n"]
+
+
 def test_an_agent_that_never_answers(hostile, long):
     box, double = hostile("silent")
     if long:
