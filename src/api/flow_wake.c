@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/ulid.h"
 
-#define WAKE_MS 10000u
+#define WAKE_MS 20000u /* as for its start, on a machine under full load */
 
 struct waking {
 	agent_done_fn done;

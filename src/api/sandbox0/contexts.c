@@ -10,7 +10,8 @@
  *	create		START
  *	get		what it is, then its output
  *	exec		what it is, then input, and output up to the next prompt
- *	restart		KILL, wait for its end, forget it, START the same again
+ *	restart		what it is, and whether that is known well enough; KILL, wait for its end,
+ *			forget it, START the same again
  *	the others	one question each
  */
 #include <signal.h>
@@ -36,6 +37,7 @@ struct call {
 	unsigned int nth;	 /* of a REPL's candidates */
 	char id[64], why[200];	 /* why the last candidate did not start */
 	bool found, started, prompting; /* prompting: the end is a prompt */
+	bool inputs; /* input, exec: what it does not take has codes of its own */
 	bool fed;   /* the REPL has what it was to be given */
 	bool begun; /* the answer's head has gone out */
 	json_t *again;	       /* restart: the request that made it */
@@ -64,7 +66,7 @@ static void call_fail(struct call *c, const struct err *err)
 {
 	struct req *q = c->q;
 	struct err e = *err;
-	bool begun = c->begun;
+	bool begun = c->begun, inputs = c->inputs;
 
 	q->on_gone = NULL;
 	call_free(c);
@@ -75,9 +77,9 @@ static void call_fail(struct call *c, const struct err *err)
 	if (e.kind == ERR_NOT_FOUND) {
 		q->code = "context_not_found";
 		snprintf(e.text, sizeof(e.text), "context not found");
-	} else if (e.code == -EAGAIN && e.kind == ERR_CAPACITY) {
+	} else if (inputs && e.code == -EAGAIN && e.kind == ERR_CAPACITY) {
 		q->code = "input_buffer_full";
-	} else if (e.code == -EPIPE) {
+	} else if (inputs && e.code == -EPIPE) {
 		e.kind = ERR_CONFLICT;
 		q->code = "process_not_running";
 	}
@@ -582,6 +584,7 @@ void sandbox0_context_input(struct req *q)
 	c = call_new(q);
 	if (!c)
 		return;
+	c->inputs = true;
 	how.id = str_c(c->id);
 	if (proc_attach(q->api->loop, &q->box->link, &how, &ops, c, &c->proc, &err) < 0)
 		call_fail(c, &err);
@@ -666,6 +669,7 @@ void sandbox0_context_exec(struct req *q)
 	c = call_new(q);
 	if (!c)
 		return;
+	c->inputs = true;
 	c->want.input = input;
 	if (ask_one(c, on_exec_info, &err) < 0)
 		call_fail(c, &err);
@@ -795,7 +799,8 @@ void sandbox0_context_signal(struct req *q)
 
 static void restart_unknown(struct call *c)
 {
-	call_fail_as(c, "restart_failed", -EIO, "what it was started with is not known any more");
+	call_fail_as(c, "restart_failed", -EIO,
+		"what it was started with was too long to be kept; it stays as it is");
 }
 
 static void on_forgotten(const struct proc_info *info, const struct err *err, void *arg)
@@ -811,7 +816,7 @@ static void on_forgotten(const struct proc_info *info, const struct err *err, vo
 	if (err && err->kind != ERR_NOT_FOUND)
 		call_fail(c, err);
 	else if (context_decode(c->again, &ask, &why) < 0)
-		restart_unknown(c);
+		call_fail(c, &why);
 	else
 		create(c, &ask);
 }
@@ -841,6 +846,18 @@ static void on_killed(const struct proc_info *info, const struct err *err, void 
 	struct call *c = arg;
 	struct proc_attach from = { .from = PROC_FROM_END, .follow = true };
 
+	if (!info && asked(c, err) == 0)
+		attach(c, from, &ops);
+}
+
+/* What could not be started again is not ended. */
+static void on_restart_info(const struct proc_info *info, const struct err *err, void *arg)
+{
+	struct context_ask ask = { 0 };
+	struct call *c = arg;
+	struct proc_change kill = { .id = str_c(c->id), .signal = SIGKILL };
+	struct err why;
+
 	if (info) {
 		on_info(c, info);
 		return;
@@ -848,13 +865,17 @@ static void on_killed(const struct proc_info *info, const struct err *err, void 
 	if (asked(c, err) < 0)
 		return;
 	c->again = context_request(&c->context);
-	if (c->again)
-		attach(c, from, &ops);
-	else
+	if (!c->again || context_decode(c->again, &ask, &why) < 0)
 		restart_unknown(c);
+	else if (proc_change(c->q->api->loop, &c->q->box->link, &kill, on_killed, c, &c->ask, &why) < 0)
+		call_fail(c, &why);
 }
 
 void sandbox0_context_restart(struct req *q)
 {
-	change(q, &(struct proc_change){ .signal = SIGKILL }, on_killed);
+	struct call *c = call_new(q);
+	struct err err;
+
+	if (c && ask_one(c, on_restart_info, &err) < 0)
+		call_fail(c, &err);
 }
