@@ -20,6 +20,16 @@ export async function withSandbox(config, use) {
   }
 }
 
+// Is it listed? A page is short, and other tests may have hundreds of rows that are newer, or going: on a busy
+// machine those stay for a while. Where rows go meanwhile one may slip to a page that was read: ask until() so.
+export async function listed(id, filter = {}) {
+  for (let offset = 0; ; offset += 200) {
+    const page = await client.sandboxes.list({ ...filter, limit: 200, offset });
+    if (page.sandboxes.some((s) => s.id === id)) return true;
+    if (!page.hasMore) return false;
+  }
+}
+
 // A refusal of that status, code and text: for assert.rejects().
 export const refused = (status, code, text) => (e) => {
   if (!(e instanceof APIError)) throw e;
