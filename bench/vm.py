@@ -3,14 +3,14 @@
 Each step is timed at the API, on a kept connection, from the first byte sent to the last received: POST
 of a machine of 256 MiB, then POST of an exec of `true` in it (`cold`: the first of a daemon, when nothing
 is ready; `warm`: those after it, once there is a template, as far apart as deleting the one before
-takes); pause until the view says paused, asked as fast as it answers; POST resume and then an exec, which
-is held until the machine runs; forks of a paused machine, each with an exec, 1, 10 and 20 at once, and
-the private memory of each QEMU by its smaps_rollup; the pause of a fork that runs; and for how long a machine
-that runs stands still when it is forked, as the longest gap in what a process in it sees every 2 ms by the
-clock, which is set right again before it goes on (the gaps of a busy host are in there), for a machine with
-memory of its own and for a clone. What the machines
-ran by is named in each row: aims are for emulation (tcg). Where they ran by KVM there is no aim, and
-where they did not, KVM is unmeasured.
+takes; `stands ready`: of a daemon with vm.ready = 1, whenever one stands); pause until the view says
+paused, asked as fast as it answers; POST resume and then an exec, which is held until the machine runs;
+forks of a paused machine, each with an exec, 1, 10 and 20 at once, and the private memory of each QEMU by
+its smaps_rollup; the pause of a clone, as each of these forks is; and for how long a machine that runs
+stands still when it is forked, as the longest gap in what a process in it sees every 2 ms by the clock,
+which is set right again before it goes on (the gaps of a busy host are in there), for a machine with
+memory of its own and for a clone. What the machines ran by is named in each row: aims are for emulation
+(tcg). Where they ran by KVM there is no aim, and where they did not, KVM is unmeasured.
 """
 
 import concurrent.futures
@@ -88,6 +88,22 @@ def template(d):
         raise Failed("there is no template")
 
 
+def standing():
+    """Creates that find a machine standing ready, each time the next one does."""
+    ms = []
+    with kit.Daemon({"pool.slots": "0", "vm.accel": "auto", "vm.warm_mib": "2048", "vm.ready": "1"}) as d:
+        client = Client(d)
+        client.delete(born(client)[1])
+        for n in range(1, ROUNDS + 1):
+            if not kit.wait_until(lambda: kit.read(d.log_path).count(" slot.stands ") >= n, 120):
+                raise Failed("no machine stands ready")
+            took, box = born(client)
+            ms.append(took)
+            client.delete(box)
+        client.close()
+    return Samples(ms)
+
+
 def fork_of(d, source):
     """A fork and an exec in it, on a connection of its own: (ms, id)."""
     client, made = Client(d), []
@@ -118,8 +134,9 @@ def forks(d, client, source, add):
             made = list(pool.map(lambda _: fork_of(d, source), range(n)))
         wall = (time.perf_counter() - start) * 1000
         private = [kib / 1024 for pid, kib in machines(d).items() if pid not in before]
-        add(f"fork -> first exec, {n} at once: until the last", wall, "ms", 200 if n == 1 else None)
-        add(f"fork, {n} at once: private memory of each", statistics.mean(private), "MiB", None)
+        add(f"fork of one that is paused -> first exec, {n} at once: until the last", wall, "ms",
+            200 if n == 1 else None)
+        add(f"fork of one that is paused, {n} at once: private memory of each", statistics.mean(private), "MiB", None)
         if n == 1:
             running.append(made[0][1])
         else:
@@ -180,6 +197,7 @@ def run(b):
             ms, box = born(client)
             warm.append(ms)
         add("warm create -> first exec", Samples(warm), None, 200)
+        add("create of one that stands ready -> first exec", standing(), None, 200)
         pauses, resumes = [], []
         for _ in range(ROUNDS):
             pauses.append(pause(client, box))
@@ -193,7 +211,7 @@ def run(b):
             for what, source in (("its own memory", box), ("a clone", running)):
                 add(f"fork of one that runs, {what}: it stands still",
                     Samples([stands_still(client, source) for _ in range(ROUNDS)]), None, 100)
-            add("pause of a running fork", pause(client, running), "ms", 100)
+            add("pause of a clone", pause(client, running), "ms", 500)
         else:
             b.skipped.append("vm: forks of machines are refused by this daemon")
         client.close()

@@ -310,12 +310,12 @@ static int container_parked_look(struct runtime_parked *p, struct err *err)
 }
 
 /* An image's name may mean another image by now. */
-static bool container_fits(const struct runtime_parked *p, const char *image, uint32_t disk_mib)
+static bool container_fits(const struct runtime_parked *p, const struct runtime_seat *seat)
 {
 	auto_image struct image im = { .rootfs = -EBADF };
 
-	return !p->revive && p->disk_mib == disk_mib && !strcmp(p->image, image) &&
-	       image_resolve(p->rt->image_dir, image, &im, NULL) == 0 &&
+	return !p->revive && p->disk_mib == seat->disk_mib && !strcmp(p->image, seat->image) &&
+	       image_resolve(p->rt->image_dir, seat->image, &im, NULL) == 0 &&
 	       !strcmp(p->digest, im.digest);
 }
 

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -111,7 +112,9 @@ static void remove_layer(void *arg, const char *name)
 	int home = *(int *)arg;
 	auto_fd int dir = openat(home, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	if (dir >= 0 && empty_dir(dir) == 0)
+	if (dir < 0)
+		unlinkat(home, name, 0); /* a file that was discarded */
+	else if (empty_dir(dir) == 0)
 		unlinkat(home, name, AT_REMOVEDIR);
 }
 
@@ -173,14 +176,18 @@ static void janitor_reap(struct layers *ls, int patience_ms)
 
 static void janitor_look(struct layers *ls)
 {
-	for (int tries = 0; tries < 2; tries++) {
+	bool told = false;
+
+	pthread_mutex_lock(&ls->janitor.lock);
+	for (int tries = 0; !told && tries < 2; tries++) {
 		if (ls->janitor.chan < 0 && janitor_start(ls) < 0)
-			return; /* the next discard, or the next start, tries again */
+			break; /* the next discard, or the next start, tries again */
 		/* Full means that it has messages to read yet, and will look after each. */
-		if (send(ls->janitor.chan, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 || errno == EAGAIN)
-			return;
-		janitor_reap(ls, 0);
+		told = send(ls->janitor.chan, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 || errno == EAGAIN;
+		if (!told)
+			janitor_reap(ls, 0);
 	}
+	pthread_mutex_unlock(&ls->janitor.lock);
 }
 
 void janitor_end(struct layers *ls)
@@ -188,19 +195,29 @@ void janitor_end(struct layers *ls)
 	janitor_reap(ls, END_LIMIT_MS);
 }
 
-static int set_aside(struct layers *ls, const char *name)
+static int set_aside(struct layers *ls, int dir, const char *name)
 {
 	char gone[LAYER_NAME_MAX + 16];
 	uint64_t random;
 
 	random_bytes(&random, sizeof(random));
 	snprintf(gone, sizeof(gone), GONE "%016" PRIx64, random);
-	return renameat(layers_home(ls), name, layers_home(ls), gone) < 0 ? -errno : 0;
+	return renameat(dir, name, layers_home(ls), gone) < 0 ? -errno : 0;
+}
+
+void layer_discard_file(struct layers *ls, int dir, const char *name)
+{
+	int r = set_aside(ls, dir, name);
+
+	if (r == 0)
+		janitor_look(ls);
+	else if (r != -ENOENT)
+		unlinkat(dir, name, 0); /* on another file system, or out of room: it takes its time */
 }
 
 int layer_discard(struct layers *ls, const char *name, struct err *err)
 {
-	int r = set_aside(ls, name);
+	int r = set_aside(ls, layers_home(ls), name);
 
 	if (r == -ENOENT)
 		return 0;
@@ -212,7 +229,9 @@ int layer_discard(struct layers *ls, const char *name, struct err *err)
 
 static void sweep_one(void *arg, const char *name)
 {
-	set_aside(arg, name);
+	struct layers *ls = arg;
+
+	set_aside(ls, layers_home(ls), name);
 }
 
 void layers_sweep(struct layers *ls)

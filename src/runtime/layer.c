@@ -108,6 +108,7 @@ int layers_open(const char *state_dir, const char *backend, struct layers **ret,
 	if (!ls)
 		return err_sys(err, -ENOMEM, "writable layers");
 	ls->fd = ls->volume = ls->janitor.chan = -EBADF;
+	pthread_mutex_init(&ls->janitor.lock, NULL);
 	if ((size_t)snprintf(ls->dir, sizeof(ls->dir), "%s/layers", state_dir) >= sizeof(ls->dir)) {
 		free(ls);
 		return err_sys(err, -ENAMETOOLONG, "state directory");

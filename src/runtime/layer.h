@@ -52,6 +52,8 @@ int layer_image_room(int disk, uint64_t bytes, const char *name, struct err *err
 uint64_t layer_used(struct layers *ls, const char *name);
 /* It is nobody's from now on, and removed in the background. 0 also when there is none. */
 int layer_discard(struct layers *ls, const char *name, struct err *err);
+/* Likewise a file of theirs; `dir` is on the same file system, or this waits. Callable from any thread. */
+void layer_discard_file(struct layers *ls, int dir, const char *name);
 /* Layers named LAYER_SPARE… belong to nobody after a restart. */
 #define LAYER_SPARE ".spare-"
 void layers_sweep(struct layers *ls);

@@ -1,5 +1,6 @@
 /* Between layer.c and its two backends. */
 #pragma once
+#include <pthread.h>
 #include "runtime/layer.h"
 
 struct layers {
@@ -8,6 +9,7 @@ struct layers {
 	int fd;		   /* it, opened */
 	int templates;	   /* how many template images there are */
 	struct {
+		pthread_mutex_t lock; /* of who tells it something */
 		pid_t pid;
 		int chan;
 	} janitor; /* chan -EBADF: none */

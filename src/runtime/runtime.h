@@ -14,8 +14,8 @@
  * its memory and processors, so the seat names them, and what is parked for one size may not fit
  * another. A container is handed a namespace and its agent's socket; a machine is handed its end of
  * the link, and makes the rest inside. Parking a container costs milliseconds, so a pool of them is
- * kept; a machine boots for a second and occupies its memory, so none is made before it is asked for:
- * it may begin from a template (vm/warm.h).
+ * kept; a machine boots for a second and occupies its memory, so few are made before they are asked for,
+ * and only from a template (vm/warm.h).
  *
  * Ending is in three steps, so that nothing waits: kill() asks, the caller watches pidfd(), settle()
  * does in a thread what takes its time, then cleanup() takes the rest away. cleanup() must work alone
@@ -41,6 +41,7 @@ struct runtime_env {
 	const char *disk_backend; /* "auto", "quota", "loop" */
 	const char *accel;	  /* "auto", "tcg" */
 	uint32_t warm_mib;	  /* of memory for what new machines may begin from */
+	uint32_t fork_mib;	  /* … for what forks of paused ones do */
 	uint32_t uid_base;	/* slot s owns [uid_base + s*65536, +65535] */
 };
 
@@ -56,6 +57,8 @@ struct runtime_seat {
 	/* It begins with a copy of this paused one's layer, a machine as it was paused; NULL: anew. */
 	const char *from;
 	bool paused;	    /* such a one: with no process, until it is thawed */
+	bool ahead;	    /* of who asks may_stand(): for nobody yet */
+	int router_ns;	    /* ahead: where the other end of its link is */
 };
 
 struct runtime_spec {
@@ -89,8 +92,12 @@ struct runtime_ops {
 	/* NULL, or: readable when news() is due. Borrowed, and always the same; negative: never. */
 	int (*news_fd)(const struct runtime *rt);
 	void (*news)(struct runtime *rt);
-	/* Is it made from this image, with this disk? Only asked of pooled ones. */
-	bool (*fits)(const struct runtime_parked *p, const char *image, uint32_t disk_mib);
+	/* Is it what this seat would have parked: the image as it is now, the size? Asked of what was parked
+	 * ahead. */
+	bool (*fits)(const struct runtime_parked *p, const struct runtime_seat *seat);
+	/* NULL: it is pooled, or nothing is parked ahead. May one like this be, as things are now? Such a one
+	 * stands ready, and ends by itself when its memory is needed: parked_look() says so. */
+	bool (*may_stand)(const struct runtime *rt, const struct runtime_seat *seat);
 	/* Kill it without waiting: the descriptor is readable when its processes have ended. Borrowed,
 	 * and gone with parked_settle(), which then makes that discard() need not wait: as settle(). */
 	int (*leave)(struct runtime_parked *p);

@@ -227,7 +227,7 @@ int daemon_run(struct daemon *d, struct err *err)
 	uv_signal_start(&d->sigterm, on_signal, SIGTERM);
 	uv_signal_start(&d->sigint, on_signal, SIGINT);
 	d->phase = DAEMON_SERVING;
-	r = runners_watch(d, err);
+	r = runners_watch(d, slots_news, err);
 	r = r < 0 ? r : roles_start(d, &d->roles, err);
 	if (r < 0)
 		return r;

@@ -21,6 +21,7 @@ int runners_open(struct daemon *d, struct err *err)
 		.disk_backend = c->disk_backend,
 		.accel = c->vm_accel,
 		.warm_mib = c->vm_warm_mib,
+		.fork_mib = c->vm_fork_mib,
 		.uid_base = c->uid_base };
 
 	daemon_program("weir-agent", agent, sizeof(agent)); /* absent: the runtime says so */
@@ -52,9 +53,10 @@ static void on_news(uv_poll_t *poll, int status, int events)
 	struct runner *run = poll->data;
 
 	run->ops->news(run->rt);
+	run->heard(run->d);
 }
 
-int runners_watch(struct daemon *d, struct err *err)
+int runners_watch(struct daemon *d, void (*heard)(struct daemon *d), struct err *err)
 {
 	for (size_t i = 0; i < RUNNERS; i++) {
 		struct runner *run = &d->runners[i];
@@ -65,6 +67,8 @@ int runners_watch(struct daemon *d, struct err *err)
 			continue;
 		if (r < 0)
 			return err_sys(err, r, "watch runtime %s", run->ops->name);
+		run->d = d;
+		run->heard = heard;
 		run->news.data = run;
 		uv_poll_start(&run->news, UV_READABLE, on_news);
 	}

@@ -15,14 +15,16 @@ struct runner {
 	struct runtime *rt;
 	bool able;	/* new sandboxes may begin in it; else why is the reason */
 	struct err why;
+	struct daemon *d;
+	void (*heard)(struct daemon *d); /* after news */
 	uv_poll_t news; /* data NULL: not watched */
 };
 
 /* Open all. Only what runtime.default asks for must be there. */
 int runners_open(struct daemon *d, struct err *err);
 void runners_close(struct daemon *d);
-/* On the loop: what they have done in the background. */
-int runners_watch(struct daemon *d, struct err *err);
+/* On the loop: what they have done in the background, of which `heard` is told. */
+int runners_watch(struct daemon *d, void (*heard)(struct daemon *d), struct err *err);
 void runners_unwatch(struct daemon *d);
 /* The runtime of a record, or of a request that must be able to begin one ("": the pooled one).
  * NULL, with the reason: there is none. */

@@ -14,6 +14,7 @@
 #define PATIENCE_MS	50 /* and those behind it, as long as the pool can serve them */
 #define MAKERS_MAX	4 /* for the pool, at once: mostly waiting */
 #define RETRY_AFTER_MS	1000
+#define STAND_AFTER_MS	300 /* since the last order: a machine that is made to stand ready takes a processor */
 #define NAMES_AHEAD	4096 /* link names reserved in the file at a time */
 
 enum slot_state { SLOT_FREE, SLOT_MAKING, SLOT_READY, SLOT_TAKEN, SLOT_DYING, SLOT_KEPT };
@@ -32,6 +33,11 @@ struct slots {
 	struct slots_want bet; /* what the pool is made for; no image: nothing yet */
 	bool serving, closing;
 	uv_timer_t refill;
+	/* Of the other runtime, if what it parks may stand ready: likewise, oldest first. */
+	struct seats standing;
+	unsigned int n_standing, n_rising;
+	struct slots_want stand;
+	uv_timer_t rise;
 };
 
 struct watch { /* of a descriptor; closes in its own time */
@@ -219,9 +225,45 @@ static void let_go(struct slots *s, const struct runtime_ops *ops, struct runtim
 /* --- making --- */
 
 static void refill_later(struct slots *s, uint64_t ms);
+static void bet_on(struct slots *s, const struct slots_want *w);
 static void refill_on(struct slots *s, uint64_t ms);
 static void refill_in_a_pause(struct slots *s);
+static void rise_later(struct slots *s);
 static void furnish(struct seat *x);
+
+/* For nobody yet, and not of the pooled runtime. */
+static bool stands(const struct seat *x)
+{
+	return !x->fn && !x->slot.runner->ops->pooled;
+}
+
+/* One that is ready gets out of its list. */
+static void take_ready(struct slots *s, struct seat *x)
+{
+	if (stands(x)) {
+		TAILQ_REMOVE(&s->standing, x, next);
+		s->n_standing--;
+		return;
+	}
+	TAILQ_REMOVE(&s->ready, x, next);
+	s->n_ready--;
+}
+
+static void put_ready(struct slots *s, struct seat *x)
+{
+	set_state(s, x->slot.number, SLOT_READY);
+	if (stands(x)) {
+		TAILQ_INSERT_TAIL(&s->standing, x, next);
+		s->n_standing++;
+		log_event(LOG_INFO, "slot.stands", "slot=%u runtime=%s", x->slot.number,
+			x->slot.runner->ops->name);
+		rise_later(s);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&s->ready, x, next);
+	s->n_ready++;
+	refill_on(s, 0);
+}
 
 static struct seat *seat_new(struct slots *s, const struct slots_want *want, slots_fn fn, void *arg)
 {
@@ -238,6 +280,7 @@ static struct seat *seat_new(struct slots *s, const struct slots_want *want, slo
 	TAILQ_INSERT_TAIL(&s->making, x, next);
 	s->n_making++;
 	s->n_orders += fn != NULL;
+	s->n_rising += stands(x);
 	return x;
 }
 
@@ -247,6 +290,20 @@ static void seat_free(struct seat *x)
 	free(x);
 }
 
+/* Nothing about it is a particular sandbox's. */
+static bool is_plain(const struct slots_want *w)
+{
+	return !w->number && !w->revive[0] && !w->from[0] && w->image[0];
+}
+
+static void bet_on(struct slots *s, const struct slots_want *w)
+{
+	if (is_plain(w) && w->runner->ops->pooled)
+		s->bet = *w;
+	else if (is_plain(w) && w->runner->ops->may_stand)
+		s->stand = *w;
+}
+
 /* It is made, or has failed (x->r): to who ordered it, or into the pool. */
 static void settle(struct seat *x)
 {
@@ -254,15 +311,13 @@ static void settle(struct seat *x)
 
 	TAILQ_REMOVE(&s->making, x, next);
 	s->n_making--;
+	s->n_rising -= stands(x);
 	if (s->closing && x->r == 0)
 		x->r = err_set(&x->err, -ESHUTDOWN, ERR_CAPACITY, "the daemon is stopping");
 	if (x->r == 0 && x->stale && !x->fn)
 		x->r = err_set(&x->err, -ENOENT, ERR_NOT_FOUND, "its image is gone");
 	if (x->r == 0 && !x->fn) {
-		set_state(s, x->slot.number, SLOT_READY);
-		TAILQ_INSERT_TAIL(&s->ready, x, next);
-		s->n_ready++;
-		refill_on(s, 0);
+		put_ready(s, x);
 		return;
 	}
 	if (x->r < 0 && x->slot.net.ifindex)
@@ -274,16 +329,19 @@ static void settle(struct seat *x)
 		if (!s->closing)
 			log_event(LOG_ERROR, "slot.make", "slot=%u error=\"%s\"", x->slot.number,
 				x->err.text);
-		s->bet.image[0] = '\0'; /* it may have been the image, or the size */
-		refill_later(s, RETRY_AFTER_MS);
+		/* It may have been the image, or the size. */
+		if (stands(x)) {
+			s->stand.image[0] = '\0';
+		} else {
+			s->bet.image[0] = '\0';
+			refill_later(s, RETRY_AFTER_MS);
+		}
 	}
 	if (x->fn) {
 		s->n_orders--;
 		if (x->r == 0) {
 			set_state(s, x->slot.number, SLOT_TAKEN);
-			if (x->want.runner->ops->pooled && !x->want.number && !x->want.revive[0] &&
-				!x->want.from[0] && x->want.image[0])
-				s->bet = x->want; /* not before it is known to work */
+			bet_on(s, &x->want); /* not before it is known to work */
 		}
 		x->fn(x->r < 0 ? NULL : &x->slot, x->r < 0 ? &x->err : NULL, x->arg);
 		refill_in_a_pause(s);
@@ -303,12 +361,12 @@ static void on_parked(uv_poll_t *poll, int status, int events)
 		/* It died in the pool. */
 		log_event(LOG_WARN, "slot.lost", "slot=%u error=\"%s\"", x->slot.number,
 			x->err.text);
-		TAILQ_REMOVE(&s->ready, x, next);
-		s->n_ready--;
+		take_ready(s, x);
 		x->watch = unwatch(x->watch);
 		slots_give_up(s, &x->slot);
 		seat_free(x);
 		refill_later(s, RETRY_AFTER_MS);
+		rise_later(s);
 		return;
 	}
 	if (r == 0)
@@ -325,16 +383,13 @@ static void on_parked(uv_poll_t *poll, int status, int events)
 	settle(x);
 }
 
-/* The net is there: what is parked in it. */
-static void furnish(struct seat *x)
+/* Borrows from all three. */
+static struct runtime_seat seat_for(const struct slot *slot, const struct slots_want *w,
+	const struct slotnet_plan *plan)
 {
-	struct slots *s = x->s;
-	const struct slots_want *w = &x->want;
-	const struct runner *run = x->slot.runner;
-	struct slotnet_plan plan = slots_plan(s, &x->slot);
-	struct runtime_seat seat = { .slot = x->slot.number,
-		.plan = &plan,
-		.net = &x->slot.net,
+	return (struct runtime_seat){ .slot = slot->number,
+		.plan = plan,
+		.net = &slot->net,
 		.image = w->image,
 		.vcpu_milli = w->vcpu_milli,
 		.mem_mib = w->mem_mib,
@@ -342,6 +397,19 @@ static void furnish(struct seat *x)
 		.revive = w->revive[0] ? w->revive : NULL,
 		.from = w->from[0] ? w->from : NULL,
 		.paused = w->paused };
+}
+
+/* The net is there: what is parked in it. */
+static void furnish(struct seat *x)
+{
+	struct slots *s = x->s;
+	const struct slots_want *w = &x->want;
+	const struct runner *run = x->slot.runner;
+	struct slotnet_plan plan = slots_plan(s, &x->slot);
+	struct runtime_seat seat = seat_for(&x->slot, w, &plan);
+
+	seat.ahead = stands(x);
+	seat.router_ns = s->d->router_ns;
 
 	if (!w->image[0]) { /* nobody has asked for anything yet: a net is better than nothing */
 		settle(x);
@@ -411,7 +479,7 @@ static void refill(uv_timer_t *t)
 	struct slots *s = t->data;
 
 	while (!s->closing && !s->n_orders && s->n_making < MAKERS_MAX &&
-		s->n_ready + s->n_making < s->d->cfg.pool_slots) {
+		s->n_ready + s->n_making - s->n_rising < s->d->cfg.pool_slots) {
 		uint32_t number = pick_number(s);
 		struct seat *x = number ? seat_new(s, &s->bet, NULL, NULL) : NULL;
 
@@ -444,16 +512,54 @@ static void refill_in_a_pause(struct slots *s)
 	refill_later(s, REFILL_AFTER_MS + PATIENCE_MS * s->n_ready / MAX(s->d->cfg.pool_slots, 1u));
 }
 
+/* One at a time, when it has been quiet for a moment: whoever orders needs the processors more. */
+static void rise(uv_timer_t *t)
+{
+	struct slots *s = t->data;
+	const struct slots_want *w = &s->stand;
+	const struct slot slot = { .runner = w->runner };
+	struct slotnet_plan plan;
+	struct runtime_seat seat;
+	uint32_t number;
+	struct seat *x;
+
+	if (s->closing || s->n_orders || s->n_rising || !w->image[0] || s->n_standing >= s->d->cfg.vm_ready)
+		return; /* whatever changes this calls again */
+	plan = slots_plan(s, &slot);
+	seat = seat_for(&slot, w, &plan);
+	number = w->runner->ops->may_stand(w->runner->rt, &seat) ? pick_number(s) : 0;
+	x = number ? seat_new(s, w, NULL, NULL) : NULL;
+	if (x)
+		make(x, number);
+}
+
+static void rise_later(struct slots *s)
+{
+	if (s->serving && !s->closing && s->d->cfg.vm_ready)
+		uv_timer_start(&s->rise, rise, STAND_AFTER_MS, 0);
+}
+
+void slots_news(struct daemon *d)
+{
+	if (d->slots)
+		rise_later(d->slots);
+}
+
 /* --- taking and giving back --- */
 
 static struct seat *find_fitting(struct slots *s, const struct slots_want *w)
 {
+	struct seats *list = w->runner->ops->pooled ? &s->ready : &s->standing;
 	struct seat *x;
 
-	TAILQ_FOREACH(x, &s->ready, next)
+	TAILQ_FOREACH(x, list, next) {
+		struct slotnet_plan plan = slots_plan(s, &x->slot);
+		struct runtime_seat seat = seat_for(&x->slot, w, &plan);
+
 		if (!s->reserved[x->slot.number] && x->slot.parked &&
-			x->slot.runner->ops->fits(x->slot.parked, w->image, w->disk_mib))
+			x->slot.runner->ops->fits(x->slot.parked, &seat))
 			return x;
+	}
 	return NULL;
 }
 
@@ -506,12 +612,6 @@ static void furnish_for(struct seat *x, const struct slots_want *w, slots_fn fn,
 		furnish(x); /* else when its net is there */
 }
 
-static void take_ready(struct slots *s, struct seat *x)
-{
-	TAILQ_REMOVE(&s->ready, x, next);
-	s->n_ready--;
-}
-
 static void refuse(struct slots *s, int code, enum err_kind kind, const char *text, slots_fn fn,
 	void *arg)
 {
@@ -524,6 +624,7 @@ static void refuse(struct slots *s, int code, enum err_kind kind, const char *te
 void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void *arg)
 {
 	bool pooled = w->runner->ops->pooled, plain = pooled && !w->number && !w->revive[0] && !w->from[0];
+	bool ahead = pooled || w->runner->ops->may_stand;
 	uint32_t number = w->number;
 	struct seat *x;
 
@@ -531,14 +632,15 @@ void slots_order(struct slots *s, const struct slots_want *w, slots_fn fn, void 
 		refuse(s, -ESHUTDOWN, ERR_CAPACITY, "the daemon is stopping", fn, arg);
 		return;
 	}
-	x = plain && w->image[0] ? find_fitting(s, w) : NULL;
+	rise_later(s);
+	x = ahead && is_plain(w) ? find_fitting(s, w) : NULL;
 	if (x) {
 		struct slot slot = x->slot;
 
 		take_ready(s, x);
 		seat_free(x);
 		set_state(s, slot.number, SLOT_TAKEN);
-		s->bet = *w;
+		bet_on(s, w);
 		fn(&slot, NULL, arg);
 		refill_in_a_pause(s);
 		return;
@@ -652,23 +754,34 @@ void slots_keep(struct slots *s, uint32_t number)
 	set_state(s, number, SLOT_KEPT);
 }
 
-void slots_forget(struct slots *s, const char *image)
+/* image NULL: all of them. */
+static void let_ready_go(struct slots *s, struct seats *list, const char *image)
 {
 	struct seat *x, *next;
 
-	TAILQ_FOREACH(x, &s->making, next)
-		x->stale |= !x->fn && strcmp(x->want.image, image) == 0;
-	if (strcmp(s->bet.image, image) == 0)
-		s->bet.image[0] = '\0';
-	for (x = TAILQ_FIRST(&s->ready); x; x = next) {
+	for (x = TAILQ_FIRST(list); x; x = next) {
 		next = TAILQ_NEXT(x, next);
-		if (strcmp(x->want.image, image) != 0)
+		if (image && strcmp(x->want.image, image) != 0)
 			continue;
 		take_ready(s, x);
 		x->watch = unwatch(x->watch);
 		slots_give_up(s, &x->slot);
 		seat_free(x);
 	}
+}
+
+void slots_forget(struct slots *s, const char *image)
+{
+	struct seat *x;
+
+	TAILQ_FOREACH(x, &s->making, next)
+		x->stale |= !x->fn && strcmp(x->want.image, image) == 0;
+	if (strcmp(s->bet.image, image) == 0)
+		s->bet.image[0] = '\0';
+	if (strcmp(s->stand.image, image) == 0)
+		s->stand.image[0] = '\0';
+	let_ready_go(s, &s->ready, image);
+	let_ready_go(s, &s->standing, image);
 }
 
 void slots_reserve(struct slots *s, const uint32_t *numbers, unsigned int n)
@@ -702,6 +815,7 @@ int slots_new(struct daemon *d, struct slots **ret, struct err *err)
 	s->next = 1;
 	TAILQ_INIT(&s->ready);
 	TAILQ_INIT(&s->making);
+	TAILQ_INIT(&s->standing);
 	s->bet.runner = &d->runners[RUNNER_POOLED];
 	r = load_names(s);
 	if (r < 0) {
@@ -709,7 +823,8 @@ int slots_new(struct daemon *d, struct slots **ret, struct err *err)
 		return err_sys(err, r, "read %s", d->path.links);
 	}
 	uv_timer_init(&d->loop, &s->refill);
-	s->refill.data = s;
+	uv_timer_init(&d->loop, &s->rise);
+	s->refill.data = s->rise.data = s;
 	*ret = s;
 	return 0;
 }
@@ -719,21 +834,23 @@ static void freed(uv_handle_t *h)
 	free(h->data);
 }
 
+static void refill_closed(uv_handle_t *h)
+{
+	struct slots *s = h->data;
+
+	uv_close((uv_handle_t *)&s->rise, freed);
+}
+
 void slots_close(struct slots *s)
 {
-	struct seat *x;
-
 	if (!s)
 		return;
 	s->closing = true;
 	uv_timer_stop(&s->refill);
+	uv_timer_stop(&s->rise);
 	/* What is parked is killed together and waited for together; a thread ends its net first. */
-	while ((x = TAILQ_FIRST(&s->ready))) {
-		take_ready(s, x);
-		x->watch = unwatch(x->watch);
-		slots_give_up(s, &x->slot);
-		seat_free(x);
-	}
+	let_ready_go(s, &s->ready, NULL);
+	let_ready_go(s, &s->standing, NULL);
 	while (s->n_making || s->n_leaving)
 		uv_run(&s->d->loop, UV_RUN_ONCE);
 }
@@ -741,5 +858,5 @@ void slots_close(struct slots *s)
 void slots_free(struct slots *s)
 {
 	if (s)
-		uv_close((uv_handle_t *)&s->refill, freed);
+		uv_close((uv_handle_t *)&s->refill, refill_closed);
 }

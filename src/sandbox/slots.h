@@ -14,7 +14,8 @@
  * was made for something else if there is one. So the pool follows the mix of requests, one slot a
  * miss.
  *
- * Only one runtime is pooled, and its kind of link. Another's slots are made when they are ordered.
+ * Only one runtime is pooled, and its kind of link. Of another `vm.ready` slots are had ready with what it
+ * can have standing (runtime.h), made one at a time in a pause of requests; the rest when they are ordered.
  *
  * Numbers are handed out round, so that an address rests as long as possible before it means
  * another sandbox. A reserved number belongs to a stored sandbox that is not running: only a SPAWN
@@ -79,6 +80,8 @@ void slots_keep(struct slots *s, uint32_t number);
 void slots_forget(struct slots *s, const char *image);
 /* These numbers, and no others, are reserved. */
 void slots_reserve(struct slots *s, const uint32_t *numbers, unsigned int n);
+/* A runtime has something new in the background: more may stand ready. */
+void slots_news(struct daemon *d);
 /* Begin to fill the pool: after adoption. */
 void slots_serve(struct slots *s);
 unsigned int slots_used(const struct slots *s);

@@ -110,6 +110,8 @@ struct config {
 	char rootfs_default[64];	/* devbox:1 */
 	char runtime_default[16];	/* auto | container */
 	char vm_accel[8];		/* auto | tcg */
+	uint32_t vm_ready;		/* machines; default 1 */
+	uint32_t vm_fork_mib;		/* of what forks begin from; default 4096 */
 	uint32_t vm_warm_mib;		/* of templates; default 2048 */
 	char cgroup_root[64];		/* name of the top-level cgroup; default: daemon.name */
 	bool store_sync_full;		/* fsync each commit; default false: safe against kill -9, not

@@ -428,6 +428,12 @@ const struct key config_keys[] = {
 		.help = "How much memory templates of virtual machines may have together. One is booted "
 			"in the background after the first create of an image and size, and the next "
 			"begin from it. 0: every create boots." },
+	{ "vm.ready", U32, AT(vm_ready), "1", 0, 64,
+		.help = "Virtual machines that stand ready for the next creates like the last one, started "
+			"from its template and stopped, within vm.warm_mib. 0: none." },
+	{ "vm.fork_mib", U32, AT(vm_fork_mib), "4096", 0, 1048576,
+		.help = "How much memory of paused virtual machines is kept for their next forks; a machine "
+			"that is larger is kept alone." },
 	{ "cgroup.root", TEXT, AT(cgroup_root), "", .ok = is_cgroup,
 		.allowed = "empty, or one name of a-z, 0-9 and _-.",
 		.help = "The top-level cgroup that sandboxes live in. Empty: daemon.name." },

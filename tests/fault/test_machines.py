@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 
 import pytest
 
@@ -19,6 +20,7 @@ RESUME = ["host.thaw.asked", "host.asleep.loaded", "host.asleep.removed", "host.
           "host.thaw.done"]
 FORK = ["host.fork.fill", "host.fork.load", "host.fork.copied"]
 TEMPLATE = ["host.template.up", "host.template.held"]
+READY = ["host.ready.up", "host.ready.go"]
 # Of a machine that runs: in the host role, in its hand while the machine runs and stands still, in the api role.
 COPY = ["host.copy.begun", "host.copy.done", "host.copy.rest"]
 COPY_HAND = ["host.copy.stopped", "host.copy.copied"]
@@ -297,4 +299,33 @@ def test_the_starter_of_a_template_is_killed(point):
         box.destroy()
         box = api.create(runtime="vm")
         assert box.sh("true").code == 0
+        box.destroy()
+
+
+# --- machines that stand ready ---
+
+def test_killed_where_one_stands_ready():
+    """Its starter before it is ready: it is given up, and creates are clones. The host role when it is taken: there
+    is no sandbox afterwards, and nothing is left of the machine."""
+    up, go = READY
+    with FaultyDaemon({"vm.warm_mib": "1024", "vm.ready": "1"}) as daemon:
+        api = Api(daemon.url, daemon.key)
+        table = fault.table(daemon.faults, "host")
+        table.arm(up, fault.KILL)
+        box = api.create(runtime="vm")
+        assert wait_until(lambda: "slot.make" in daemon.log_tail(1000), 120), daemon.log_tail()
+        only(daemon, box)
+        box.destroy()
+        box = api.create(runtime="vm")  # from the next template; and another machine is made to stand
+        assert box.sh("true").code == 0
+        table.arm(go, fault.KILL)
+        with pytest.raises(OSError):
+            for _ in range(20):
+                api.create(runtime="vm").destroy()
+                time.sleep(1)
+        assert wait_until(lambda: daemon.process.poll() is not None, 60), "none was taken"
+        daemon.start()
+        box.api = Api(daemon.url, daemon.key)
+        assert box.sh("echo works").stdout == "works\n"
+        only(daemon, box)
         box.destroy()

@@ -122,6 +122,7 @@ class Daemon:
             "net.range6": f"fd77:6569:72{self.number // 256:02x}:{self.number % 256:x}::/64",
             "pool.slots": "4",  # most daemons here make a sandbox or two
             "vm.warm_mib": "0",  # how a machine begins does not depend on the tests before
+            "vm.ready": "0",
             "vm.accel": "tcg",  # figures and failures that do not depend on the host's KVM
             "uid.base": str(1048576 + self.number * 65536 % 33554432),
             **(settings or {}),

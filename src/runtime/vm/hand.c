@@ -17,6 +17,7 @@
 #include "runtime/vm/live.h"
 #include "runtime/vm/memory.h"
 #include "runtime/vm/qmp.h"
+#include "runtime/vm/rehearse.h"
 
 #define PIPE_SIZE   (1 << 20)
 #define QMP(name)   "{\"execute\":\"" name "\"}"
@@ -194,6 +195,16 @@ static int resize(struct hand *h, struct err *err)
 	return qmp_do(&h->qmp, h->chunk, -EBADF, err);
 }
 
+/* What was said by then has been read: what its channel holds later is an answer to the next command. */
+static int load_and_rehearse(struct hand *h, struct err *err)
+{
+	int r = load(h, err);
+
+	r = r < 0 ? r : qmp_do(&h->qmp, QMP("cont"), -EBADF, err);
+	r = r < 0 ? r : rehearse(h->w->rehearsal, h->qmp.end, h->chunk, sizeof(h->chunk), err);
+	return r < 0 ? r : qmp_do(&h->qmp, QMP("stop"), -EBADF, err);
+}
+
 /* --- copies of what runs --- */
 
 /*
@@ -278,7 +289,7 @@ static int copy(struct hand *h, int chan, struct err *err)
 static int become_nobody(struct hand *h, int chan, struct err *err)
 {
 	const struct hand_copy *c = h->w->copy;
-	int keep[13] = { chan, h->w->file, h->w->memory, h->w->state, h->qmp.fd }, r = 0;
+	int keep[13 + REHEARSE_TALKS] = { chan, h->w->file, h->w->memory, h->w->state, h->qmp.fd }, r = 0;
 	size_t n = 5;
 
 	if (c) {
@@ -288,7 +299,10 @@ static int become_nobody(struct hand *h, int chan, struct err *err)
 		memcpy(keep + n, more, sizeof(more));
 		n += ARRAY_SIZE(more);
 	}
-
+	if (h->w->rehearsal) {
+		memcpy(keep + n, h->w->rehearsal->talk, sizeof(h->w->rehearsal->talk));
+		n += REHEARSE_TALKS;
+	}
 	if (h->w->group && (r = cgroup_enter(h->w->cgroups, h->w->group, err)) < 0)
 		return r;
 	if (fchdir(h->w->dir) < 0 || chroot("empty") < 0 || chdir("/") < 0)
@@ -328,6 +342,8 @@ static int hand_main(struct hand *h, int chan, struct err *err)
 	case HAND_BEGIN:
 		r = load(h, err);
 		return r < 0 ? r : qmp_do(&h->qmp, QMP("cont"), -EBADF, err);
+	case HAND_REHEARSE:
+		return load_and_rehearse(h, err);
 	case HAND_ASK: /* it has answered already: with its greeting, and that it takes commands */
 		return 0;
 	case HAND_RESIZE:

@@ -13,6 +13,7 @@
  *	GO	let the machine run
  *	RESIZE	have its disk be so large: QEMU extends the file and tells the guest
  *	BEGIN	LOAD, then GO
+ *	REHEARSE	BEGIN, then what its agent will be asked first (rehearse.h), and stop it again
  *	COPY	of a machine that runs, its memory (live.h); then, when it is told to, stop it, write its devices,
  *		copy what has changed and its disk, and let it go on
  *
@@ -21,12 +22,13 @@
  */
 #pragma once
 #include "runtime/cgroup.h"
+#include "runtime/vm/rehearse.h"
 #include "runtime/vm/snapshot.h"
 
 #define HAND_LIMIT_S 120
 
 enum hand_step { HAND_SAVE, HAND_HOLD, HAND_CHECK, HAND_LOAD, HAND_ASK /* is it there? */, HAND_GO, HAND_BEGIN,
-	HAND_RESIZE, HAND_COPY };
+	HAND_REHEARSE, HAND_RESIZE, HAND_COPY };
 
 struct hand_copy { /* COPY: what else it needs */
 	int memory;	       /* to be filled; `memory` of the work is the machine's */
@@ -52,6 +54,7 @@ struct hand_work {
 	bool bare;	/* LOAD, BEGIN: of devices as COPY writes them, which knows of no memory */
 	uint64_t limit; /* SAVE, HOLD: of bytes in the stream; RESIZE: the size */
 	const struct hand_copy *copy;
+	const struct rehearsal *rehearsal;
 	struct snapshot_head *head; /* SAVE and HOLD set bytes, body, qemu, COPY qemu; CHECK and LOAD compare with them */
 };
 

@@ -159,7 +159,7 @@ static int has_process(struct runtime_box *box, struct vm_starter *s, struct err
 
 int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap, struct err *err)
 {
-	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF };
+	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF, .word = -EBADF };
 	struct snapshot_head head;
 	auto_fd int fd = -EBADF, memory = -EBADF;
 	int r;
@@ -174,10 +174,10 @@ int vm_thaw(struct runtime_box *box, const struct slotnet_plan *plan, int tap, s
 	r = r < 0 ? r : (memory = memory_new(head.made.mem_mib, err));
 	/* QEMU gets ready while its memory is filled: it has nothing to do with that before it loads. */
 	r = r < 0 ? r : start_again(box, &head.made, plan, tap, memory, &s, err);
-	r = r < 0 ? r : vm_starter_qemu(&s, err);
 	r = r < 0 ? r : use_hand(box, HAND_CHECK, fd, memory, &head, err);
 	if (r >= 0 && lseek(fd, SNAPSHOT_BODY, SEEK_SET) < 0)
 		r = err_sys(err, -errno, "read the snapshot");
+	r = r < 0 ? r : vm_starter_qemu(&s, err);
 	r = r < 0 ? r : use_hand(box, HAND_LOAD, fd, -EBADF, &head, err);
 	r = r < 0 ? r : vm_starter_loaded(&s, err);
 	r = r < 0 ? r : has_process(box, &s, err);
@@ -202,7 +202,7 @@ int vm_go_on(struct runtime_box *box, struct err *err)
 		end_process(box);
 		return err_set(err, -EIO, ERR_INTERNAL, "resume: QEMU ended; another resume may work");
 	}
-	snapshot_remove(box->rt->snapshots, box->id);
+	snapshot_remove(box->rt->snapshots, box->rt->kit.layers, box->id);
 	FAULT("host.asleep.removed");
 	r = use_hand(box, HAND_GO, -EBADF, -EBADF, NULL, err);
 	if (r == 0)

@@ -56,6 +56,15 @@ void qmp_unlink(const char *dir, const char *name)
 		unlink(sa.sun_path);
 }
 
+int qmp_go(int fd, struct err *err)
+{
+	static const char go[] = "{\"execute\":\"cont\"}";
+
+	if (send(fd, go, sizeof(go) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof(go) - 1)
+		return err_sys(err, errno ? -errno : -EPIPE, "speak to QEMU");
+	return 0;
+}
+
 static int more(struct qmp *q, struct err *err)
 {
 	for (;;) {

@@ -24,6 +24,9 @@ int qmp_listen(const char *dir, const char *name, struct err *err);
 int qmp_connect(const char *dir, const char *name, struct err *err);
 void qmp_unlink(const char *dir, const char *name);
 
+/* Over a channel that a hand has greeted, whose answers nobody reads: let the machine run. */
+int qmp_go(int fd, struct err *err);
+
 int qmp_hello(struct qmp *q, struct err *err);
 /* One command, as JSON, with a descriptor unless fd is negative; waits until it has worked. */
 int qmp_do(struct qmp *q, const char *command, int fd, struct err *err);

@@ -137,10 +137,10 @@ bool snapshot_exists(int dir, const char *id)
 	return faccessat(dir, id, F_OK, 0) == 0;
 }
 
-void snapshot_remove(int dir, const char *id)
+void snapshot_remove(int dir, struct layers *layers, const char *id)
 {
 	snapshot_abandon(dir, id);
-	unlinkat(dir, id, 0);
+	layer_discard_file(layers, dir, id);
 }
 
 void snapshots_sweep(int dir, bool (*owned)(const char *id, void *arg), void *arg)

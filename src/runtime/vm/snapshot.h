@@ -15,6 +15,7 @@
  */
 #pragma once
 #include "base/err.h"
+#include "runtime/layer.h"
 #include "runtime/vm/accel.h"
 #include "wire/ipc.h"
 
@@ -54,6 +55,7 @@ int snapshot_open(int dir, const char *id, struct snapshot_head *ret, struct err
 int snapshot_copy(int dir, int from, const char *spare, struct err *err);
 int snapshot_claim(int dir, const char *spare, const char *id, struct err *err);
 bool snapshot_exists(int dir, const char *id);
-void snapshot_remove(int dir, const char *id);
+/* Its blocks are freed in the background: they are many, and far apart. Callable from any thread. */
+void snapshot_remove(int dir, struct layers *layers, const char *id);
 /* Remove those that nobody owns, and unfinished ones. */
 void snapshots_sweep(int dir, bool (*owned)(const char *id, void *arg), void *arg);

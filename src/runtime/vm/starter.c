@@ -44,8 +44,9 @@ struct work {
 	const struct vm_seat *seat;
 	int chan;
 	int tap, root, disk, qmp, console[2];
-	int spoken, load; /* connected to qmp, if a hand of ours is needed; what QEMU reads */
+	int spoken, load, lock; /* connected to qmp, if a hand of ours is needed; what QEMU reads; the template's */
 	struct snapshot_head held; /* of a template */
+	int qemu; /* pidfd */
 	char bundle[400], cmdline[1024];
 	struct machine_line line;
 };
@@ -129,6 +130,7 @@ static struct hand_work hand_for(const struct work *w, enum hand_step step, int 
 		.state = -EBADF,
 		.cgroups = w->kit->cgroups,
 		.uid = w->seat->uid + 1,
+		.rehearsal = step == HAND_REHEARSE ? w->seat->rehearsal : NULL,
 		.head = (struct snapshot_head *)(uintptr_t)w->seat->head };
 }
 
@@ -171,59 +173,61 @@ static int fill(const struct work *w, struct err *err)
 	return r < 0 ? err_sys(err, r, "seal a template") : 0;
 }
 
-static int open_template(struct work *w, struct err *err)
+/* Before the jail, from which there is no way to files and to the socket. */
+static int open_source(struct work *w, struct err *err)
 {
 	const struct vm_seat *s = w->seat;
-	auto_fd int lock = again(s->memory, O_RDWR);
-	int r = lock;
+	int r = 0;
 
-	if (r >= 0 && flock(lock, LOCK_EX) < 0)
-		r = -errno;
-	if (r < 0)
-		return err_sys(err, r, "lock a template");
-	r = memory_sealed(s->memory) ? 0 : fill(w, err);
+	if (s->rehearsal)
+		r = rehearsal_open(s->rehearsal, s->router_ns, s->plan->link, err);
 	if (r < 0)
 		return r;
-	w->load = again(s->state, O_RDONLY);
-	return w->load < 0 ? err_sys(err, w->load, "open a template") : 0;
+	if (s->clone)
+		r = w->lock = again(s->memory, O_RDWR);
+	if (r >= 0)
+		r = w->load = s->copied || s->clone ? again(s->state, O_RDONLY) : s->file;
+	return r < 0 ? err_sys(err, r, "open what a machine begins from") : speak(w, err);
 }
 
-static int open_stream(struct work *w, struct err *err)
+static int fill_template(struct work *w, struct err *err)
+{
+	int r = flock(w->lock, LOCK_EX) < 0 ? err_sys(err, -errno, "lock a template") : 0;
+
+	if (r == 0 && !memory_sealed(w->seat->memory))
+		r = fill(w, err);
+	w->lock = fd_close(w->lock);
+	return r;
+}
+
+static int check_stream(struct work *w, struct err *err)
 {
 	struct hand_work check = hand_for(w, HAND_CHECK, w->seat->file);
 	int r = hand_do(w->seat->hand, &check, err);
 
-	w->load = w->seat->file;
 	if (r == 0 && lseek(w->load, SNAPSHOT_BODY, SEEK_SET) < 0)
 		r = err_sys(err, -errno, "read the snapshot");
 	return r;
 }
 
-static int open_copy(struct work *w, struct err *err)
+/* QEMU gets ready meanwhile: it has nothing to do with its memory before it loads. */
+static int have_source(struct work *w, struct err *err)
 {
-	w->load = again(w->seat->state, O_RDONLY);
-	return w->load < 0 ? err_sys(err, w->load, "open a copy") : 0;
-}
+	const struct vm_seat *s = w->seat;
 
-/* Before the jail, from which there is no way to the socket. */
-static int open_source(struct work *w, struct err *err)
-{
-	int r = w->seat->copied ? open_copy(w, err)
-		: w->seat->clone ? open_template(w, err)
-				 : open_stream(w, err);
-
-	return r < 0 ? r : speak(w, err);
+	return s->copied ? 0 : s->clone ? fill_template(w, err) : check_stream(w, err);
 }
 
 /* What others must not share is still the same: nothing but the agent runs before it is woken, and no
  * packet leaves. */
 static int begin_fork(struct work *w, struct err *err)
 {
-	struct hand_work begin_it = hand_for(w, HAND_BEGIN, w->load);
+	struct hand_work begin_it = hand_for(w, w->seat->rehearsal ? HAND_REHEARSE : HAND_BEGIN, w->load);
+	int r = have_source(w, err);
 
 	begin_it.bare = w->seat->copied;
 	FAULT("host.fork.load");
-	return hand_do(w->seat->hand, &begin_it, err);
+	return r < 0 ? r : hand_do(w->seat->hand, &begin_it, err);
 }
 
 static int copy_asleep(struct work *w, struct err *err)
@@ -239,7 +243,7 @@ static int copy_asleep(struct work *w, struct err *err)
 
 /* --- QEMU --- */
 
-static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct err *err)
+static int run_qemu(struct work *w, struct news *news, struct err *err)
 {
 	const struct machine m = { .mem_mib = w->seat->mem_mib,
 		.vcpus = w->seat->vcpus,
@@ -266,7 +270,7 @@ static int run_qemu(struct work *w, struct news *news, int *ret_pidfd, struct er
 	if (null < 0)
 		return err_sys(err, -errno, "open /dev/null");
 	r = jail_make(w->kit->run_dir, w->bundle, accel_is_kvm(m.accel) ? w->seat->uid : 0, err);
-	r = r < 0 ? r : jail_qemu(&w->line, w->seat->uid, fds, ret_pidfd, err);
+	r = r < 0 ? r : jail_qemu(&w->line, w->seat->uid, fds, &w->qemu, err);
 	w->console[1] = fd_close(w->console[1]);
 	w->qmp = fd_close(w->qmp); /* or who has connected to it would not hear that QEMU has ended */
 	if (r < 0)
@@ -354,7 +358,7 @@ static int wait_ended(int pidfd, struct err *err)
 }
 
 /* Nothing of it runs from here on, and nobody can change what it was. */
-static int hold(struct work *w, int pidfd, struct err *err)
+static int hold(struct work *w, struct err *err)
 {
 	const struct vm_seat *s = w->seat;
 	struct hand_work hold_it = hand_for(w, HAND_HOLD, s->state);
@@ -364,14 +368,25 @@ static int hold(struct work *w, int pidfd, struct err *err)
 	hold_it.limit = SNAPSHOT_MEMORY - SNAPSHOT_BODY;
 	FAULT("host.template.up");
 	r = hand_do(s->hand, &hold_it, err);
-	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-	r = r < 0 ? r : wait_ended(pidfd, err);
+	pidfd_send_signal(w->qemu, SIGKILL, NULL, 0);
+	r = r < 0 ? r : wait_ended(w->qemu, err);
 	FAULT("host.template.held");
 	if (r < 0)
 		return r;
 	r = memory_seal(s->state);
 	r = r < 0 ? r : memory_seal(s->memory);
 	return r < 0 ? err_sys(err, r, "seal a template") : 0;
+}
+
+/* --- standing ready --- */
+
+/* Until it is taken, or not wanted: either way this process is killed. Or until QEMU ends. */
+static void stand(int qemu)
+{
+	struct pollfd p = { .fd = qemu, .events = POLLIN };
+
+	while (poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
 }
 
 /* --- from beginning to end --- */
@@ -394,6 +409,8 @@ static int begin(struct work *w, struct err *err)
 		keep[n++] = w->seat->state;
 		keep[n++] = w->seat->dir;
 	}
+	if (w->seat->rehearsal)
+		keep[n++] = w->seat->router_ns;
 	n += cgroups_fds(kit->cgroups, keep + n, KEEP_MAX - n);
 	n += layers_fds(kit->layers, keep + n, KEEP_MAX - n);
 	r = fork_keep(keep, n);
@@ -404,7 +421,7 @@ static int begin(struct work *w, struct err *err)
 static int starter_main(struct work *w, struct err *err)
 {
 	struct news news = { 0 };
-	int pidfd = -EBADF, r = begin(w, err);
+	int r = begin(w, err);
 
 	r = r < 0 ? r : cgroup_enter(w->kit->cgroups, w->seat->cgroup, err);
 	if (r == 0 && w->seat->asleep)
@@ -416,16 +433,16 @@ static int starter_main(struct work *w, struct err *err)
 	r = r < 0 || !w->seat->head ? r : open_source(w, err);
 	if (r >= 0 && w->seat->template)
 		r = (r = own_link(w, err)) < 0 ? r : speak(w, err);
-	r = r < 0 ? r : run_qemu(w, &news, &pidfd, err);
+	r = r < 0 ? r : run_qemu(w, &news, err);
 	if (r < 0)
 		return r;
-	if (fork_send(w->chan, &news, sizeof(news), pidfd) < 0)
+	if (fork_send(w->chan, &news, sizeof(news), w->qemu) < 0)
 		return -EPIPE; /* the host role is gone: the next one sweeps the control group */
 	r = w->seat->head	 ? begin_fork(w, err)
 	    : w->seat->bundle[0] ? wait_loaded(w, err)
 				 : wait_up(w, err);
 	if (r >= 0 && w->seat->template)
-		return hold(w, pidfd, err);
+		return hold(w, err);
 	return r < 0 ? r : jail_empty(err);
 }
 
@@ -434,13 +451,14 @@ static int starter_main(struct work *w, struct err *err)
 int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct vm_starter *ret,
 	struct err *err)
 {
-	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF, .asleep = seat->asleep };
+	struct vm_starter s = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF, .word = -EBADF,
+		.asleep = seat->asleep, .stands = seat->rehearsal };
 	auto_fd int group = cgroup_v2_open(kit->cgroups, seat->cgroup);
 	pid_t pid = fork_begin(group, &s.pidfd, &s.chan, "a starter", err);
 
 	if (pid == 0) {
 		struct work w = { .kit = kit, .seat = seat, .chan = s.chan, .tap = seat->tap, .root = -EBADF,
-			.disk = -EBADF, .spoken = -EBADF, .load = -EBADF };
+			.disk = -EBADF, .spoken = -EBADF, .load = -EBADF, .lock = -EBADF, .qemu = -EBADF };
 		struct news news = { 0 };
 		const char *key;
 
@@ -448,6 +466,13 @@ int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct
 		key = strrchr(w.bundle, '/');
 		snprintf(news.bundle, sizeof(news.bundle), "%s", key ? key + 1 : "");
 		news.version = w.held.qemu;
+		if (seat->rehearsal && news.n.err.code >= 0) {
+			FAULT("host.ready.up");
+			fork_send(w.chan, &news, sizeof(news), w.spoken);
+			fd_close(w.spoken); /* whoever takes it closes it last */
+			stand(w.qemu);
+			_exit(0);
+		}
 		fork_send(w.chan, &news, sizeof(news), -EBADF);
 		_exit(0);
 	}
@@ -464,6 +489,8 @@ static int take_news(struct vm_starter *s, struct err *err)
 
 	if (r < 0)
 		return r == -EAGAIN ? 0 : err_sys(err, r, "hear from a starter");
+	if (r == 0 && s->ready && s->stands)
+		return err_set(err, -EIO, ERR_INTERNAL, "the machine has ended");
 	if (r == 0)
 		return s->ready ? 0 : err_set(err, -EIO, ERR_INTERNAL,
 					      "the machine's starter ended (out of memory?)");
@@ -472,22 +499,27 @@ static int take_news(struct vm_starter *s, struct err *err)
 		s->qemu_pid = news.n.pid;
 		return take_news(s, err);
 	}
-	fd_close(fd);
+	if (news.n.err.code < 0 || !s->stands || s->word >= 0)
+		fd = fd_close(fd);
 	if (news.n.err.code < 0) {
 		if (err)
 			*err = news.n.err;
 		return news.n.err.code;
 	}
+	if (fd >= 0)
+		s->word = fd;
 	memcpy(s->bundle, news.bundle, sizeof(s->bundle));
 	s->bundle[sizeof(s->bundle) - 1] = '\0';
 	s->version = news.version;
-	s->ready = s->asleep || s->qemu >= 0;
+	s->ready = s->asleep || (s->qemu >= 0 && (!s->stands || s->word >= 0));
 	return s->ready ? 1 : -EBADMSG;
 }
 
 int vm_starter_look(struct vm_starter *s, struct err *err)
 {
-	return s->ready ? 1 : take_news(s, err);
+	int r = s->ready && !s->stands ? 1 : take_news(s, err);
+
+	return r == 0 && s->ready ? 1 : r;
 }
 
 /* Until it says something. */
@@ -553,4 +585,5 @@ void vm_starter_done(struct vm_starter *s)
 	s->pidfd = fd_close(s->pidfd);
 	s->qemu = fd_close(s->qemu);
 	s->chan = fd_close(s->chan);
+	s->word = fd_close(s->word);
 }

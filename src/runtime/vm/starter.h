@@ -17,6 +17,9 @@
  * A template (warm.h) boots on a link that leads nowhere; when it is up, the starter's hand has its
  * devices written, QEMU is ended, and what it was is sealed.
  *
+ * One that stands ready (a clone of a template, for nobody yet) is loaded, rehearsed (rehearse.h) and stopped
+ * again; its starter stays until it is taken, which qmp_go() on `word` does, or ends with its QEMU.
+ *
  * QEMU is the host role's child (CLONE_PARENT) and outlives it; the starter does not: a machine that
  * was being started is then found by its control group, and swept.
  */
@@ -56,6 +59,8 @@ struct vm_seat {
 	int dir;	  /* of the files of paused machines */
 	struct hand *hand;
 	bool asleep; /* to be paused: its file is a copy, by the control group's name, and there is no QEMU */
+	struct rehearsal *rehearsal; /* NULL, or: it is to stand ready (rehearse.h) */
+	int router_ns;		     /* then: where its agent is spoken to */
 	const struct slotnet_plan *plan;
 	char accel[ACCEL_NAME_MAX];
 	char bundle[BUNDLE_KEY_MAX]; /* "": the current one, and it boots; else it waits for a snapshot */
@@ -66,7 +71,8 @@ struct vm_starter {
 	int chan;
 	int qemu; /* pidfd; -EBADF: not begun yet */
 	pid_t qemu_pid;
-	bool ready, asleep;
+	int word; /* QEMU's control channel, of one that stands ready; else negative */
+	bool ready, asleep, stands;
 	char bundle[BUNDLE_KEY_MAX]; /* from ready on; of a template, so is */
 	uint32_t version;	     /* QEMU's */
 };
@@ -74,7 +80,8 @@ struct vm_starter {
 /* Fork one. Returns at once. */
 int vm_starter_fork(const struct vm_kit *kit, const struct vm_seat *seat, struct vm_starter *ret,
 	struct err *err);
-/* Read what s->chan has. 1: the agent listens; 0: not yet; negative: it failed, err has the reason. */
+/* Read what s->chan has. 1: the agent listens; 0: not yet; negative: it failed, or stood ready and has ended; err
+ * has the reason. */
 int vm_starter_look(struct vm_starter *s, struct err *err);
 /* Wait for its QEMU, and tell that it has loaded, after which vm_starter_look() says how it ended. */
 int vm_starter_qemu(struct vm_starter *s, struct err *err);

@@ -3,6 +3,12 @@
 #include "runtime/vm/memory.h"
 #include "runtime/vm/template.h"
 
+void templates_open(struct templates *ts, uint32_t limit_mib)
+{
+	ts->limit_mib = limit_mib;
+	TAILQ_INIT(&ts->list);
+}
+
 static struct template *template_free(struct template *t)
 {
 	if (t) {
@@ -23,22 +29,22 @@ uint32_t templates_mib(const struct templates *ts)
 	const struct template *t;
 	uint32_t sum = 0;
 
-	TAILQ_FOREACH(t, ts, next)
+	TAILQ_FOREACH(t, &ts->list, next)
 		sum += size_mib(t);
 	return sum;
 }
 
 static void drop_first(struct templates *ts)
 {
-	struct template *t = TAILQ_FIRST(ts);
+	struct template *t = TAILQ_FIRST(&ts->list);
 
-	TAILQ_REMOVE(ts, t, next);
+	TAILQ_REMOVE(&ts->list, t, next);
 	template_free(t);
 }
 
 void templates_drop(struct templates *ts)
 {
-	while (!TAILQ_EMPTY(ts))
+	while (!TAILQ_EMPTY(&ts->list))
 		drop_first(ts);
 }
 
@@ -47,14 +53,15 @@ static unsigned int count(const struct templates *ts)
 	const struct template *t;
 	unsigned int n = 0;
 
-	TAILQ_FOREACH(t, ts, next)
+	TAILQ_FOREACH(t, &ts->list, next)
 		n++;
 	return n;
 }
 
 static void make_room(struct templates *ts, uint32_t mib)
 {
-	while (!TAILQ_EMPTY(ts) && (count(ts) >= TEMPLATES_MAX || templates_mib(ts) + mib > TEMPLATES_MIB))
+	while (!TAILQ_EMPTY(&ts->list) &&
+		(count(ts) >= TEMPLATES_MAX || templates_mib(ts) + (uint64_t)mib > ts->limit_mib))
 		drop_first(ts);
 }
 
@@ -62,11 +69,11 @@ static struct template *take_out(struct templates *ts, const struct snapshot_hea
 {
 	struct template *t;
 
-	TAILQ_FOREACH(t, ts, next)
+	TAILQ_FOREACH(t, &ts->list, next)
 		if (!memcmp(t->head.own, head->own, sizeof(head->own)))
 			break;
 	if (t)
-		TAILQ_REMOVE(ts, t, next);
+		TAILQ_REMOVE(&ts->list, t, next);
 	return t;
 }
 
@@ -101,7 +108,7 @@ int template_get(struct templates *ts, const struct snapshot_head *head, struct 
 	}
 	if (r < 0)
 		return r;
-	TAILQ_INSERT_TAIL(ts, t, next);
+	TAILQ_INSERT_TAIL(&ts->list, t, next);
 	*ret = t;
 	return 0;
 }

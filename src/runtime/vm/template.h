@@ -14,8 +14,7 @@
 #include <sys/queue.h>
 #include "runtime/vm/snapshot.h"
 
-#define TEMPLATES_MAX	8
-#define TEMPLATES_MIB	4096 /* of machines' memory altogether; one that is larger is alone */
+#define TEMPLATES_MAX	8 /* kept at once, beside vm.fork_mib of machines' memory; a larger one is alone */
 #define TEMPLATES_GROUP "templates"
 
 struct template {
@@ -24,8 +23,12 @@ struct template {
 	int memory, state; /* memory files */
 };
 
-TAILQ_HEAD(templates, template); /* longest unused first */
+struct templates {
+	TAILQ_HEAD(, template) list; /* longest unused first */
+	uint32_t limit_mib;
+};
 
+void templates_open(struct templates *t, uint32_t limit_mib);
 /* The one of this head, which is made, empty, if there is none. Valid until the next call. */
 int template_get(struct templates *t, const struct snapshot_head *head, struct template **ret,
 	struct err *err);

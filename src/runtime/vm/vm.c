@@ -57,7 +57,7 @@ static int vm_open(const struct runtime_env *env, struct runtime **ret, struct e
 	rt->uid_base = env->uid_base;
 	snprintf(rt->accel, sizeof(rt->accel), "%s", env->accel);
 	rt->snapshots = -EBADF;
-	TAILQ_INIT(&rt->templates);
+	templates_open(&rt->templates, env->fork_mib);
 	warms_open(&rt->warms, env->warm_mib);
 	rt->kit.tsc = __rdtsc();
 	rt->kit.mono_ns = clock_mono_ns();
@@ -122,7 +122,7 @@ static void vm_discard(struct runtime_parked *p)
 	vm_starter_done(&p->starter);
 	qmp_unlink(kit->run_dir, p->seat.cgroup);
 	if (p->seat.asleep)
-		snapshot_remove(p->rt->snapshots, p->seat.cgroup);
+		snapshot_remove(p->rt->snapshots, p->rt->kit.layers, p->seat.cgroup);
 	if (!p->settling)
 		cgroup_remove(kit->cgroups, p->seat.cgroup, NULL);
 	if (!p->seat.stored)
@@ -148,6 +148,7 @@ static void vm_close(struct runtime *rt)
 		rt->boxes = box->next;
 		vm_copy_drop(box);
 		fd_close(box->known.pidfd);
+		fd_close(box->word);
 		free(box);
 	}
 	fd_close(rt->snapshots);
@@ -167,20 +168,29 @@ static uint64_t promised_mib(const struct runtime *rt)
 		sum += (uint64_t)(!box->asleep + box->promised + (box->copy != NULL)) *
 		       (box->known.mem_mib + OVERHEAD_MIB);
 	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
-		sum += p->seat.mem_mib + OVERHEAD_MIB;
+		sum += p->unwanted ? 0 : p->seat.mem_mib + OVERHEAD_MIB;
 	return sum;
+}
+
+static uint64_t total_mib(void)
+{
+	struct sysinfo s;
+
+	return sysinfo(&s) < 0 ? UINT64_MAX : ((uint64_t)s.totalram * s.mem_unit) >> 20;
+}
+
+bool vm_has_room(const struct runtime *rt, uint32_t mem_mib)
+{
+	return promised_mib(rt) + mem_mib + OVERHEAD_MIB <= total_mib();
 }
 
 int vm_check_memory(struct runtime *rt, uint32_t mem_mib, struct err *err)
 {
-	uint64_t sum, total;
-	struct sysinfo s;
+	const uint64_t total = total_mib();
+	uint64_t sum = promised_mib(rt) + mem_mib + OVERHEAD_MIB;
 
-	if (sysinfo(&s) < 0)
-		return 0;
-	total = ((uint64_t)s.totalram * s.mem_unit) >> 20;
-	sum = promised_mib(rt) + mem_mib + OVERHEAD_MIB;
-	while (sum > total && sum - warms_mib(&rt->warms) <= total && warms_shrink(rt))
+	while (sum > total && sum - ready_mib(rt) - warms_mib(&rt->warms) <= total &&
+		(ready_shrink(rt) || warms_shrink(rt)))
 		sum = promised_mib(rt) + mem_mib + OVERHEAD_MIB;
 	if (sum <= total)
 		return 0;
@@ -203,7 +213,7 @@ static int check_seat(const struct runtime *rt, const struct runtime_seat *seat,
 	return layers_may_begin(rt->kit.layers, seat->from ? seat->from : seat->revive, seat->disk_mib, err);
 }
 
-static int fill_image(const struct runtime *rt, const char *name, struct vm_seat *s, struct err *err)
+int vm_fill_image(const struct runtime *rt, const char *name, struct vm_seat *s, struct err *err)
 {
 	auto_image struct image im = { .rootfs = -EBADF };
 	int r = image_resolve(rt->kit.image_dir, name, &im, err);
@@ -225,19 +235,25 @@ void vm_new_names(struct vm_seat *s)
 	snprintf(s->layer, sizeof(s->layer), LAYER_SPARE "box-%016" PRIx64, random);
 }
 
-static void fill_seat(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s)
+void vm_fill_size(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s)
 {
-	vm_new_names(s);
-	if (from->revive)
-		snprintf(s->layer, sizeof(s->layer), "%s", from->revive);
-	s->stored = from->revive;
 	s->vcpus = from->vcpu_milli ? (from->vcpu_milli + 999) / 1000 : 1;
 	s->mem_mib = from->mem_mib;
 	s->disk_mib = from->disk_mib;
+	memcpy(s->accel, rt->kit.accel.name, sizeof(s->accel));
+}
+
+static void fill_seat(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s)
+{
+	vm_new_names(s);
+	vm_fill_size(rt, from, s);
+	if (from->revive)
+		snprintf(s->layer, sizeof(s->layer), "%s", from->revive);
+	s->stored = from->revive;
 	s->uid = rt->uid_base + from->slot * IDS_PER_SANDBOX;
 	s->tap = from->net->tap;
 	s->plan = from->plan;
-	memcpy(s->accel, rt->kit.accel.name, sizeof(s->accel));
+	s->router_ns = from->router_ns;
 }
 
 /* What came with a copy, and nothing has begun from. */
@@ -247,6 +263,14 @@ static void drop_copied(const struct runtime *rt, const struct vm_seat *s)
 		return;
 	cgroup_remove(rt->kit.cgroups, s->cgroup, NULL);
 	layer_discard(rt->kit.layers, s->layer, NULL);
+}
+
+static int stand_ready(struct runtime_parked *p, struct err *err)
+{
+	if (!p->warm)
+		return err_set(err, -ENOENT, ERR_INTERNAL, "there is no template");
+	p->seat.rehearsal = rehearsal_new(p->seat.plan);
+	return p->seat.rehearsal ? 0 : err_sys(err, -ENOMEM, "a rehearsal");
 }
 
 static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct runtime_parked **ret,
@@ -266,23 +290,27 @@ static int vm_park(struct runtime *rt, const struct runtime_seat *seat, struct r
 	if (seat->from) {
 		r = vm_fork_seat(rt, seat, p, &fds, err);
 	} else {
-		r = fill_image(rt, seat->image, &p->seat, err);
+		r = vm_fill_image(rt, seat->image, &p->seat, err);
 		if (r == 0 && !seat->revive)
 			warms_take(rt, p, &fds);
+		if (r == 0 && seat->ahead)
+			r = stand_ready(p, err);
 		if (r == 0 && !p->warm)
 			r = p->seat.memory = fds.memory = memory_new(seat->mem_mib, err);
 	}
 	r = r < 0 || p->seat.copied ? r : cgroup_make(rt->kit.cgroups, p->seat.cgroup, err);
 	if (r < 0) {
 		drop_copied(rt, &p->seat);
+		rehearsal_free(take_ptr(p->seat.rehearsal));
 		return r;
 	}
 	if (seat->revive)
-		snapshot_remove(rt->snapshots, seat->revive); /* the disk goes on without it */
+		snapshot_remove(rt->snapshots, rt->kit.layers, seat->revive); /* the disk goes on without it */
 	p->seat.hand = p->seat.head ? hand_new() : NULL;
 	r = p->seat.head && !p->seat.hand ? err_sys(err, -ENOMEM, "a hand")
 					: vm_starter_fork(&rt->kit, &p->seat, &p->starter, err);
 	hand_free(take_ptr(p->seat.hand));
+	rehearsal_free(take_ptr(p->seat.rehearsal));
 	if (r < 0) {
 		cgroup_remove(rt->kit.cgroups, p->seat.cgroup, NULL);
 		drop_copied(rt, &p->seat);
@@ -308,9 +336,12 @@ static int vm_parked_fd(const struct runtime_parked *p)
 
 static int vm_parked_look(struct runtime_parked *p, struct err *err)
 {
+	bool stood = p->starter.stands && p->starter.ready;
 	int r = vm_starter_look(&p->starter, err);
 
-	if (r >= 0 || !p->warm)
+	if (r < 0 && p->unwanted)
+		return err_set(err, r, ERR_CAPACITY, "its memory was needed");
+	if (r >= 0 || !p->warm || stood)
 		return r;
 	log_event(LOG_WARN, "vm.template", "what=dropped error=\"%s\"", err->text);
 	warms_drop(p->rt, p->warm);
@@ -356,6 +387,7 @@ static int box_new(struct runtime *rt, const struct runtime_spec *spec, struct r
 	memcpy(box->made.accel, p->seat.accel, sizeof(box->made.accel));
 	memcpy(box->made.bundle, p->seat.head ? p->seat.bundle : p->starter.bundle, sizeof(box->made.bundle));
 	box->rt = rt;
+	box->word = -EBADF;
 	snprintf(box->id, sizeof(box->id), "%s", spec->id);
 	box->known.pidfd = take_fd(p->starter.qemu);
 	box->next = rt->boxes;
@@ -380,6 +412,7 @@ static int vm_spawn(struct runtime *rt, const struct runtime_spec *spec, struct 
 		r = snapshot_claim(rt->snapshots, p->seat.cgroup, spec->id, err);
 		slept = r == 0;
 	}
+	r = r < 0 ? r : ready_go(p, err);
 	if (r == 0) {
 		r = box_new(rt, spec, p, ret);
 		if (r < 0)
@@ -390,9 +423,10 @@ static int vm_spawn(struct runtime *rt, const struct runtime_spec *spec, struct 
 		if (claimed)
 			layer_discard(rt->kit.layers, spec->id, NULL);
 		if (slept)
-			snapshot_remove(rt->snapshots, spec->id);
+			snapshot_remove(rt->snapshots, rt->kit.layers, spec->id);
 		return err_wrap(err, r, "start %s", spec->id);
 	}
+	ready_taken(*ret, p);
 	vm_starter_done(&p->starter); /* the starter has ended; QEMU is the box's */
 	if (p->key[0] && !p->warm)
 		warms_want(rt, p);
@@ -462,6 +496,7 @@ static int vm_adopt(struct runtime *rt, const char *id, struct str record, struc
 	box->known.status = -1;
 	box->known.pidfd = r < 0 ? -ESRCH : known_find(&box->known, rt->boot_id, rt->kit.cgroups);
 	box->rt = rt;
+	box->word = -EBADF;
 	snprintf(box->id, sizeof(box->id), "%s", id);
 	box->next = rt->boxes;
 	rt->boxes = box;
@@ -503,6 +538,7 @@ static void forget(struct runtime_box *box)
 	if (*at)
 		*at = box->next;
 	fd_close(box->known.pidfd);
+	fd_close(box->word);
 	free(box);
 }
 
@@ -520,7 +556,7 @@ static int vm_cleanup(struct runtime_box *box, bool keep_disk, int32_t *ret_stat
 	r = known_end(&box->known, kit->cgroups, ret_status, ret_oom, err);
 	if (box->known.cgroup[0])
 		qmp_unlink(kit->run_dir, box->known.cgroup);
-	snapshot_remove(box->rt->snapshots, box->id);
+	snapshot_remove(box->rt->snapshots, kit->layers, box->id);
 	vm_copy_drop(box);
 	if (!keep_disk)
 		r2 = layer_discard(kit->layers, box->id, err);
@@ -565,7 +601,7 @@ static int vm_drop_layer(struct runtime *rt, const char *id, struct err *err)
 {
 	if (!layer_id_ok(id))
 		return err_set(err, -EINVAL, ERR_INVALID, "not a sandbox id");
-	snapshot_remove(rt->snapshots, id);
+	snapshot_remove(rt->snapshots, rt->kit.layers, id);
 	return layer_discard(rt->kit.layers, id, err);
 }
 
@@ -618,6 +654,8 @@ const struct runtime_ops runtime_vm = {
 	.park = vm_park,
 	.parked_fd = vm_parked_fd,
 	.parked_look = vm_parked_look,
+	.fits = vm_fits,
+	.may_stand = vm_may_stand,
 	.news_fd = warms_fd,
 	.news = warms_look,
 	.leave = vm_leave,

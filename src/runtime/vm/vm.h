@@ -8,6 +8,7 @@
 #include "runtime/vm/copy.h"
 #include "runtime/vm/hand.h"
 #include "runtime/vm/machine.h"
+#include "runtime/vm/ready.h"
 #include "runtime/vm/snapshot.h"
 #include "runtime/vm/starter.h"
 #include "runtime/vm/template.h"
@@ -40,6 +41,7 @@ struct runtime_parked {
 	struct slotnet_plan plan;   /* what of its link is everybody's */
 	uint64_t warm;		    /* the number of that which it begins from; 0: it boots */
 	uint64_t settling;
+	bool unwanted; /* it stood ready, and was told to end: its memory is needed */
 };
 
 struct runtime_box {
@@ -54,12 +56,19 @@ struct runtime_box {
 	bool clone;    /* its memory is a template's, and what it wrote over it */
 	bool copied;   /* it may stand still for a copy */
 	struct vm_copy *copy; /* NULL: there is none */
+	int word; /* it stood ready, and QEMU has not answered yet; else negative */
 };
 
 /* Of a machine's control group and layer, until a sandbox has it. */
 void vm_new_names(struct vm_seat *s);
 
-/* Is there room for one more machine of this size? Templates that nobody has to have make it. */
+int vm_fill_image(const struct runtime *rt, const char *name, struct vm_seat *s, struct err *err);
+/* What a template must agree in, beside the image. */
+void vm_fill_size(const struct runtime *rt, const struct runtime_seat *from, struct vm_seat *s);
+
+/* Is there room for one more machine of this size? Those that stand ready, and templates that nobody has to
+ * have, make it. vm_has_room(): as things are. */
+bool vm_has_room(const struct runtime *rt, uint32_t mem_mib);
 int vm_check_memory(struct runtime *rt, uint32_t mem_mib, struct err *err);
 
 /* Can what a snapshot was made with go on here? */

@@ -25,7 +25,7 @@ struct warm {
 void warms_open(struct warms *ws, uint32_t limit_mib)
 {
 	*ws = (struct warms){ .limit_mib = limit_mib,
-		.starter = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF },
+		.starter = { .pidfd = -EBADF, .qemu = -EBADF, .chan = -EBADF, .word = -EBADF },
 		.news = limit_mib ? epoll_create1(EPOLL_CLOEXEC) : -EBADF };
 	TAILQ_INIT(&ws->list);
 }
@@ -39,7 +39,7 @@ int warms_fd(const struct runtime *rt)
 uint64_t warms_mib(const struct warms *ws)
 {
 	const struct warm *w;
-	uint64_t sum = ws->making ? ws->making->seat.mem_mib + OVERHEAD_MIB : 0;
+	uint64_t sum = ws->making && !ws->unwanted ? ws->making->seat.mem_mib + OVERHEAD_MIB : 0;
 
 	TAILQ_FOREACH(w, &ws->list, next)
 		sum += w->seat.mem_mib;
@@ -76,18 +76,35 @@ void warms_drop(struct runtime *rt, uint64_t number)
 		drop(rt, w);
 }
 
+/* The one that was being made. */
+static void ended(struct runtime *rt)
+{
+	struct warms *ws = &rt->warms;
+
+	vm_starter_done(&ws->starter);
+	warm_end(rt, take_ptr(ws->making));
+	ws->unwanted = false;
+}
+
 bool warms_shrink(struct runtime *rt)
 {
+	struct epoll_event ev = { .events = EPOLLIN };
 	struct warms *ws = &rt->warms;
 
 	if (!TAILQ_EMPTY(&ws->list)) {
 		drop(rt, TAILQ_FIRST(&ws->list));
 		return true;
 	}
-	if (!ws->making)
+	if (!ws->making || ws->unwanted)
 		return false;
-	vm_starter_done(&ws->starter);
-	warm_end(rt, take_ptr(ws->making));
+	ws->unwanted = true;
+	vm_starter_kill(&ws->starter);
+	cgroup_kill(rt->kit.cgroups, ws->making->seat.cgroup);
+	epoll_ctl(ws->news, EPOLL_CTL_DEL, ws->starter.chan, NULL);
+	ev.data.fd = -EBADF;
+	if (epoll_ctl(ws->news, EPOLL_CTL_ADD, ws->starter.qemu >= 0 ? ws->starter.qemu : ws->starter.pidfd,
+		    &ev) < 0)
+		ended(rt); /* it is waited for */
 	return true;
 }
 
@@ -95,6 +112,8 @@ void warms_close(struct runtime *rt)
 {
 	while (warms_shrink(rt))
 		;
+	if (rt->warms.making)
+		ended(rt);
 	rt->warms.news = fd_close(rt->warms.news);
 }
 
@@ -108,7 +127,7 @@ static long long changed(const char *path)
 	return stat(path, &st) < 0 ? 0 : (long long)st.st_ctim.tv_sec * (long long)NS_PER_SEC + st.st_ctim.tv_nsec;
 }
 
-static void key_of(const struct vm_seat *s, char ret[WARM_KEY_MAX])
+void warm_key(const struct vm_seat *s, char ret[WARM_KEY_MAX])
 {
 	int n = snprintf(ret, WARM_KEY_MAX, "%s %s %u MiB %u cpus disk %u MiB net %s/%u %u by %lld %lld",
 		s->digest, s->accel, s->mem_mib, s->vcpus, s->disk_mib,
@@ -129,6 +148,11 @@ static struct warm *find(const struct warms *ws, const char *key)
 	return w;
 }
 
+bool warms_have(const struct warms *ws, const char *key)
+{
+	return key[0] && find(ws, key);
+}
+
 void warms_take(struct runtime *rt, struct runtime_parked *p, struct vm_fork_fds *fds)
 {
 	struct warms *ws = &rt->warms;
@@ -137,7 +161,7 @@ void warms_take(struct runtime *rt, struct runtime_parked *p, struct vm_fork_fds
 
 	if (!ws->limit_mib)
 		return;
-	key_of(s, p->key);
+	warm_key(s, p->key);
 	w = p->key[0] ? find(ws, p->key) : NULL;
 	if (!w)
 		return;
@@ -196,7 +220,7 @@ static int begin(struct runtime *rt, struct warm *w, struct err *err)
 	const struct cgroup_limits limits = { w->seat.mem_mib + OVERHEAD_MIB, QEMU_TASKS, w->seat.vcpus * 1000 };
 	struct warms *ws = &rt->warms;
 	struct vm_seat *s = &w->seat;
-	struct epoll_event ev = { .events = EPOLLIN };
+	struct epoll_event ev = { .events = EPOLLIN, .data.fd = -EBADF };
 	int r = w->memory = s->memory = memory_new(s->mem_mib, err);
 
 	r = r < 0 ? r : (w->state = s->state = memory_new(0, err));
@@ -257,13 +281,15 @@ void warms_want(struct runtime *rt, const struct runtime_parked *p)
 		ws->making = w;
 }
 
-void warms_look(struct runtime *rt)
+static void look(struct runtime *rt)
 {
 	struct warms *ws = &rt->warms;
 	struct err err = { .code = 0 };
 	struct warm *w = ws->making;
-	int r = w ? vm_starter_look(&ws->starter, &err) : 0;
+	int r = w && !ws->unwanted ? vm_starter_look(&ws->starter, &err) : 0;
 
+	if (ws->unwanted)
+		ended(rt);
 	if (r == 0)
 		return;
 	ws->making = NULL;
@@ -280,4 +306,16 @@ void warms_look(struct runtime *rt)
 	TAILQ_INSERT_TAIL(&ws->list, w, next);
 	log_event(LOG_INFO, "vm.template", "what=ready image=%s mem_mib=%u vcpus=%u disk_mib=%u",
 		log_q(str_c(w->seat.image)), w->seat.mem_mib, w->seat.vcpus, w->seat.disk_mib);
+}
+
+void warms_look(struct runtime *rt)
+{
+	struct epoll_event ev[16];
+	int n = epoll_wait(rt->warms.news, ev, ARRAY_SIZE(ev), 0);
+
+	for (int i = 0; i < n; i++)
+		if (ev[i].data.fd >= 0)
+			ready_answered(rt, ev[i].data.fd);
+		else
+			look(rt);
 }

@@ -32,6 +32,7 @@ struct warms {
 	TAILQ_HEAD(, warm) list; /* longest unused first */
 	struct warm *making; /* not in the list yet */
 	struct vm_starter starter; /* its */
+	bool unwanted;		   /* it was told to end, and has not yet */
 	uint64_t numbers, rest_until;
 	int news; /* readable when the starter says something */
 };
@@ -43,7 +44,9 @@ void warms_take(struct runtime *rt, struct runtime_parked *p, struct vm_fork_fds
 /* p has booted: the next one like it need not. */
 void warms_want(struct runtime *rt, const struct runtime_parked *p);
 void warms_drop(struct runtime *rt, uint64_t number);
-/* Drop the one that is least needed; false: there is none. */
+void warm_key(const struct vm_seat *s, char ret[WARM_KEY_MAX]);
+bool warms_have(const struct warms *ws, const char *key);
+/* Drop the one that is least needed; false: there is none. One that is being made ends in the background. */
 bool warms_shrink(struct runtime *rt);
 uint64_t warms_mib(const struct warms *ws);
 /* As runtime.h has them. */

@@ -201,8 +201,10 @@ static void do_leave(void)
 
 static struct runtime_parked *take_parked(uint32_t slot, const char *image, uint32_t disk_mib)
 {
+	const struct runtime_seat seat = { .slot = slot, .image = image, .disk_mib = disk_mib };
+
 	for (size_t i = 0; i < PARKED_MAX; i++)
-		if (parked[i].p && parked[i].slot == slot && ops->fits(parked[i].p, image, disk_mib))
+		if (parked[i].p && parked[i].slot == slot && ops->fits(parked[i].p, &seat))
 			return take_ptr(parked[i].p);
 	return NULL;
 }
