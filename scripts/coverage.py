@@ -84,13 +84,14 @@ def run(argv, add=False):
 
 
 def export():
-    """What llvm-cov knows of every object of src/ (programs would leave out what none links)."""
+    """What llvm-cov knows of every object of src/ (programs would leave out what none links), and of those
+    of tests, since some include the file that they test."""
     merged = os.path.join(ROOT, BUILD, "coverage.profdata")
     files = [f for f in glob.glob(f"{COUNTS}/*") if os.path.getsize(f)]
     if not files:
         sys.exit("coverage: nothing was counted yet: run scripts/coverage.py")
     subprocess.run([tool("llvm-profdata"), "merge", "-o", merged, *files], check=True)
-    objects = [o for o in glob.glob(os.path.join(ROOT, BUILD, "src/**/*.o"), recursive=True)
+    objects = [o for o in glob.glob(os.path.join(ROOT, BUILD, "[st]*/**/*.o"), recursive=True)
                if "llhttp" not in o and not o.endswith(".bpf.o") and ".debug." not in o]
     objects.append(os.path.join(ROOT, BUILD, "src/agent/weir-agent"))
     more = [a for o in objects[1:] for a in ("-object", o)]

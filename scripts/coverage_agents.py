@@ -63,8 +63,8 @@ class Machine:
         self.at = self.at or self.find()
         if self.at is None:
             return
-        size, = struct.unpack("<Q", os.pread(self.mem, 8, self.at + len(MAGIC)))
         head = len(MAGIC) + 8
+        size = int.from_bytes(os.pread(self.mem, 8, self.at + len(MAGIC)), "little")
         data = os.pread(self.mem, size, self.at + head)
         if len(data) == size:
             self.data = data
@@ -160,8 +160,12 @@ class Agents(threading.Thread):
         self.join()
         for what in self.open.values():
             self.count(what)
+        if self.guests and not self.sums:  # a file of a run before, to put them into
+            for path in glob.glob(f"{self.into}-*"):
+                with open(path, "rb") as f:
+                    data = f.read()
+                self.sums[len(data)] = int.from_bytes(data, "little")
         for size, bits in self.sums.items():
-            data = bits.to_bytes(size, "little")
-            bits |= self.guests << 8 * counts_at(data)
+            bits |= self.guests << 8 * counts_at(bits.to_bytes(size, "little"))
             with open(f"{self.into}-{os.getpid()}-{size}", "wb") as f:
                 f.write(bits.to_bytes(size, "little"))
