@@ -48,7 +48,7 @@ faults:
 	@WEIR_NO_BUILD=1 WEIR_BUILD=build-clang tools/with-internet -- /usr/bin/python3 -m pytest -q tests/fault/test_limits.py
 
 # What clients and command line see of containers, seen of virtual machines: all of tests/client and
-# tests/product but what is about containers, images and installing. Long where there is no KVM.
+# tests/product but what is about images and installing. Long where there is no KVM; its last line counts.
 vm: all
 	@scripts/deps.sh
 	@tests/client/install

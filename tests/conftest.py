@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from kit.api import Api, Refused  # noqa: E402
-from kit.daemon import Daemon  # noqa: E402
+from kit.daemon import Daemon, surrounding  # noqa: E402
 from kit import secrets  # noqa: E402
 from kit.lab import Lab  # noqa: E402
 
@@ -40,6 +40,12 @@ def about():
         pytest.skip("no daemon: run this below tools/with-daemon")
     with open(os.environ["WEIR_DAEMON"]) as f:
         return json.load(f)
+
+
+@pytest.fixture(scope="session")
+def machines(about):
+    """Sandboxes are machines here, perhaps by emulation: then bulk is less of it."""
+    return about["settings"].get("runtime.default") == "vm"
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +86,7 @@ def other_daemon():
     running = []
 
     def make(settings=None):
-        daemon = Daemon(settings)
+        daemon = Daemon({**surrounding("runtime.default"), **(settings or {})})
         daemon.__enter__()
         running.append(daemon)
         daemon.api = Api(daemon.url, daemon.key)

@@ -64,12 +64,12 @@ describe(`commands, ${variant}`, { concurrency: 4 }, () => {
 
   it("streamed: chunks arrive while the command runs", async () => {
     await withSandbox({}, async (box) => {
-      // It waits for a file that is made only after its first chunk was seen here.
-      const script = "echo first; until [ -e /tmp/go ]; do sleep 0.05; done; echo second >&2; exit 5";
+      // It waits for a word that is said only after its first chunk was seen here.
+      const script = "mkfifo /tmp/go; echo first; read x </tmp/go; echo second >&2; exit 5";
       const events = [];
       for await (const e of box.streamCommand("sh", ["-c", script])) {
         events.push(e);
-        if (e.type === "stdout" && e.data.includes("first")) await box.runCommand("touch", ["/tmp/go"]);
+        if (e.type === "stdout" && e.data.includes("first")) await box.sh("echo >/tmp/go");
       }
       assert.ok(events.some((e) => e.type === "stderr" && e.data === "second\n"));
       assert.deepEqual(events.at(-1), { type: "exit", exitCode: 5 });
@@ -79,9 +79,9 @@ describe(`commands, ${variant}`, { concurrency: 4 }, () => {
   it("streamed: a silent command sends heartbeats", async () => {
     await withSandbox({}, async (box) => {
       const kinds = [];
-      const silent = "until [ -e /tmp/heard ]; do sleep 0.1; done";
+      const silent = "mkfifo /tmp/heard; read x </tmp/heard";
       for await (const e of box.streamCommand("sh", ["-c", silent])) {
-        if (e.type === "heartbeat" && !kinds.includes("heartbeat")) await box.files.upload("/tmp/heard", "");
+        if (e.type === "heartbeat" && !kinds.includes("heartbeat")) await box.sh("echo >/tmp/heard");
         kinds.push(e.type);
       }
       assert.ok(kinds.includes("heartbeat"), kinds.join());
@@ -91,7 +91,7 @@ describe(`commands, ${variant}`, { concurrency: 4 }, () => {
 
   it("streamed: leaving early kills the command", async () => {
     await withSandbox({}, async (box) => {
-      for await (const e of box.streamCommand("sh", ["-c", "while echo tick; do sleep 0.1; done"])) {
+      for await (const e of box.streamCommand("sh", ["-c", "while echo tick; do sleep 0.3; done"])) {
         if (e.type === "stdout") break;
       }
       await until("the command to end", async () =>

@@ -1,13 +1,12 @@
 // Ingress: the preview URL works the moment create answers, in both schemes, and follows setIngress.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { variant, withSandbox } from "./kit.mjs";
+import { listening, variant, withSandbox } from "./kit.mjs";
 
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0"; // the daemon's certificate is its own
 
 const serve = (box) => box.sh("echo hello >/root/index.html; cd /root && " +
-  "(setsid python3 -m http.server 8000 >/dev/null 2>&1 </dev/null &); " +
-  "timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null");
+  `(setsid python3 -m http.server 8000 >/dev/null 2>&1 </dev/null &); ${listening(8000)}`);
 
 async function status(url) {
   const r = await fetch(url, { headers: { Connection: "close" } });

@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { createClient } from "@nodeops-createos/sandbox";
 export { machines } from "./runtime.mjs";
-export { until } from "./until.mjs";
+export { listening, until } from "./until.mjs";
 
 export const SHAPE = "s-1vcpu-256mb";
 export const client = createClient();

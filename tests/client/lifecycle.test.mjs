@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CreateosSandboxValidationError } from "@nodeops-createos/sandbox";
-import { client, until, variant, withSandbox } from "./kit.mjs";
+import { client, listening, until, variant, withSandbox } from "./kit.mjs";
 
 // The published package has no dependencies: its own self.js runs inside as it is.
 const SELF = (what) => `
@@ -24,7 +24,7 @@ async function bringClient(box) {
 describe(`lifecycle, ${variant}`, { concurrency: 8 }, () => {
   it("pause keeps memory, resume goes on", async () => {
     await withSandbox({}, async (box) => {
-      await box.sh("echo kept >/tmp/file; (while sleep 0.05; do date +%s%N >/tmp/beat; done) >/dev/null 2>&1 &");
+      await box.sh("echo kept >/tmp/file; (while sleep 0.3; do date +%s%N >/tmp/beat; done) >/dev/null 2>&1 &");
       await until("a heartbeat", async () =>
         (await box.runCommand("cat", ["/tmp/beat"])).result.stdout);
       await box.pause();
@@ -75,7 +75,7 @@ describe(`lifecycle, ${variant}`, { concurrency: 8 }, () => {
     await withSandbox({ auto_pause_after_seconds: 60, ingress_enabled: true }, async (box) => {
       await box.sh(`setsid node -e 'require("http").createServer((request, response) => {
         response.write("stay"); setTimeout(() => response.end("ed"), 70000); }).listen(8000)' >/dev/null 2>&1 </dev/null &
-        timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/8000; do sleep 0.05; done' 2>/dev/null`);
+        ${listening(8000)}`);
       assert.equal(await (await fetch(box.previewUrl(8000))).text(), "stayed");
       assert.equal((await client.getSandbox(box.id)).status, "running");
     });

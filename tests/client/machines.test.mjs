@@ -15,7 +15,7 @@ async function out(box, script) {
 test(`machines, ${variant}`, (t) => withSandbox({ envs: { WHO: "source" } }, async (box) => {
   const kernel = await out(box, BOOT);
   // A number that only a running process knows, told whenever the file with the question is gone.
-  await box.sh(`(setsid sh -c 'n=0; while :; do n=$((n + 1)); [ -e /tmp/told ] || echo "$n $$" >/tmp/told; sleep 0.05; done' \
+  await box.sh(`(setsid sh -c 'n=0; while :; do n=$((n + 1)); [ -e /tmp/told ] || echo "$n $$" >/tmp/told; sleep 0.3; done' \
     >/dev/null 2>&1 </dev/null &); echo before >/dev/shm/memory; echo before >/root/disk`);
   const told = async (b) => {
     await b.sh("rm -f /tmp/told");

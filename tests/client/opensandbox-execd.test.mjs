@@ -32,7 +32,7 @@ test("OpenSandbox execd", opts, (t) => withSandbox({ skipHealthCheck: false }, a
     t.test("the first event is there before the second was made", async () => {
       const order = [];
       await sbx.files.deleteFiles(["/tmp/go"]);
-      const r = await sbx.commands.run("echo first; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo second",
+      const r = await sbx.commands.run("echo first; while [ ! -e /tmp/go ]; do sleep 0.2; done; echo second",
         undefined, { onStdout: async (e) => {
           order.push(e.text);
           if (e.text === "first") await sbx.files.writeFiles([{ path: "/tmp/go", data: "x" }]);
@@ -53,7 +53,7 @@ test("OpenSandbox execd", opts, (t) => withSandbox({ skipHealthCheck: false }, a
     }),
 
     t.test("in the background, with status and logs from where one was", async () => {
-      const r = await run("echo one; until [ -e /tmp/bg ]; do sleep 0.02; done; echo two; exit 3",
+      const r = await run("echo one; until [ -e /tmp/bg ]; do sleep 0.2; done; echo two; exit 3",
         { background: true });
       const status = () => sbx.commands.getCommandStatus(r.id);
       assert.equal((await status()).running, true);

@@ -104,7 +104,7 @@ test("sandbox0: contexts", { timeout: 300000 }, async (t) => {
     });
 
     await t.test("a stream of one that runs: what was said, then what comes", async () => {
-      const run = await box.cmd("sh -c 'echo early; until [ -e /tmp/late ]; do sleep 0.02; done; echo late'", { wait: false });
+      const run = await box.cmd("sh -c 'echo early; until [ -e /tmp/late ]; do sleep 0.2; done; echo late'", { wait: false });
       await until("its first words", async () => (await box.getContext(run.contextId)).stdout === "early\n");
       const streams = [await box.connectWsContext(run.contextId), await box.connectWsContext(run.contextId)];
       const texts = await Promise.all(streams.map(async (stream) => {
@@ -291,7 +291,7 @@ test("sandbox0: a long command's answer begins before its end", { timeout: 30000
       headers: { Authorization: `Bearer ${process.env.SANDBOX0_TOKEN}`, "Content-Type": "application/json" },
       body: JSON.stringify({ type: "cmd", cmd: { command }, wait_until_done: true }),
     });
-    const wait = ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done; echo done"];
+    const wait = ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.3; done; echo done"];
     const whole = box.cmd("sh", { command: wait });
     const [answer, broken] = await Promise.all([ask(wait), ask(["sleep", "600"])]);
     assert.equal(answer.status, 201); // and the command has not ended: nobody let it go

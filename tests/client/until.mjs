@@ -39,3 +39,8 @@ export function changing(state) {
     }),
   };
 }
+
+// Words of bash that end when something listens on this port inside, and fail after some minutes. No program is
+// started again and again: by emulation that takes more of the processor than what is waited for.
+export const listening = (port) => `(exec 9<> <(:); for ((i = 0; i < 3000; i++)); do : </dev/tcp/127.0.0.1/${port} && exit; \
+read -t 0.05 -u 9; done; exit 1) 2>/dev/null`;

@@ -13,6 +13,7 @@ tables and processes that carry the name. Leak is raised for what is left, and f
 import fcntl
 import glob
 import http.client
+import json
 import os
 import pwd
 import random
@@ -99,6 +100,16 @@ def user(name="weir"):
     except KeyError:
         quiet("useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent",
               "--shell", "/usr/sbin/nologin", name)
+
+
+def surrounding(*keys):
+    """What the daemon above this one was told: for tests whose sandboxes are what they are elsewhere."""
+    try:
+        with open(os.environ["WEIR_DAEMON"]) as f:
+            told = json.load(f)["settings"]
+    except (KeyError, FileNotFoundError):
+        return {}
+    return {key: told[key] for key in keys if key in told}
 
 
 class Daemon:

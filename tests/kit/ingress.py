@@ -10,13 +10,15 @@ import socket
 import ssl
 
 from kit import websocket
+from kit.api import listening
 
 PATIENCE_S = 120
 
 SERVICE = r'''
-import hashlib, http.server, json, mimetypes, os, socket, sys
+import hashlib, http.server, json, mimetypes, os, socket, sys, threading
 sys.path.insert(0, "/root")
 import weir_websocket
+FILES, *ALL = sys.argv[1:]
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *a): pass
@@ -50,7 +52,7 @@ class H(http.server.BaseHTTPRequestHandler):
             for i in range(3):
                 self.wfile.write(b"data: %d\n\n" % i)
                 self.wfile.flush()
-                open("/root/next." + sys.argv[1]).read()  # until the test has seen it
+                open(f"/root/next.{self.server.server_port}").read()  # until the test has seen it
             self.close_connection = True
         elif self.path.startswith("/bulk/"):
             self.send_response(200)
@@ -58,8 +60,8 @@ class H(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             for _ in range(int(self.path[6:]) >> 16):
                 self.wfile.write(bytes(range(256)) * 256)
-        elif len(sys.argv) > 3 and os.path.isfile(sys.argv[3] + self.path):
-            with open(sys.argv[3] + self.path, "rb") as f:
+        elif FILES and os.path.isfile(FILES + self.path):
+            with open(FILES + self.path, "rb") as f:
                 self.reply(f.read(), kind=mimetypes.guess_type(self.path)[0])
         else:
             self.reply(json.dumps({"line": self.requestline,
@@ -78,21 +80,28 @@ class H(http.server.BaseHTTPRequestHandler):
         self.reply(digest.hexdigest().encode())
 class S(http.server.ThreadingHTTPServer):
     request_queue_size = 1024
-    address_family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
+    def __init__(self, where):
+        address, _, port = where.rpartition(":")
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.server_port = int(port)
+        super().__init__((address, int(port)), H)
     def server_bind(self): super(http.server.HTTPServer, self).server_bind()
-S((sys.argv[2], int(sys.argv[1])), H).serve_forever()
+for where in ALL:
+    threading.Thread(target=S(where).serve_forever).start()
 '''
 
 
-def serve(box, port, address="0.0.0.0", files=""):
-    """Returns when it listens. files: a directory of the sandbox's, served beside the rest."""
-    here = "::1" if ":" in address else "127.0.0.1"
+def serve(box, port, address="0.0.0.0", files="", also=()):
+    """Returns when it listens. files: a directory of the sandbox's, served beside the rest. also: more
+    (port, address), for as long as the first."""
+    all = [(port, address), *also]
+    ready = " && ".join(listening(p, "::1" if ":" in a else "127.0.0.1") for p, a in all)
     with open(websocket.__file__, "rb") as f:
         box.put("/root/weir_websocket.py", f.read())
     box.put("/root/service.py", SERVICE.encode())
-    r = box.sh(f"mkfifo /root/next.{port} 2>/dev/null; setsid python3 /root/service.py {port} {address} {files} "
-               f">/root/log.{port} 2>&1 </dev/null & timeout 55 bash -c "
-               f"'until : </dev/tcp/{here}/{port}; do sleep 0.05; done' 2>/dev/null")
+    r = box.sh(f"mkfifo {' '.join(f'/root/next.{p}' for p, _ in all)} 2>/dev/null; "
+               f"setsid python3 /root/service.py '{files}' {' '.join(f'{a}:{p}' for p, a in all)} "
+               f">/root/log.{port} 2>&1 </dev/null & {ready}")
     assert r.code == 0, r
     return box
 

@@ -6,7 +6,7 @@
 import random
 import time
 
-from kit.api import Refused
+from kit.api import Refused, listening
 
 
 class Network:
@@ -55,10 +55,7 @@ class Nets:
 
 def serve(box, *ports):
     """A server on every address and each of these ports; returns when they listen."""
-    for port in ports:
-        box.sh(f"setsid python3 -m http.server --bind 0.0.0.0 {port} >/root/seen.{port} 2>&1 </dev/null &")
-    for port in ports:
-        r = box.sh(f"timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done' "
-                   "2>/dev/null")
-        assert r.code == 0, r
+    r = box.sh("".join(f"setsid python3 -m http.server --bind 0.0.0.0 {p} >/root/seen.{p} 2>&1 </dev/null &\n"
+                       for p in ports) + " && ".join(listening(p) for p in ports))
+    assert r.code == 0, r
     return box

@@ -1,4 +1,5 @@
 """Runs inside a sandbox: probe.py JSON, a list of probes; prints a list of results.
+probe.py --stay PORT does so for each line that comes to this port of loopback, until the sandbox ends.
 
 	{"tcp": host, "port": n, "family": 4|6}	connect, and exchange a byte where the server allows it
 	{"udp": host, "port": n}		send to an echo port and wait
@@ -21,6 +22,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "NULL": 10, "TXT": 16, "AAAA": 28, "SVCB": 64,
          "HTTPS": 65, "ANY": 255}
@@ -197,6 +199,21 @@ def run(p):
         return {"verdict": "error", "error": repr(e)}
 
 
+def answer(pool, text):
+    return json.dumps(list(pool.map(run, json.loads(text))))
+
+
+def converse(pool, s):
+    with s, s.makefile("rw") as f:
+        for line in f:
+            print(answer(pool, line), file=f, flush=True)
+
+
 if __name__ == "__main__":
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
-        print(json.dumps(list(pool.map(run, json.loads(sys.argv[1])))))
+        if sys.argv[1] != "--stay":
+            print(answer(pool, sys.argv[1]))
+            sys.exit()
+        with socket.create_server(("127.0.0.1", int(sys.argv[2]))) as listener:
+            while True:
+                threading.Thread(target=converse, args=(pool, listener.accept()[0]), daemon=True).start()

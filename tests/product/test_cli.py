@@ -15,6 +15,8 @@ import uuid
 
 import pytest
 
+from kit.api import listening
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 ID = re.compile(r"sb-[0-9a-z]{26}")
 
@@ -645,7 +647,7 @@ def test_visitors(weir, box):
     assert url == template.replace("<port>", "8000")
     assert weir.json("url", box, "8000") == {"url": url, "port": 8000, "access": "token"}
     weir("exec", box, "--", "bash", "-c", "for p in 8000 8080; do setsid python3 -m http.server $p >/dev/null 2>&1 "
-         "</dev/null & timeout 55 bash -c \"until : </dev/tcp/127.0.0.1/$p; do sleep 0.05; done\" 2>/dev/null; done")
+         f"</dev/null & {listening('$p')}; done")
     assert visit(url) == "401"
     token = weir("ingress", "token", "create", "--name", "guest", box, "8000").stdout.strip()
     assert visit("-H", f"X-Weir-Ingress-Token: {token}", url) == visit(f"{url}/?weir_token={token}") == "200"

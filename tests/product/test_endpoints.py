@@ -6,7 +6,7 @@ import urllib.parse
 
 import pytest
 
-from kit.api import Box
+from kit.api import Box, listening
 from kit.ingress import Wire, serve
 from kit.websocket import WebSocket
 
@@ -69,7 +69,7 @@ def test_the_same_port_of_two_sandboxes(make):
         for port in (8080, 3000):
             sb.box.sh(f"mkdir -p /srv/{port}; echo '{text} {port}' >/srv/{port}/index.html; "
                       f"setsid python3 -m http.server -d /srv/{port} {port} >/dev/null 2>&1 </dev/null & "
-                      f"timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/{port}; do sleep 0.05; done'")
+                      + listening(port))
     for sb, text in ((one, "one"), (two, "two")):
         for port in (8080, 3000):
             for query in ("", SERVER):
@@ -100,7 +100,7 @@ def test_the_services_of_the_api_role(make):
 
 def test_ports_stay_and_go(make, about):
     sb = make()
-    serve(serve(sb.box, 8080), 9000)
+    serve(sb.box, 8080, also=[(9000, "0.0.0.0")])
     before = [sb.endpoint(p)["endpoint"] for p in (8080, 9000)]
     sb.box.pause()
     sb.box.resume()
@@ -133,7 +133,7 @@ def test_execds_token_is_asked_for_below_its_port(make):
     """What is reached through execd needs what execd needs; port 8080's own does not lead through it."""
     sb, free = make(env={"EXECD_ACCESS_TOKEN": "t0ken"}), make()
     for one in (sb, free):
-        serve(serve(one.box, 8080), 9000, "127.0.0.1")
+        serve(one.box, 8080, also=[(9000, "127.0.0.1")])
     has = "X-EXECD-ACCESS-TOKEN: t0ken"
     assert free.get(9000).status == 200  # control
     for wrong in ((), (has + "x",), ("X-EXECD-ACCESS-TOKEN:",)):

@@ -63,7 +63,7 @@ def test_slow_readers_and_a_killed_role(other_daemon):
     assert wait_until(lambda: box.sh("ls /tmp/over").code == 0, 120)
 
     # The role goes; a command that was streamed goes on, and can be asked about.
-    alive = stream(daemon, box, "until [ -e /tmp/go ]; do sleep 0.02; done; exit 5")
+    alive = stream(daemon, box, "until [ -e /tmp/go ]; do sleep 0.2; done; exit 5")
     command = init(alive)
     daemon.kill9(daemon.role("api"))
     try:

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from kit.api import listening
 from kit.browser import Browser
 from kit.ingress import Door, Way
 
@@ -53,8 +54,8 @@ def box(make_lasting_box):
     for name, text in FILES.items():
         box.put(f"/root/site/{name}", text.encode())
     r = box.sh("cd /root/site; tar xf modules.tar; echo '{\"type\": \"module\"}' >package.json; "
-               "setsid node node_modules/vite/bin/vite.js >/root/log 2>&1 </dev/null & timeout 60 bash -c "
-               f"'until : </dev/tcp/127.0.0.1/{PORT}; do sleep 0.05; done' 2>/dev/null || cat /root/log")
+               "setsid node node_modules/vite/bin/vite.js >/root/log 2>&1 </dev/null & "
+               f"{listening(PORT)} || cat /root/log")
     assert r.code == 0 and not r.stdout, r
     return box
 
@@ -89,7 +90,7 @@ def test_a_change_is_told(box, about, by):
 
 def test_a_page_changes_while_it_is_shown(box, about, tmp_path):
     def said(n):
-        r = box.sh(f"timeout 50 sh -c 'until [ $(wc -l </root/said) -ge {n} ]; do sleep 0.1; done'; "
+        r = box.sh(f"timeout 50 sh -c 'until [ $(wc -l </root/said) -ge {n} ]; do sleep 0.3; done'; "
                    "cat /root/said")
         assert r.code == 0 and len(r.stdout.splitlines()) >= n, (r, browser.said())
         return r.stdout.splitlines()[n - 1].rsplit(" ", 1)

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from kit import raw
+from kit.api import listening
 from kit.nets import Nets, serve
 
 ECHO = ("setsid python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
@@ -12,17 +13,25 @@ ECHO = ("setsid python3 -c 'import socket; s = socket.socket(socket.AF_INET, soc
         ">/dev/null 2>&1 </dev/null &")
 
 
+@pytest.fixture(scope="module")
+def three(make_lasting_box):
+    """Each with servers on 80 and 81."""
+    return [serve(make_lasting_box(egress=["1.2.3.4"]), 80, 81) for _ in range(3)]
+
+
 @pytest.fixture
-def world(api, make_box):
-    """web, db and other in one network, each with servers on 80 and 81."""
+def world(api, three):
+    """web, db and other, in a network that is new."""
     nets = Nets(api)
     net = nets.new()
-    boxes = [make_box(networks=[{"id": net.id}], egress=["1.2.3.4"]) for _ in range(3)]
-    for box in boxes:
-        serve(box, 80, 81)
-    yield net, *boxes
+    for box in three:
+        net.attach(box)
+    yield net, *three
     for member in net.get()["members"]:
-        api.request("DELETE", f"/v1/sandboxes/{member['sandbox_id']}")
+        if member["sandbox_id"] in [box.id for box in three]:
+            api.ok("DELETE", f"/v1/sandboxes/{member['sandbox_id']}/networks/{net.id}")
+        else:
+            api.request("DELETE", f"/v1/sandboxes/{member['sandbox_id']}")
     nets.close()
 
 
@@ -63,7 +72,7 @@ def test_N21_answers_pass_and_open_nothing(world):
     rule(net, {"from": web.name, "to": db.name, "ports": ["80", "9999"]}, {"from": web.name, "to": db.name,
                                                                           "protocol": "icmp"})
     db.sh(ECHO)
-    db.sh("timeout 55 bash -c 'until grep -q :270F /proc/net/udp; do sleep 0.05; done'")
+    db.sh("timeout 55 bash -c 'until grep -q :270F /proc/net/udp; do sleep 0.2; done'")
     assert web.probe({"udp": ip, "port": 9999})["verdict"] == "allow"
     assert web.probe({"udp": ip, "port": 9999, "size": 5000})["verdict"] == "allow"  # in fragments
     assert web.probe({"ping": ip})["verdict"] == "allow"
@@ -115,7 +124,7 @@ def lines(box, path):
 
 def grows(box, path, seconds=50):
     return box.sh(f"n=$(wc -l <{path}); timeout {seconds} bash -c "
-                  f"\"until [ \\$(wc -l <{path}) -gt $((n + 3)) ]; do sleep 0.05; done\"").code == 0
+                  f"\"until [ \\$(wc -l <{path}) -gt $((n + 3)) ]; do sleep 0.2; done\"").code == 0
 
 
 def test_a_change_meets_conversations_that_are_open(world):
@@ -123,10 +132,9 @@ def test_a_change_meets_conversations_that_are_open(world):
     net, web, db, _ = world
     db.put("/root/server.py", SERVER.encode())
     web.put("/root/stream.py", STREAM.encode())
-    db.sh("setsid python3 /root/server.py >/dev/null 2>&1 </dev/null &")
-    db.sh("timeout 55 bash -c 'until : </dev/tcp/127.0.0.1/7000; do sleep 0.05; done' 2>/dev/null")
+    assert db.sh(f"setsid python3 /root/server.py >/dev/null 2>&1 </dev/null & {listening(7000)}").code == 0
     web.sh(f"setsid python3 /root/stream.py {net.ip(db)} >/root/got 2>/root/err </dev/null &")
-    assert web.sh("timeout 55 bash -c 'until grep -q 3 /root/got; do sleep 0.05; done'").code == 0
+    assert web.sh("timeout 55 bash -c 'until grep -q 3 /root/got; do sleep 0.2; done'").code == 0
     rule(net, {"from": web.name, "to": db.name, "ports": ["7000"]})  # from none to these
     assert grows(web, "/root/got")
     rule(net, {"from": "*", "to": db.name, "ports": ["7000-7001"]})  # others, which allow it too
@@ -154,11 +162,11 @@ def test_changes_are_atomic(world):
     t.start()
     try:
         ip = net.ip(db)
-        r = web.sh(f"for i in $(seq 150); do timeout 50 bash -c ': </dev/tcp/{ip}/80' || echo lost; done")
+        r = web.sh(f"timeout 150 bash -c 'for i in {{1..150}}; do : </dev/tcp/{ip}/80 || echo lost; done; echo over'")
     finally:
         stop.set()
         t.join()
-    assert "lost" not in r.stdout and len(turns) > 10, (r, len(turns))
+    assert r.stdout == "over\n" and len(turns) > 10, (r, len(turns))
     rule(net, *versions[1])
     assert calls(other, net, db) == "refused"  # the control: the versions differ
 

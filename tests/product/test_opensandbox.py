@@ -13,6 +13,7 @@ import urllib.parse
 
 import pytest
 
+from kit.api import listening
 from kit.daemon import wait_until
 
 CREATE = {"image": {"uri": "devbox:1"}, "entrypoint": ["sleep", "infinity"], "timeout": 600,
@@ -64,15 +65,15 @@ def client(api):
 
 SERVE = ("mkdir -p /srv/www && cd /srv/www && echo {word} >index.html && "
          "(setsid python3 -m http.server {port} --bind {host} >/dev/null 2>&1 </dev/null &) && "
-         "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}))' 2>/dev/null; "
-         "do sleep 0.05; done; echo up")
+         "{listening} && echo up")
 
 
 def test_two_sandboxes_and_one_port(client):
     boxes = {word: client.create() for word in ("one", "two")}
     for word, sb in boxes.items():
         for port, host in ((8080, "0.0.0.0"), (3000, "127.0.0.1")):
-            assert client.run(sb, SERVE.format(word=word, port=port, host=host)) == "up\n"
+            assert client.run(sb, SERVE.format(
+                word=word, port=port, host=host, listening=listening(port))) == "up\n"
     for word, sb in boxes.items():
         for port in (8080, 3000):
             r = client.get(client.endpoint(sb, port), "/")

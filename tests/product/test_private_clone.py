@@ -17,7 +17,7 @@ def test_below_a_directory_of_mode_700(tmp_path, monkeypatch):
                         ignore=shutil.ignore_patterns("*.p", "*.a"))
     monkeypatch.setenv("WEIR_BUILD", str(hidden / "build"))
     monkeypatch.setenv("WEIR_NO_BUILD", "1")
-    with kit.Daemon({}) as d:
+    with kit.Daemon(kit.surrounding("runtime.default")) as d:
         assert Api(d.url, d.key).create().sh("echo here").stdout == "here\n"
         for role in ("api", "edge"):
             with open(f"/proc/{d.role(role)}/status") as f:

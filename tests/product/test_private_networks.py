@@ -2,7 +2,7 @@
 
 import pytest
 
-from kit.api import Refused
+from kit.api import Refused, listening
 from kit.nets import Nets, serve
 
 
@@ -60,14 +60,13 @@ def test_large_and_fragmented_traffic(world):
     net = nets.new()
     a, b = (make_box(networks=[{"id": net.id}]) for _ in range(2))
     b.sh("head -c 8388608 /dev/zero >/root/big")
-    b.sh("cd /root && (setsid python3 -m http.server --bind 0.0.0.0 80 >/dev/null 2>&1 </dev/null &)")
-    serve(b, 81)
-    assert a.sh(f"timeout 55 bash -c 'until curl -sf http://{b.name}/big | wc -c | grep -qx 8388608; "
-                "do sleep 0.1; done'").code == 0
+    assert b.sh("cd /root && (setsid python3 -m http.server --bind 0.0.0.0 80 >/dev/null 2>&1 </dev/null &); "
+                + listening(80)).code == 0
+    assert a.sh(f"curl -sf http://{b.name}/big | wc -c").stdout == "8388608\n"
     b.sh("setsid python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
          "s.bind((\"0.0.0.0\", 9999)); [s.sendto(*s.recvfrom(65535)) for _ in iter(int, 1)]' "
          ">/dev/null 2>&1 </dev/null &")
-    b.sh("timeout 55 bash -c 'until grep -q :270F /proc/net/udp; do sleep 0.05; done'")
+    b.sh("timeout 55 bash -c 'until grep -q :270F /proc/net/udp; do sleep 0.2; done'")
     assert a.probe({"udp": net.ip(b), "port": 9999, "size": 5000})["verdict"] == "allow"
 
 
@@ -85,7 +84,7 @@ def test_joining_and_leaving_while_running(world):
     assert a.sh(f"exec 3<>/dev/tcp/{ip}/80; echo $$ >/root/pid; mkfifo /root/go; (read x </root/go; "
                 "printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; timeout 3 cat <&3 >/root/got) "
                 ">/dev/null 2>&1 </dev/null &").code == 0
-    a.sh("timeout 55 bash -c 'until [ -p /root/go ]; do sleep 0.05; done'")
+    a.sh("timeout 55 bash -c 'until [ -p /root/go ]; do sleep 0.2; done'")
     net.detach(b)
     assert a.sh("echo >/root/go; sleep 3.5; cat /root/got").stdout == ""
     assert a.tcp(ip, 80) == "refused" and a.denied("overlay", address=ip)

@@ -44,7 +44,7 @@ def live(box, **how):
 def serving(box):
     box.put("/tmp/server.py", SERVER.encode())
     box.sh("(setsid python3 /tmp/server.py </dev/null >/dev/null 2>&1 &) ; "
-           "for i in $(seq 400); do [ -e /tmp/ready ] && break; sleep 0.05; done; echo before >/root/file")
+           "for i in $(seq 400); do [ -e /tmp/ready ] && break; sleep 0.2; done; echo before >/root/file")
     assert ask(box, "n") == 1
     return box
 
@@ -67,8 +67,8 @@ def clone(source):
 
 
 def told(box, expression, script):
-    """What its interpreter and its shell say, in one command: each costs a second on a busy host."""
-    r = box.exec("sh", "-c", f'python3 -c "$0" "$1"; {script}', ASK, expression)
+    """What its interpreter and its shell say, in one command."""
+    r = box.sh(f"{ASK}; {script}", expression)
     assert r.code == 0, r.stderr
     first, *rest = r.stdout.splitlines()
     return eval(first), rest
@@ -144,7 +144,7 @@ def test_L5_a_fork_does_not_disturb_its_source(source):
     """Its connection, routes and neighbours; its clock is right, and its processes did not end."""
     assert ask(source, CONNECT) == 1
     before = source.sh(ROUTES).stdout
-    count = "grep -c . /proc/net/tcp"
+    held = "grep -c ' 0A7100CB:0007 01 ' /proc/net/tcp"  # established with ECHO
     for i in range(2):
         box = live(source)
         word = f"word {i}".encode()
@@ -154,7 +154,7 @@ def test_L5_a_fork_does_not_disturb_its_source(source):
     t = time.time()
     now = float(source.exec("date", "+%s.%N").stdout)
     assert t - 0.5 < now < time.time() + 0.5
-    assert int(source.sh(count).stdout) >= 2
+    assert int(source.sh(held).stdout) >= 1
     source.set_egress(["allowed.test"])  # the control: one that is disturbed is noticed
     assert says(source, b"cut") in ("TimeoutError", "timeout", "ConnectionResetError", "BrokenPipeError")
     source.set_egress([ECHO, "allowed.test"])

@@ -195,7 +195,7 @@ int vm_check_memory(struct runtime *rt, uint32_t mem_mib, struct err *err)
 	if (sum <= total)
 		return 0;
 	return err_field(err, -ENOMEM, ERR_CAPACITY, "capacity",
-		"no room for %u MiB: machines would have %" PRIu64 " MiB of this host's %" PRIu64, mem_mib,
+		"no capacity for %u MiB: machines would have %" PRIu64 " MiB of this host's %" PRIu64, mem_mib,
 		sum, total);
 }
 
