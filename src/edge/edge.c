@@ -30,6 +30,7 @@
 #include "edge/keeper_kernel.h"
 #include "edge/pinner_kernel.h"
 #include "event/chan.h"
+#include "event/pulse.h"
 #include "wire/config.h"
 
 #define CONFIG_TEXT_MAX (1u << 20)
@@ -39,7 +40,7 @@
 #define UDP_SOCKETS	2
 #define SWEEP_MS	RESOLVER_SWEEP_MS
 #define FLOOR_MEMO	1024u
-#define FLOOR_MEMO_MS	1000u
+#define FLOOR_MEMO_MS	10000u /* unless the floor changes, which is seen at the next sweep */
 
 struct floor_memo {
 	struct ip ip;
@@ -50,7 +51,8 @@ struct floor_memo {
 struct edge {
 	uv_loop_t loop;
 	uv_prepare_t turn;
-	uv_timer_t tick, sweep;
+	uv_timer_t tick;
+	struct pulse sweep;
 	uv_signal_t usr1;
 	bool ticking, synced;
 	int end;
@@ -59,7 +61,8 @@ struct edge {
 	struct resolver *resolver;
 	struct pinner_kernel *pinner;
 	struct keeper_kernel *keeper;
-	int floor;
+	int floor, config_map;
+	uint32_t floor_generation;
 	struct floor_memo memo[FLOOR_MEMO];
 	struct net_udp *udp[UDP_SOCKETS];
 	struct net_tcp *tcp;
@@ -114,7 +117,7 @@ static bool do_event(void *arg, const struct ipc_event_dns *ev)
 		chan_send(e->api, IPC_EVENT_DNS, ev, sizeof(*ev), NULL, 0) >= 0;
 }
 
-/* Asked for every address of every answer; the map changes rarely and may be a moment behind. */
+/* Asked for every address of an answer that goes the long way; a sweep behind the map at most. */
 static enum weir_floor do_floor(void *arg, struct ip ip)
 {
 	struct edge *e = arg;
@@ -351,11 +354,24 @@ static void on_turn(uv_prepare_t *prepare)
 		uv_timer_stop(&e->tick);
 }
 
-static void on_sweep(uv_timer_t *timer)
+/* What was found out about addresses rests on the floor as it was. */
+static void floor_look(struct edge *e)
 {
-	struct edge *e = container_of(timer, struct edge, sweep);
+	uint32_t generation = floor_generation_kernel(e->config_map);
+
+	if (generation == e->floor_generation)
+		return;
+	e->floor_generation = generation;
+	memset(e->memo, 0, sizeof(e->memo));
+	resolver_floor_changed(e->resolver);
+}
+
+static void on_sweep(struct pulse *pulse)
+{
+	struct edge *e = container_of(pulse, struct edge, sweep);
 	uint64_t now = clock_mono_ns();
 
+	floor_look(e);
 	resolver_sweep(e->resolver, now);
 	net_tcp_sweep(e->tcp, now);
 	pinner_kernel_collect(e->pinner, e->resolver, e->synced, now);
@@ -503,8 +519,10 @@ static int build(struct edge *e, struct role *role, struct err *err)
 	uint8_t key[16];
 
 	e->floor = role_fd(role, "map.weir_floor");
-	if (pins < 0 || ports < 0 || names < 0 || e->floor < 0)
+	e->config_map = role_fd(role, "map.weir_config");
+	if (pins < 0 || ports < 0 || names < 0 || e->floor < 0 || e->config_map < 0)
 		return err_set(err, -ENOENT, ERR_INTERNAL, "the kernel's maps were not handed in");
+	e->floor_generation = floor_generation_kernel(e->config_map);
 	random_bytes(key, sizeof(key));
 	hash_seed(key);
 	r = read_config(e, role, err);
@@ -550,9 +568,8 @@ static int build(struct edge *e, struct role *role, struct err *err)
 	}
 	uv_prepare_init(&e->loop, &e->turn);
 	uv_timer_init(&e->loop, &e->tick);
-	uv_timer_init(&e->loop, &e->sweep);
 	if ((r = uv_prepare_start(&e->turn, on_turn)) < 0 ||
-		(r = uv_timer_start(&e->sweep, on_sweep, SWEEP_MS, SWEEP_MS)) < 0 ||
+		(r = pulse_start(&e->loop, SWEEP_MS, on_sweep, &e->sweep)) < 0 ||
 		(r = uv_signal_init(&e->loop, &e->usr1)) < 0 ||
 		(r = uv_signal_start(&e->usr1, on_usr1, SIGUSR1)) < 0 ||
 		(r = chan_open(&e->loop, ROLE_CHAN_FD, "host", on_host, on_host_gone, e,

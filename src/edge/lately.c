@@ -31,3 +31,8 @@ void lately_add(struct lately *l, const struct lately_key *key, uint64_t now)
 	l->places[at].key = *key;
 	l->places[at].until = now + LATELY_FOR;
 }
+
+void lately_forget(struct lately *l)
+{
+	memset(l, 0, sizeof(*l));
+}

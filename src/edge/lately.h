@@ -10,7 +10,8 @@
  *   the sandbox changes	a version of its policy comes or goes, a name or an address it had
  *				learned is let go, a pin fails: all counted in tenant.changes
  *   the answer changes		each entry of the cache has a serial of its own
- *   LATELY_FOR has passed	the floor may change without a word
+ *   the floor changes		looked after every RESOLVER_SWEEP_MS: all findings end
+ *   LATELY_FOR has passed	a fallback, and addresses in use stay the last to make room
  *
  * Pins do not run out meanwhile: they outlive the answer in the cache by PIN_GRACE.
  *
@@ -21,7 +22,7 @@
 #include "base/ip.h"
 
 #define LATELY_PLACES 8192u
-#define LATELY_FOR    (500 * NS_PER_MS)
+#define LATELY_FOR    (5 * NS_PER_SEC)
 
 struct lately_key {
 	uint64_t life; /* of the sandbox: never reused */
@@ -40,3 +41,4 @@ struct lately {
 
 bool lately_found(const struct lately *l, const struct lately_key *key, uint64_t now);
 void lately_add(struct lately *l, const struct lately_key *key, uint64_t now);
+void lately_forget(struct lately *l); /* everything */

@@ -177,3 +177,12 @@ enum weir_floor floor_kernel(int floor_fd, struct ip ip)
 		return (enum weir_floor)floor;
 	return r == -ENOENT ? WEIR_FLOOR_NONE : WEIR_FLOOR_OPERATOR;
 }
+
+uint32_t floor_generation_kernel(int config_fd)
+{
+	struct weir_config config = { 0 };
+	uint32_t zero = 0;
+
+	map_get(config_fd, &zero, &config);
+	return config.floor;
+}

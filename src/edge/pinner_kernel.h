@@ -25,3 +25,5 @@ void pinner_kernel_collect(struct pinner_kernel *k, struct resolver *r, bool syn
 
 /* weir_floor: the kind of floor an address lies in. A lookup that fails counts as floor. */
 enum weir_floor floor_kernel(int floor_fd, struct ip ip);
+/* weir_config: counts up after every change of the floor. */
+uint32_t floor_generation_kernel(int config_fd);

@@ -457,6 +457,11 @@ void resolver_sweep(struct resolver *r, uint64_t now)
 	}
 }
 
+void resolver_floor_changed(struct resolver *r)
+{
+	lately_forget(r->lately);
+}
+
 enum pin_owner resolver_pin_owner(struct resolver *r, uint32_t policy, struct ip ip)
 {
 	struct owner *o;

@@ -112,6 +112,7 @@ void resolver_lost(struct resolver *r, uint64_t sock, uint64_t now);
 /* Every RESOLVER_TICK_MS while resolver_pending(); and every RESOLVER_SWEEP_MS. */
 void resolver_tick(struct resolver *r, uint64_t now);
 void resolver_sweep(struct resolver *r, uint64_t now);
+void resolver_floor_changed(struct resolver *r); /* findings that rest on it end */
 size_t resolver_pending(const struct resolver *r);
 
 /* --- from the api role: wire/ipc.h, IPC_EDGE_* --- */

@@ -136,6 +136,7 @@ int boot_edge(struct daemon *d, struct chan *c, uint32_t worker, int peer, struc
 		(r = boot_map(d, c, "weir_pins")) < 0 || (r = boot_map(d, c, "weir_ports")) < 0 ||
 		(r = boot_map(d, c, "weir_names")) < 0 ||
 		(r = boot_map_to_read(d, c, "weir_floor")) < 0 ||
+		(r = boot_map_to_read(d, c, "weir_config")) < 0 ||
 		(r = boot_fd(c, "peer.api", peer)) < 0 || (r = boot_upstreams(d, c)) < 0 ||
 		(r = boot_done(d, c, worker)) < 0)
 		return err_sys(err, r, "boot descriptors of edge worker %u", worker);

@@ -27,9 +27,9 @@ void ingress_unref(struct ingress *in)
 	free(in);
 }
 
-static void on_closed_timer(uv_handle_t *handle)
+static void on_closed_sweep(uv_handle_t *handle)
 {
-	ingress_unref(container_of((uv_timer_t *)handle, struct ingress, sweep));
+	ingress_unref(container_of((uv_poll_t *)handle, struct ingress, sweep.poll));
 }
 
 static void on_closed_idle(uv_handle_t *handle)
@@ -156,9 +156,9 @@ int ingress_listen(struct ingress *in, int fd)
 
 /* --- time --- */
 
-static void on_sweep(uv_timer_t *timer)
+static void on_sweep(struct pulse *pulse)
 {
-	struct ingress *in = container_of(timer, struct ingress, sweep);
+	struct ingress *in = container_of(pulse, struct ingress, sweep);
 	uint64_t now = now_ms(in);
 	struct client *c, *next;
 	struct listener *l;
@@ -217,15 +217,16 @@ int ingress_new(uv_loop_t *loop, const struct ingress_conf *conf, const struct i
 	TAILQ_INIT(&in->idle_ups);
 	TAILQ_INIT(&in->woken);
 	r = tls_make(&in->tls, str_c(conf->domain), &err);
+	if (r == 0)
+		r = pulse_start(loop, sweep_ms(conf), on_sweep, &in->sweep);
 	if (r < 0) {
+		tls_done(&in->tls);
 		buf_done(&in->head);
 		free(in);
 		return r;
 	}
-	uv_timer_init(loop, &in->sweep);
 	uv_idle_init(loop, &in->turn);
 	in->handles = 2;
-	uv_timer_start(&in->sweep, on_sweep, sweep_ms(conf), sweep_ms(conf));
 	*ret = in;
 	return 0;
 }
@@ -247,7 +248,7 @@ void ingress_free(struct ingress *in)
 		listener_free(l);
 	while ((c = LIST_FIRST(&in->clients)))
 		client_close(c, false);
-	uv_close((uv_handle_t *)&in->sweep, on_closed_timer);
+	pulse_close(&in->sweep, on_closed_sweep);
 	uv_close((uv_handle_t *)&in->turn, on_closed_idle);
 }
 

@@ -35,6 +35,7 @@
 #include "edge/ingress/span.h"
 #include "edge/ingress/tls.h"
 #include "event/peers.h"
+#include "event/pulse.h"
 
 #define AHEAD_MAX     16384u /* bytes a client may send past its request before it is heard again */
 #define LINGER_MS     2000u  /* for a client that was answered last to close */
@@ -154,7 +155,7 @@ struct ingress {
 	TAILQ_HEAD(, up) idle_ups;
 	LIST_HEAD(, box) dirty;
 	struct ingress_counters counters;
-	uv_timer_t sweep;
+	struct pulse sweep;
 	uv_idle_t turn;			/* clients that were woken go on in the next turn */
 	TAILQ_HEAD(woken, client) woken;
 	unsigned int handles;

@@ -35,10 +35,10 @@ static void it_saves_and_it_ends(void **state)
 	for (int i = 0; i < 10; i++)
 		ask(p, 1, "NOERROR " RECORD, 0);
 	p->now += LATELY_FOR;
-	ask(p, 1, "NOERROR " RECORD, 1);
-	ask(p, 1, "NOERROR " RECORD, 0);
+	ask(p, 1, "NOERROR h.test A 55 192.0.2.1", 1);
+	ask(p, 1, "NOERROR h.test A 55 192.0.2.1", 0);
 	play_ask(p, 1, "H.tEst", DNS_A); /* the asker's own mix of cases */
-	assert_string_equal(play_reply(p), "NOERROR H.tEst A 60 192.0.2.1");
+	assert_string_equal(play_reply(p), "NOERROR H.tEst A 55 192.0.2.1");
 	assert_int_equal(p->n_floor, 0);
 	play_free(p);
 }
@@ -49,11 +49,24 @@ static void the_floor_rises(void **state)
 
 	assert_int_equal(ip_from(STR("192.0.2.1"), &p->closed), 0);
 	ask(p, 1, "NOERROR " RECORD, 0); /* a moment behind */
-	p->now += LATELY_FOR;
+	resolver_floor_changed(p->r);
 	ask(p, 1, "NOERROR", 1);
 	assert_int_equal(p->event.reason, WEIR_R_REBIND);
 	ask(p, 1, "NOERROR", 1); /* what was held back is found and told anew each time */
 	assert_int_equal(p->n_events, 2);
+	play_free(p);
+}
+
+/* Nobody said so: some moments behind, not for ever. */
+static void the_floor_rises_unsaid(void **state)
+{
+	struct play *p = known("deny: allow h.test");
+
+	assert_int_equal(ip_from(STR("192.0.2.1"), &p->closed), 0);
+	p->now += LATELY_FOR - 1;
+	ask(p, 1, "NOERROR h.test A 56 192.0.2.1", 0);
+	p->now += 1;
+	ask(p, 1, "NOERROR", 1);
 	play_free(p);
 }
 
@@ -140,6 +153,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_saves_and_it_ends),
 		cmocka_unit_test(the_floor_rises),
+		cmocka_unit_test(the_floor_rises_unsaid),
 		cmocka_unit_test(the_policy_changes),
 		cmocka_unit_test(it_is_ones_own),
 		cmocka_unit_test(the_resolver_that_was_meant),

@@ -42,7 +42,7 @@ static int ns_router, ns_host, ns_box[2];
 static char dir[64];
 static pid_t knot, edge;
 static int host_end, api_end; /* our ends of the edge's channels */
-static int map_pins, map_ports, map_floor, map_names;
+static int map_pins, map_ports, map_floor, map_config, map_names;
 static uint32_t ifindex[2];
 static uint32_t serial;
 static struct ipc_event_dns last_event;
@@ -281,6 +281,17 @@ static void floor_add(const char *prefix, uint32_t kind)
 	assert_int_equal(bpf_map_update_elem(map_floor, &key, &kind, BPF_ANY), 0);
 }
 
+/* As the host role does after a change of the floor. */
+static void floor_announce(void)
+{
+	struct weir_config config = { 0 };
+	uint32_t zero = 0;
+
+	bpf_map_lookup_elem(map_config, &zero, &config);
+	config.floor++;
+	assert_int_equal(bpf_map_update_elem(map_config, &zero, &config, BPF_ANY), 0);
+}
+
 static void edge_start(const char *resolv)
 {
 	struct chan_head h = { .type = IPC_BOOT_DONE, .kind = CHAN_SEND,
@@ -310,6 +321,7 @@ static void edge_start(const char *resolv)
 	give("map.weir_pins", dup(map_pins));
 	give("map.weir_ports", dup(map_ports));
 	give("map.weir_floor", dup(map_floor));
+	give("map.weir_config", dup(map_config));
 	give("map.weir_names", dup(map_names));
 	counters = memfd_create("counters", MFD_CLOEXEC); /* to the edge it is memory like the map */
 	assert_int_equal(ftruncate(counters, (WEIR_SLOTS_MAX + 1) * sizeof(struct weir_dns_counters)), 0);
@@ -654,6 +666,15 @@ static void host_resolver_and_restart(void **state)
 
 		assert_true(bpf_map_get_next_key(map_ports, NULL, &key) < 0);
 	}
+	/* The floor rises, and the next sweep finds it: well before what is remembered of it ends. */
+	floor_add("198.51.100.1/32", WEIR_FLOOR_OPERATOR);
+	floor_announce();
+	for (int i = 0; i < 80; i++) {
+		if (strcmp(ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0") == 0)
+			break;
+		wait_for(-1, 100);
+	}
+	assert_string_equal(ask(0, false, "169.254.77.1", "h.test", DNS_A, WAIT_MS), "0");
 	edge_stop();
 }
 
@@ -667,6 +688,8 @@ static int up(void **state)
 		sizeof(struct weir_name));
 	map_floor = map_new(
 		BPF_MAP_TYPE_LPM_TRIE, "floor", sizeof(struct weir_floor_key), sizeof(uint32_t));
+	map_config = map_new(BPF_MAP_TYPE_HASH, "config", sizeof(uint32_t),
+		sizeof(struct weir_config));
 	floor_add("127.0.0.0/8", WEIR_FLOOR_LOOPBACK);
 	floor_add("169.254.0.0/16", WEIR_FLOOR_LINKLOCAL);
 	floor_add("10.60.0.0/16", WEIR_FLOOR_SANDBOX);
