@@ -56,6 +56,7 @@
 /* fe80::77:1 is the gateway on every link, fe80::77:2 the sandbox. */
 #define WEIR_MARK_DNS	  0x57450053u /* steered to the DNS proxy: ip rule fwmark -> local table */
 #define WEIR_TABLE_DNS	  5300	      /* that routing table */
+#define WEIR_MARK_ANSWER  0x574500a5u /* what leaves the DNS proxy's sockets of UDP; only root marks */
 #define WEIR_MARK_REFUSAL 0x574500ffu /* a refusal the program forged itself: it passes its own hooks.
 				       * Marks do not survive the way out of a sandbox */
 #define WEIR_MARK_OVERLAY 0x574500feu /* judged on its sender's link already, on its way into a tap */

@@ -382,6 +382,10 @@ int weir_to_sandbox(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return is_local(skb) ? TC_ACT_OK : TC_ACT_SHOT;
+	if (skb->mark == WEIR_MARK_ANSWER && is_local(skb)) { /* needs no reading */
+		count_dns(skb, w.slot);
+		return TC_ACT_OK;
+	}
 	refuse(&v, packet_read(skb, &p, 0), 0);
 	if (p.icmp == ICMP_CHATTER)
 		return TC_ACT_SHOT; /* the router's own chatter: neighbours are permanent */

@@ -269,22 +269,40 @@ int link_neigh(
 	return rtnl_do(n, h, err);
 }
 
-int link_rule_mark(struct rtnl *n, uint8_t family, uint32_t mark, uint32_t table, uint32_t priority,
-	struct err *err)
+static struct nlmsghdr *rule_new(struct rtnl *n, uint16_t type, uint16_t flags, uint8_t family,
+	uint32_t table, uint32_t priority)
 {
 	struct fib_rule_hdr *rule;
-	struct nlmsghdr *h = rtnl_new(
-		n, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, sizeof(*rule), &rule);
-	int r;
+	struct nlmsghdr *h = rtnl_new(n, type, flags, sizeof(*rule), &rule);
 
 	rule->family = af(family);
 	rule->action = FR_ACT_TO_TBL;
 	mnl_attr_put_u32(h, FRA_PRIORITY, priority);
-	mnl_attr_put_u32(h, FRA_FWMARK, mark);
-	mnl_attr_put_u32(h, FRA_FWMASK, UINT32_MAX);
 	mnl_attr_put_u32(h, FRA_TABLE, table);
+	return h;
+}
+
+int link_rule(struct rtnl *n, uint8_t family, uint32_t mark, uint32_t table, uint32_t priority,
+	struct err *err)
+{
+	struct nlmsghdr *h = rule_new(n, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, family, table,
+		priority);
+	int r;
+
+	if (mark) {
+		mnl_attr_put_u32(h, FRA_FWMARK, mark);
+		mnl_attr_put_u32(h, FRA_FWMASK, UINT32_MAX);
+	}
 	r = rtnl_do(n, h, err);
 	return r == -EEXIST ? 0 : r;
+}
+
+int link_rule_del(struct rtnl *n, uint8_t family, uint32_t table, uint32_t priority,
+	struct err *err)
+{
+	int r = rtnl_do(n, rule_new(n, RTM_DELRULE, 0, family, table, priority), err);
+
+	return r == -ENOENT ? 0 : r;
 }
 
 struct defaults {

@@ -58,7 +58,11 @@ struct link_route {
 int link_route(struct rtnl *n, const struct link_route *route, struct err *err); /* replaces */
 int link_neigh(struct rtnl *n, uint32_t ifindex, struct ip ip, const uint8_t mac[6],
 	struct err *err); /* permanent: exempt from the table's size limit */
-int link_rule_mark(struct rtnl *n, uint8_t family, uint32_t mark, uint32_t table, uint32_t priority,
-	struct err *err); /* present already: 0 */
+/* What carries the mark (0: everything) looks into the table. Present already: 0. */
+int link_rule(struct rtnl *n, uint8_t family, uint32_t mark, uint32_t table, uint32_t priority,
+	struct err *err);
+/* The rule of that priority that looks into the table for everything. Absent already: 0. */
+int link_rule_del(struct rtnl *n, uint8_t family, uint32_t table, uint32_t priority,
+	struct err *err);
 /* Interfaces of default routes of a family in the main table; at most max, returns how many. */
 int link_defaults(struct rtnl *n, uint8_t family, uint32_t *ret, unsigned int max);

@@ -1,5 +1,6 @@
 /* Steering: see the header. */
 #include <arpa/inet.h>
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include "base/fd.h"
@@ -8,7 +9,10 @@
 
 #define TCP_BACKLOG 1024
 #define UDP_BUFFER  (4 << 20) /* a burst of some 5,000 queries; bounded by the edge's rate limits */
-#define PRIORITY    100	      /* before the main table's 32766 */
+/* In this order, and before the main table's 32766. */
+#define PRIORITY_ANSWERS 50
+#define PRIORITY_LOCAL	 60 /* the kernel has it at 0 */
+#define PRIORITY_DNS	 100
 
 int steer_routes(struct rtnl *router, bool ipv6, struct err *err)
 {
@@ -18,7 +22,14 @@ int steer_routes(struct rtnl *router, bool ipv6, struct err *err)
 		return err_sys(err, lo, "find lo");
 	r = link_up(router, (uint32_t)lo, err);
 	for (uint8_t family = 4; family <= (ipv6 ? 6 : 4) && r == 0; family += 2) {
-		r = link_rule_mark(router, family, WEIR_MARK_DNS, WEIR_TABLE_DNS, PRIORITY, err);
+		r = link_rule(router, family, WEIR_MARK_ANSWER, RT_TABLE_MAIN, PRIORITY_ANSWERS, err);
+		if (r == 0)
+			r = link_rule(router, family, 0, RT_TABLE_LOCAL, PRIORITY_LOCAL, err);
+		if (r == 0)
+			r = link_rule_del(router, family, RT_TABLE_LOCAL, 0, err);
+		if (r == 0)
+			r = link_rule(router, family, WEIR_MARK_DNS, WEIR_TABLE_DNS, PRIORITY_DNS,
+				err);
 		if (r == 0)
 			r = link_route(router,
 				&(struct link_route){ .to = { .ip = { .family = family } },
@@ -68,10 +79,11 @@ static int make(int family, int type, const struct opt *opts, size_t n)
 int steer_open(bool ipv6, struct steer_sockets *ret, struct err *err)
 {
 	static const struct opt udp4[] = { { SOL_IP, IP_TRANSPARENT, 1 },
-		{ SOL_SOCKET, SO_REUSEADDR, 1 }, { SOL_IP, IP_PKTINFO, 1 } };
+		{ SOL_SOCKET, SO_REUSEADDR, 1 }, { SOL_SOCKET, SO_MARK, WEIR_MARK_ANSWER },
+		{ SOL_IP, IP_PKTINFO, 1 } };
 	static const struct opt udp6[] = { { SOL_IPV6, IPV6_V6ONLY, 1 },
 		{ SOL_IPV6, IPV6_TRANSPARENT, 1 }, { SOL_SOCKET, SO_REUSEADDR, 1 },
-		{ SOL_IPV6, IPV6_RECVPKTINFO, 1 } };
+		{ SOL_SOCKET, SO_MARK, WEIR_MARK_ANSWER }, { SOL_IPV6, IPV6_RECVPKTINFO, 1 } };
 	static const struct opt tcp4[] = { { SOL_IP, IP_TRANSPARENT, 1 } };
 	static const struct opt tcp6[] = { { SOL_IPV6, IPV6_V6ONLY, 1 },
 		{ SOL_IPV6, IPV6_TRANSPARENT, 1 } };

@@ -6,6 +6,11 @@
  * Without the rule it would be forwarded, without a socket the program drops it: nothing here can
  * fail open.
  *
+ * Answers over UDP carry a mark of their sockets, which an edge cannot set. By it they skip the table of
+ * local addresses, which would be looked through in vain for each, and the program passes them
+ * without reading them. For that the rule about local addresses, the first of any namespace, is put
+ * behind theirs.
+ *
  * The sockets are made by the host role, which keeps them: a socket that closes leaves the sockmap,
  * a kept one holds its backlog while an edge worker restarts. SO_REUSEPORT is never set (the kernel
  * refuses to assign such sockets before 6.6), so each worker's TCP listener has a port of its own,

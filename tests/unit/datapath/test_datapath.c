@@ -516,6 +516,32 @@ static uint32_t reply(struct datapath *dp, uint16_t port, uint8_t flags)
 		&(struct probe){ OWN, WEIR_LINK_GATEWAY, port, VISITOR, IPPROTO_TCP, flags });
 }
 
+/* Answers of the DNS proxy: by the mark of its sockets, or by their port. Both only from here. */
+static void dns_answers(void **state)
+{
+	struct probe from_53 = { WEIR_LINK_GATEWAY, OWN, 53, VISITOR, IPPROTO_UDP, 0 };
+	struct probe other = { WEIR_LINK_GATEWAY, OWN, 54, VISITOR, IPPROTO_UDP, 0 };
+	struct __sk_buff plain = { .ifindex = LOOPBACK };
+	struct __sk_buff marked = { .ifindex = LOOPBACK, .mark = WEIR_MARK_ANSWER };
+	struct __sk_buff mistaken = { .ifindex = LOOPBACK, .mark = WEIR_MARK_ANSWER + 1 };
+	struct __sk_buff forwarded = { .ifindex = LOOPBACK, .ingress_ifindex = LOOPBACK,
+		.mark = WEIR_MARK_ANSWER };
+	struct datapath *dp = *state;
+	struct weir_counters c;
+
+	set_slot(dp, 5, LOOPBACK);
+	commit(dp, 5, 11, "10.9.0.0/16:8080", NULL);
+	assert_int_equal(ask(dp, "weir_to_sandbox", &plain, &from_53), 0);
+	assert_int_equal(ask(dp, "weir_to_sandbox", &marked, &from_53), 0);
+	assert_int_equal(ask(dp, "weir_to_sandbox", &marked, &other), 0);
+	assert_int_equal(ask(dp, "weir_to_sandbox", &plain, &other), SHOT);
+	assert_int_equal(ask(dp, "weir_to_sandbox", &mistaken, &other), SHOT);
+	assert_int_equal(ask(dp, "weir_to_sandbox", &forwarded, &from_53), SHOT);
+	assert_int_equal(datapath_counters(dp, 5, &c), 0);
+	assert_int_equal(c.dns_packets, 3);
+	assert_int_equal(c.denied[WEIR_R_UNSOLICITED], 3);
+}
+
 static void ingress(void **state)
 {
 	struct datapath *dp = *state;
@@ -696,6 +722,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(floor_is_replaced, fresh, gone),
 		cmocka_unit_test_setup_teardown(quiet_life, fresh, gone),
 		cmocka_unit_test_setup_teardown(private_networks, fresh, gone),
+		cmocka_unit_test_setup_teardown(dns_answers, fresh, gone),
 		cmocka_unit_test_setup_teardown(ingress, fresh, gone),
 		cmocka_unit_test_setup_teardown(rules_of_networks, fresh, gone),
 		cmocka_unit_test_setup_teardown(rules_are_found_again, fresh, gone),

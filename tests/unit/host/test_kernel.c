@@ -212,6 +212,25 @@ static void test_slots(void **state)
 	assert_int_equal(link_index(&l->router, "w2"), -ENODEV);
 }
 
+/* The priorities of this namespace's rules in their order, and that the local one is where it shall be. */
+static void rules_are(const char *family, const char *expected)
+{
+	char command[64], line[256], got[128] = "";
+	unsigned int priority;
+	FILE *f;
+
+	snprintf(command, sizeof(command), "ip %s rule show", family);
+	f = popen(command, "r");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		assert_int_equal(sscanf(line, "%u:", &priority), 1);
+		snprintf(got + strlen(got), sizeof(got) - strlen(got), "%u ", priority);
+		assert_int_equal(strstr(line, "lookup local") != NULL, priority == 60);
+	}
+	assert_int_equal(pclose(f), 0);
+	assert_string_equal(got, expected);
+}
+
 static void test_steering(void **state)
 {
 	struct lab *l = *state;
@@ -222,6 +241,8 @@ static void test_steering(void **state)
 	ok(steer_routes(&l->router, true, &err), &err);
 	ok(steer_routes(&l->router, true, &err), &err); /* stands already */
 	assert_int_equal(netns_visit(&v, l->router_ns), 0);
+	rules_are("-4", "50 60 100 32766 32767 ");
+	rules_are("-6", "50 60 100 32766 ");
 	ok(steer_open(true, &one, &err), &err);
 	ok(steer_open(true, &two, &err), &err); /* a second worker */
 	netns_leave(&v);
