@@ -147,13 +147,8 @@ def test_what_root_inside_cannot(client):
 
 
 def test_what_is_not_there_says_so(client):
-    sb = client.create()
-    execd, egress = f"/sandboxes/{sb}/proxy/44772", f"/sandboxes/{sb}/proxy/18080"
+    execd = f"/sandboxes/{client.create()}/proxy/44772"
     r = client.ask("GET", execd + "/v1/isolated/capabilities")
     assert (r.status, r.json["available"]) == (200, False)
     r = client.ask("POST", execd + "/v1/isolated/session", {})
     assert (r.status, r.json["code"]) == (503, "NOT_SUPPORTED")
-    for path in "/credential-vault", "/credential-vault/x":
-        assert client.ask("GET", egress + path).status == 501
-    # The control: the same programs answer what they have.
-    assert client.ask("GET", execd + "/ping").status == client.ask("GET", egress + "/policy").status == 200
