@@ -20,6 +20,7 @@ static void ports_copy(struct policy_port_entry *dst, const struct policy_port_e
 		dst[i].port = src[i].port;
 		dst[i].port_bits = src[i].port_bits;
 		dst[i].value.verdict = src[i].value.verdict;
+		dst[i].value.named = src[i].value.named;
 		dst[i].value.rule = src[i].value.rule;
 	}
 }
