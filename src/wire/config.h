@@ -85,7 +85,7 @@ struct config {
 	bool egress_other_protocols;	/* allow | drop (default) */
 	bool egress_smtp;		/* allow | drop (default) */
 	uint32_t egress_flows_per_sandbox; /* default 32768 */
-	uint32_t egress_flows_per_user;	   /* default 65536 */
+	uint32_t egress_flows_per_user;	   /* default 40960 */
 	uint32_t egress_rules_per_user;	   /* kernel entries of policies; default 131072 */
 	char egress_deny_always[200], egress_allow_always[200]; /* files; "": none */
 	bool egress_block_doh_443;	/* on | off (default): OpenSandbox's policies */

@@ -336,8 +336,9 @@ const struct key config_keys[] = {
 	{ "egress.flows_per_sandbox", U32, AT(egress_flows_per_sandbox), "32768", 64, 1048576,
 		.help = "Connections and other flows that a sandbox may have open at the same time; "
 			"also bounds what the host's connection tracking holds for it." },
-	{ "egress.flows_per_user", U32, AT(egress_flows_per_user), "65536", 64, 1048576,
-		.help = "The same for all sandboxes of a user together." },
+	{ "egress.flows_per_user", U32, AT(egress_flows_per_user), "40960", 64, 1048576,
+		.help = "The same for all sandboxes of a user together. They share the 64,512 ports of the "
+			"host's address towards each port of a server; below that number no user has them all." },
 	{ "egress.rules_per_user", U32, AT(egress_rules_per_user), "131072", 16, 1048576,
 		.help = "Entries of the kernel's policy tables that the egress rules of all sandboxes "
 			"of a user may take together." },
