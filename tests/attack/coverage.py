@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""Which lines of the attack list have tests: reads tests/coverage.table, looks for test_<id>_ in the
-Python and C tests and prints one line per attack. Fails when a test names a line that the table
-does not have, so neither can drift away from the other."""
+"""Which lines of the attack list have tests, and of which runtimes: reads tests/coverage.table, looks for
+test_<id>_ in the Python and C tests and prints one line per attack. Fails when a test names a line that
+the table does not have, so neither can drift away from the other.
 
+Tests of tests/vm are about machines, and those marked `machines` run on both; the others are about
+containers, and those in C about neither."""
+
+import ast
 import glob
 import os
 import re
@@ -18,14 +22,24 @@ def table():
             yield m.groups()
 
 
+def functions(path):
+    """(name, runtimes) of each function of a file of tests."""
+    text = open(path, errors="replace").read()
+    if path.endswith(".c"):
+        return [(name, ()) for name in re.findall(r"\b(test_\w+)\(void", text)]
+    here = ("vm",) if os.path.dirname(path) == os.path.join(TESTS, "vm") else ("container",)
+    return [(f.name, ("container", "vm") if any("mark.machines" in ast.unparse(d) for d in f.decorator_list)
+             else here) for f in ast.walk(ast.parse(text)) if isinstance(f, ast.FunctionDef)]
+
+
 def named_tests():
+    """Line: its tests, each with its runtimes. A name may have several lines: test_N12_N13_…"""
     found = {}
-    for pattern, definition in (("**/test_*.py", r"^\s*def (test_([A-Z]\d+)_\w+)"),
-                                ("**/test_*.c", r"\b(test_([A-Z]\d+)_\w+)\(void")):
+    for pattern in ("**/test_*.py", "**/test_*.c"):
         for path in glob.glob(os.path.join(TESTS, pattern), recursive=True):
-            if "node_modules" not in path:
-                for name, line in re.findall(definition, open(path, errors="replace").read(), re.M):
-                    found.setdefault(line, []).append(name)
+            for name, runtimes in functions(path) if "node_modules" not in path else ():
+                for line in re.findall(r"(?<=_)[A-Z]\d+(?=_)", re.match(r"(?:test)?((?:_[A-Z]\d+)*_?)", name).group(1)):
+                    found.setdefault(line, []).append(runtimes)
     return found
 
 
@@ -37,7 +51,9 @@ def main():
         covered += bool(n)
         status = f"{n:2} tests" if n > 1 else " 1 test " if n else \
             "waits   " if waits else "not yet "
-        print(f"  {line:4} {status}  {what}" + (f" (waits for: {waits})" if waits and not n else ""))
+        where = sorted({r for runtimes in tests.get(line, []) for r in runtimes})
+        print(f"  {line:4} {status}  {', '.join(where):13}  {what}" +
+              (f" (waits for: {waits})" if waits and not n else ""))
     print(f"  {covered} of {len(known)} lines of the attack list are covered")
     strangers = set(tests) - known
     if strangers:

@@ -1,5 +1,6 @@
 """Names as a way out, and answers as a way in."""
 
+import json
 import random
 import socket
 import string
@@ -88,6 +89,62 @@ def test_D8_a_denied_url_makes_nobody_resolve_it(pair, lab):
     closed.denied("name", name=name)
     assert opened.sh(f"curl -sk -m 50 -o /dev/null https://{name}/").code == 0
     assert lab.queries(since, name=name)
+
+
+CARRY = """
+import json, os, socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("169.254.77.1", 53))
+s.settimeout(float(sys.argv[2]))
+codes, began = {}, time.monotonic()
+for i in range(int(sys.argv[1])):
+    data = f"x{i:04}" + os.urandom(29).hex()  # 63 octets, the most that a label holds
+    m = os.urandom(2) + b"\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0"
+    m += b"".join(bytes([len(l)]) + l.encode() for l in (data, "wild", "test")) + b"\\0\\0\\1\\0\\1"
+    s.send(m)
+    try:
+        code = str(s.recv(2000)[3] & 15)
+    except TimeoutError:
+        break  # beyond the refusals that are answered there is silence
+    codes[code] = codes.get(code, 0) + 1
+print(json.dumps([codes, time.monotonic() - began]))
+"""
+
+
+def test_D9_data_below_an_allowed_wildcard(make_box, other_daemon, lab):
+    """What a wildcard allows carries data: as much as the rate of queries allows, and no more."""
+    def carry(box, patience):
+        since = lab.now()
+        codes, seconds = json.loads(box.exec("python3", "-c", CARRY, "300", patience).stdout)
+        told = {q["name"] for q in lab.queries(since) if (q["name"] or "").endswith(".wild.test")}
+        return codes, seconds, len(told)
+
+    qps = 10
+    limited = other_daemon({"dns.qps": str(qps)}).api.create(egress=["*.wild.test"])
+    codes, seconds, told = carry(limited, "3")
+    assert codes["5"] and told == codes["0"] <= qps * (2 + seconds), (codes, seconds, told)
+    limited.denied("dns_limit")
+    codes, _, told = carry(make_box(egress=["*.wild.test"]), "60")  # the control: it is the rate
+    assert codes == {"0": 300} and told == 300, (codes, told)
+
+
+def test_D9_labels_and_names_that_are_too_long(make_box, lab):
+    """A name as long as it may be is asked; one octet more, in a label or in all, and it is no name."""
+    box, since = make_box(egress=["*.wild.test"]), lab.now()
+
+    def ask(*labels):
+        text = query(".".join((*labels, "wild", "test")))
+        return box.dns("x", raw=text.hex(), timeout=2)
+
+    full = "a" * 63
+    most = (full, full, full, "b" * 51)  # 253 octets as text, 255 on the wire
+    assert ask(*most)["rcode"] == 0 and len(lab.queries(since)[-1]["name"]) == 253
+    for labels in (("c" * 64,), (full, full, full, "d" * 52), (full,) * 4):
+        since = lab.now()
+        got = ask(*labels)
+        assert got.get("rcode") != 0 and not got.get("addresses"), got
+        assert not [q for q in lab.queries(since) if labels[-1] in (q["name"] or "")]
+    box.denied("dns_invalid")
 
 
 @pytest.mark.parametrize("kind", ["TXT", "NULL", "ANY", "HTTPS", "SVCB", "CNAME", "65280"])

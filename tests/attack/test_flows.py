@@ -1,12 +1,14 @@
 """Flows that are over, or never began, and segments that pretend otherwise."""
 
 import json
+import struct
 import subprocess
 import sys
 import time
 
 import pytest
 from kit import raw
+from kit.api import Api
 from kit.lab import wait_flow
 
 SERVER = {4: "203.0.113.20", 6: "2001:db8:1::20"}
@@ -125,3 +127,99 @@ def test_H13_a_refusal_is_no_success(pair, lab, family):
     closed.denied("default", address=server)
     assert lab.flows(since, dst=server) == []
     assert [r["verdict"] for r in opened.probe(*tries)] == ["allow", "allow"]
+
+
+SPEAK = """
+import socket, ssl, sys
+host, port = sys.argv[1], int(sys.argv[2])
+s = socket.create_connection((host, port), 5)
+s.settimeout(5)
+if port == 5432:
+    s.sendall(b"\\0\\0\\0\\x08\\x04\\xd2\\x16\\x2f")
+    assert s.recv(1) == b"S"
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    s = context.wrap_socket(s, server_hostname=host)
+    s.sendall(b"over TLS")
+print(s.recv(100).decode("latin-1").strip())
+"""
+GREETINGS = {22: "SSH-2.0-lab_1.0", 25: "220 mail.test ESMTP lab", 3306: "5.5.5-lab", 5432: "over TLS"}
+
+
+def test_H8_servers_that_speak_first(make_box, lab, family):
+    """Nothing waits for what a client says before it lets a connection be: a greeting comes to who has not
+    said a word, and a connection may become TLS later. What is not allowed is not greeted."""
+    box = make_box(egress=["203.0.113.9", *(f"mail.test:{port}" for port in GREETINGS)])
+    host = "mail.test"
+    if family == 6:
+        host = "2001:db8:1::54"
+        box.set_egress([f"[{host}]:{port}" for port in GREETINGS])
+    for port, greeting in GREETINGS.items():
+        got = box.exec("python3", "-c", SPEAK, host, str(port))
+        assert greeting in got.stdout, (port, got)
+    since = lab.now()
+    box.set_egress([f"198.51.100.7:{port}" for port in GREETINGS])
+    for port in (22, 5432):
+        got = box.exec("python3", "-c", SPEAK, host if family == 6 else "203.0.113.54", str(port))
+        assert got.code and "ConnectionRefused" in got.stderr, (port, got)
+    assert lab.flows(since, dst="203.0.113.54" if family == 4 else host) == []
+
+
+MANY = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0))
+frame = bytearray(bytes.fromhex(sys.argv[1]))
+for port in range(int(sys.argv[2]), int(sys.argv[3])):
+    struct.pack_into(">H", frame, 34, port)
+    while True:
+        try:
+            s.send(frame)
+            break
+        except OSError:  # the queue of the link is full
+            pass
+"""
+
+
+CALM = """
+import select, socket
+waiting = []
+for _ in range(20):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect(("203.0.113.20", 9999))
+    waiting.append(s)
+for _ in range(6):  # the host looks for a free port at random, and not for long: who asks again has another chance
+    for s in waiting:
+        s.send(b"calm")
+    while ready := select.select(waiting, [], [], 1)[0]:
+        waiting = [s for s in waiting if s not in ready]
+print(20 - len(waiting))
+"""
+
+
+def test_N18_nat_ports_used_up(api, other_daemon):
+    """All sandboxes leave with the host's address, so they share its ports: 64,512 towards one port of one
+    server. One user cannot have them all; his limit is what keeps him from it."""
+    target = "203.0.113.20"
+
+    def others_answered(api, *cuts):
+        """When one user's sandboxes have sent, each from its part of the ports: how many of another's 20 sockets are
+        answered, and how many sandboxes met their limit."""
+        keys = [api.ok("POST", "/v1/keys", {"name": name})["key"] for name in ("greedy", "calm")]
+        greedy, calm = (Api(api.url, key) for key in keys)
+        boxes = [greedy.create(egress=[target]) for _ in cuts[1:]]
+        for box, first, end in zip(boxes, cuts, cuts[1:]):
+            segment = struct.pack(">HHHH", 0, 9999, 9, 0) + b"n"  # without a checksum, which IPv4 allows
+            frame = raw.eth(raw.ipv4(box.ip, target, 17, segment)).hex()
+            subprocess.run(raw.inside(box, MANY, frame, str(first), str(end)), check=True)
+        box = calm.create(egress=[target])
+        answered = int(box.exec("python3", "-c", CALM).stdout)
+        limited = [b for b in boxes if any(d["reason"] == "flow_limit" for d in b.denials())]
+        for b in (*boxes, box):
+            b.destroy()
+        return answered, len(limited)
+
+    assert others_answered(api, 1024, 34816, 45056) == (20, 2)
+    lifted = other_daemon({"egress.flows_per_sandbox": "200000", "egress.flows_per_user": "400000"})
+    answered, limited = others_answered(lifted.api, 1024, 22528, 44032, 65536)
+    assert limited == 0 and answered < 10, (answered, limited)

@@ -13,48 +13,7 @@ import time
 
 import pytest
 from conftest import LONG
-
-# frame(): type, flags, zero, length, body. 34 is STDOUT, 36 STARTED with one field: tag, length, pid.
-DOUBLE = '''
-import os, socket, struct, sys, threading, time
-how = sys.argv[1]
-s = socket.create_server(("169.254.77.2", 2028), backlog=64)
-print("listening", flush=True)
-def frame(t, body=b""):
-    return struct.pack(">BBHI", t, 0, 0, len(body)) + body
-def serve(c):
-    sent = 0
-    try:
-        c.recv(65536)
-        print("asked", flush=True)
-        started = frame(36, struct.pack(">BBHI", 1, 0, 0, 4) + struct.pack(">I", 7))
-        if how == "garbage":
-            c.sendall(os.urandom(65536))
-        elif how == "length":
-            c.sendall(struct.pack(">BBHI", 36, 0, 0, 0xffffffff) + b"x" * 65536)
-        elif how == "close":
-            c.sendall(started[:5])
-            return
-        elif how == "dribble":
-            for b in frame(36, b"x" * 60000):
-                c.sendall(bytes([b]))
-                time.sleep(1)
-        elif how == "endless":
-            c.sendall(started)
-            piece = frame(34, b"y" * 65536) * 4
-            while True:
-                c.sendall(piece)
-                sent += len(piece)
-                print(sent, flush=True)
-        c.recv(1)
-    except OSError:
-        pass
-    finally:
-        print("end", sent, flush=True)
-        c.close()
-while True:
-    threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
-'''
+from kit.double import DOUBLE
 
 
 class Double:
@@ -62,7 +21,7 @@ class Double:
 
     def __init__(self, box, how):
         net = ["nsenter", f"--net=/proc/{box.host_pid()}/ns/net"]
-        self.process = subprocess.Popen(net + [sys.executable, "-c", DOUBLE, how],
+        self.process = subprocess.Popen(net + [sys.executable, "-c", DOUBLE, "2028", how],
                                         stdout=subprocess.PIPE, text=True)
         self.sent, self.asked, self.ended = 0, threading.Event(), threading.Event()
         redirect = subprocess.run(net + ["nft", "-f", "-"], text=True, stderr=subprocess.STDOUT,
@@ -117,7 +76,7 @@ def ask(box, method="POST", path="/exec"):
 
 # How, and the seconds within which it is over: before anybody's patience is, which is a minute. (A dribble
 # takes the ten of its frame: long form.)
-NONSENSE = [("garbage", 50), ("length", 50), ("close", 50)] + [("dribble", 50)] * LONG
+NONSENSE = [("garbage", 50), ("length", 50), ("close", 50), ("hello", 50)] + [("dribble", 50)] * LONG
 
 
 @pytest.mark.parametrize("how,seconds", NONSENSE)

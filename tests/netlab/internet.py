@@ -8,7 +8,8 @@ families:
 		change from query to query, and relays the rest byte for byte
 	80 8080	HTTP; 443 8443 HTTPS (one certificate for all names, by the lab's CA)
 	7	echo, TCP and UDP; 443 also echoes UDP
-	22	a server that speaks first; 25 likewise, as a mail server
+	22	a server that speaks first; 25 likewise, as a mail server; 3306, as a data base
+	5432	one whose client speaks first, to ask for TLS; then echo
 
 and a watcher on the wire: each DNS query that arrives goes to queries.log, the first packet of
 each flow to flows.log (again after a pause of its own), as JSON lines. Tests read these to know what left the host, whatever the
@@ -251,6 +252,24 @@ def speaks_first(banner):
     return serve
 
 
+def tls_on_request(context):
+    """As PostgreSQL: eight bytes, "S", and only then TLS."""
+    async def serve(reader, writer):
+        try:
+            asked = await reader.readexactly(8)
+            writer.write(b"S" if asked == b"\0\0\0\x08\x04\xd2\x16\x2f" else b"E")
+            await writer.drain()
+            await writer.start_tls(context)
+            while data := await reader.read(4096):
+                writer.write(data)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            pass
+        finally:
+            writer.close()
+    return serve
+
+
 # --- the watcher -------------------------------------------------------------------------------
 
 class Watcher(threading.Thread):
@@ -340,7 +359,9 @@ async def main(directory, link):
                 (443, http, context), (8443, http, context),
                 (7, echo, None), (9999, echo, None),
                 (22, speaks_first(b"SSH-2.0-lab_1.0\r\n"), None),
-                (25, speaks_first(b"220 mail.test ESMTP lab\r\n"), None)):
+                (25, speaks_first(b"220 mail.test ESMTP lab\r\n"), None),
+                (3306, speaks_first(b"\x0a\0\0\0\x0a5.5.5-lab\0"), None),
+                (5432, tls_on_request(context), None)):
             for host in ("0.0.0.0", "::"):
                 await asyncio.start_server(handler, host, port, ssl=tls, backlog=1024)
         end = time.monotonic() + 120

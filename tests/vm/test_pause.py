@@ -108,7 +108,7 @@ def test_it_is_found_again_by_the_next_host_role(daemon, machine):
     assert counted(machine) == (n + 2, secret) and qemu(None, machine) == pid
 
 
-def test_what_was_altered_is_refused(daemon, machine):
+def test_L9_what_was_altered_is_refused(daemon, machine):
     """Cut short, with one bit changed in head, devices or memory, or of another QEMU: an error that says so.
     As it was: it goes on."""
     n, secret = counted(machine)

@@ -125,8 +125,8 @@ def test_a_pause_stops_it_and_a_resume_goes_on(machine):
     assert machine.sh("kill -0 $(cat /tmp/pid) && kill $(cat /tmp/pid)").code == 0
 
 
-def test_a_policy_set_during_a_pause_is_in_force_at_the_resume(machine, lab):
-    """L1, L2: the machine is another process on the same link, behind what was decided meanwhile."""
+def test_L2_a_policy_set_during_a_pause_is_in_force_at_the_resume(machine, lab):
+    """The machine is another process on the same link, behind what was decided meanwhile."""
     asked = ({"tcp": "allowed.test", "port": 443}, {"tcp": "denied.test", "port": 443})
     assert [r["verdict"] == "allow" for r in machine.probe(*asked)] == [True, False]
     machine.pause()
