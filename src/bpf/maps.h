@@ -352,10 +352,15 @@ static inline int weir_range_has(const struct weir_decision *d, __u8 proto, __u1
 /* weir_dns_tcp, weir_dns_udp: sockmaps. Worker w has its IPv4 socket at 2w, IPv6 at 2w + 1. */
 #define WEIR_DNS_WORKERS_MAX 64u
 
-/* weir_collect: a SYSCALL program with this context; run it every few seconds. */
+/* weir_collect: a SYSCALL program with this context, which walks all flows. */
 struct weir_collect {
-	__u32 live, removed; /* flow entries, filled by the program */
+	__u64 now; /* clock_mono_ns() */
+	/* Filled by the program: */
+	__u64 due;	     /* no live entry runs out before, if no packet comes */
+	__u32 live, removed; /* entries */
 };
+/* An entry that a packet begins or touches runs out so much later, at the soonest. */
+#define WEIR_FLOW_LASTS_NS 30000000000ull
 
 /* weir_verdict_test: a classifier for BPF_PROG_TEST_RUN. skb->mark carries the slot; what it
  * returns is this, packed. */

@@ -74,8 +74,10 @@ void datapath_slot_forgotten(struct datapath *dp, uint32_t slot)
 {
 	struct weir_slot *k = slot_of(dp, slot);
 
-	if (k && k->ifindex == 0)
-		__atomic_store_n(&k->gone, k->epoch, __ATOMIC_RELEASE);
+	if (!k || k->ifindex)
+		return;
+	__atomic_store_n(&k->gone, k->epoch, __ATOMIC_RELEASE);
+	__atomic_store_n(&dp->forgotten, true, __ATOMIC_RELEASE);
 }
 
 int datapath_slot_get(const struct datapath *dp, uint32_t slot, struct weir_slot *ret)
@@ -164,17 +166,39 @@ void datapath_purge(struct datapath *dp)
 	dp_nets_purge(dp, false);
 }
 
-int datapath_collect(const struct datapath *dp, struct weir_collect *ret)
+/*
+ * When is the next walk due? What the last one left lasts until `due`, what was begun or touched since
+ * for WEIR_FLOW_LASTS_NS, and what the host forgot is to go at once. Links that ran an older program,
+ * which knows nothing of weir_begun, run ours before the first walk.
+ */
+static bool collect_is_due(const struct datapath *dp, uint64_t now)
 {
-	struct weir_collect result = { 0 };
-	DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &result,
-		.ctx_size_in = sizeof(result));
+	const struct dp_collected *c = &dp->collected;
+	bool any = c->live || __atomic_load_n(dp->begun, __ATOMIC_ACQUIRE);
 
-	if (bpf_prog_test_run_opts(datapath_fd(dp, "weir_collect"), &opts) < 0)
-		return -errno;
+	return !c->at || (any && now >= MIN(c->due, c->at + WEIR_FLOW_LASTS_NS)) ||
+		__atomic_load_n(&dp->forgotten, __ATOMIC_ACQUIRE);
+}
+
+int datapath_collect(struct datapath *dp, uint64_t now, struct weir_collect *ret)
+{
+	struct weir_collect walk = { .now = now };
+	DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &walk, .ctx_size_in = sizeof(walk));
+	struct dp_collected *c = &dp->collected;
+	bool due = collect_is_due(dp, now);
+
+	if (due) {
+		/* before the walk: what comes during it may be overlooked */
+		__atomic_store_n(&dp->forgotten, false, __ATOMIC_SEQ_CST);
+		__atomic_store_n(dp->begun, 0, __ATOMIC_SEQ_CST);
+		c->at = 0; /* if it fails, the next is due */
+		if (bpf_prog_test_run_opts(datapath_fd(dp, "weir_collect"), &opts) < 0)
+			return -errno;
+		*c = (struct dp_collected){ now, walk.due, walk.live };
+	}
 	if (ret)
-		*ret = result;
-	return 0;
+		*ret = (struct weir_collect){ now, c->due, c->live, walk.removed };
+	return due;
 }
 
 int datapath_dns_socket(struct datapath *dp, uint32_t worker, uint8_t proto, uint8_t family, int fd,

@@ -104,9 +104,10 @@ int datapath_floor_set(struct datapath *dp, const struct policy_floor *floor, st
 int datapath_counters(const struct datapath *dp, uint32_t slot, struct weir_counters *ret);
 /* Every few seconds: delete what policies of the past have left, ... */
 void datapath_purge(struct datapath *dp);
-/* ... and remove flows that are idle, or forgotten by the host; ret may be NULL. The kernel walks a
- * million buckets for it, 20 ms and more. It may run in a thread beside anything but the end of dp. */
-int datapath_collect(const struct datapath *dp, struct weir_collect *ret);
+/* ... and remove flows that are idle at `now` (clock_mono_ns()), or forgotten by the host; ret may be
+ * NULL. 1: the kernel walked a million buckets for it, 20 ms and more; 0: none can have run out, and
+ * nothing was done. It may run in a thread beside anything but itself and the end of dp. */
+int datapath_collect(struct datapath *dp, uint64_t now, struct weir_collect *ret);
 
 /* The DNS proxy's sockets of one worker (proto IPPROTO_TCP: listening; IPPROTO_UDP: bound). The
  * caller keeps them open: a closed socket leaves the map. */

@@ -23,6 +23,12 @@ struct dp_share {
 	uint64_t keys; /* of the policies in force */
 };
 
+/* The last walk over all flows; the collector's alone. */
+struct dp_collected {
+	uint64_t at, due; /* at 0: none yet, or it failed */
+	uint32_t live;
+};
+
 struct datapath {
 	struct weir_bpf *skel;
 	char dir[128];
@@ -37,6 +43,9 @@ struct datapath {
 	struct dp_net *nets; /* nets.c: by number */
 	struct dp_net_old *old_nets;
 	struct datapath_limits limits;
+	struct dp_collected collected;
+	uint32_t *begun; /* weir_begun of our program, mapped */
+	bool forgotten; /* the host forgot a sandbox's connections since; atomic */
 };
 
 static inline bool dp_slot_ok(uint32_t slot)

@@ -31,6 +31,10 @@
 #define FIN_OUT 1
 #define FIN_IN	2
 
+/* An entry was made since the collector wrote 0 here: it need not walk a table that was empty then and
+ * still is. Written after the entry, so who clears it and then walks finds the entry or this. */
+volatile __u32 weir_begun;
+
 struct where { /* what the hooks know of a packet's sandbox */
 	__u32 slot;
 	__u32 policy; /* read once */
@@ -119,6 +123,7 @@ static __noinline int flow_create(const struct where *w, const struct weir_flow_
 	if (shares_allow(w->s) && bpf_map_update_elem(&weir_flows, key, &f, BPF_NOEXIST) == 0) {
 		__sync_fetch_and_add(&w->s->flows, 1);
 		shares_add(f.share, 1);
+		weir_begun = 1;
 		return 0;
 	}
 	/* two CPUs, one flow: the other was first, and all is well */

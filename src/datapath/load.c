@@ -234,6 +234,7 @@ static int maps_open(struct datapath *dp)
 	dp->flows = bpf_map__fd(s->maps.weir_flows);
 	dp->counters = bpf_map__fd(s->maps.weir_counters);
 	dp->shares_fd = bpf_map__fd(s->maps.weir_shares);
+	dp->begun = (uint32_t *)&s->bss->weir_begun;
 	dp->slots_len = (sizeof(struct weir_slot) * (WEIR_SLOTS_MAX + 1) + page - 1) & ~(page - 1);
 	dp->slots = mmap(NULL, dp->slots_len, PROT_READ | PROT_WRITE, MAP_SHARED, dp->slots_fd, 0);
 	if (dp->slots == MAP_FAILED) {

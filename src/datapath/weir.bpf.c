@@ -455,7 +455,7 @@ int weir_verdict_test(struct __sk_buff *skb)
 static __u64 flow_patience(const struct weir_flow_key *key, const struct weir_flow *f)
 {
 	if (f->state == WEIR_FLOW_CLOSING || key->proto == IPPROTO_FRAGMENT)
-		return 30 * SECOND;
+		return WEIR_FLOW_LASTS_NS;
 	if (f->state == WEIR_FLOW_NEW)
 		return key->proto == IPPROTO_TCP ? 120 * SECOND : 60 * SECOND;
 	return key->proto == IPPROTO_TCP ? 8100 * SECOND : 180 * SECOND;
@@ -470,26 +470,22 @@ static __always_inline int flow_is_gone(const struct weir_flow_key *key, const s
 	return s && !(s->ifindex && s->epoch == key->epoch) && (__u16)(s->gone - key->epoch) < EPOCHS_BACK;
 }
 
-struct collection {
-	__u64 now;
-	struct weir_collect result;
-};
-
 static long collect_one(void *map, struct weir_flow_key *key, struct weir_flow *f,
-	struct collection *c)
+	struct weir_collect *c)
 {
 	__u32 slot = key->slot;
 	struct weir_slot *s = bpf_map_lookup_elem(&weir_slots, &slot);
 	__u32 share = f->share;
-	/* last_seen may be later than now: another CPU is at work on it */
-	int idle = (__s64)(c->now - f->last_seen) > (__s64)flow_patience(key, f);
+	__u64 end = f->last_seen + flow_patience(key, f);
 
-	if (!idle && !flow_is_gone(key, s)) {
-		c->result.live++;
+	if (c->now <= end && !flow_is_gone(key, s)) {
+		c->live++;
+		if (end < c->due)
+			c->due = end;
 		return 0;
 	}
 	if (bpf_map_delete_elem(&weir_flows, key) == 0) {
-		c->result.removed++;
+		c->removed++;
 		shares_add(share, -1);
 		if (s && s->epoch == key->epoch && s->ifindex)
 			__sync_fetch_and_add(&s->flows, -1);
@@ -497,14 +493,15 @@ static long collect_one(void *map, struct weir_flow_key *key, struct weir_flow *
 	return 0;
 }
 
-/* The collector: removes what is idle or gone. A SYSCALL program, so it holds up no packet; a walk
- * over a million entries is some tens of milliseconds. */
+/* The collector: removes what is idle or gone. A SYSCALL program, so it holds up no packet; but it
+ * looks at a million buckets, some tens of milliseconds, in which nothing else runs on its CPU where
+ * the kernel does not preempt itself. So datapath_collect() runs it when there may be something. */
 SEC("syscall")
 int weir_collect(struct weir_collect *ctx)
 {
-	struct collection c = { .now = bpf_ktime_get_ns() };
+	struct weir_collect c = { .now = ctx->now, .due = ~0ull };
 
 	bpf_for_each_map_elem(&weir_flows, collect_one, &c, 0);
-	*ctx = c.result;
+	*ctx = c;
 	return 0;
 }

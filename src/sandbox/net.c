@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/vfs.h>
 #include <linux/magic.h>
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "datapath/datapath.h"
@@ -181,7 +182,7 @@ static void collect_in_thread(uv_work_t *w)
 {
 	struct daemon *d = container_of(w, struct daemon, collecting);
 
-	d->collected = datapath_collect(d->dp, NULL);
+	d->collected = datapath_collect(d->dp, clock_mono_ns(), NULL);
 }
 
 static void collected(uv_work_t *w, int status)

@@ -792,12 +792,15 @@ def test_collector_and_slots_life(net):
         for port in range(2000, 2050):
             c.sendto(b"x", (NEAR[4], port))
     until(lambda: net.counters()["flows"] == 50, "flows are counted")
-    live, removed = net("collect").split()[1:]
+    live, removed = net("collect", 0).split()[1:]
     assert int(live) >= 50
     net("slot", 5, "w5", OWN[4], OWN[6])  # the next sandbox's life
     assert net.counters()["flows"] == 0 and net.counters()["out_packets"] == 0
-    live, removed = net("collect").split()[1:]
-    assert int(live) >= 50 and int(removed) == 0  # the host's tracking knows them on as well
+    # The host's tracking knows them on as well. (So much later the collector walks again.)
+    walked, live, _ = map(int, net("collect", 31).split())
+    assert walked == 1 and live >= 50  # what other tests left may be gone
+    walked, live, removed = map(int, net("collect", 61).split())
+    assert walked == 1 and removed >= 50
 
 
 def test_adoption(net, v):

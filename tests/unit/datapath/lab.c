@@ -12,7 +12,7 @@
  *	pin ID IP NAME			what the DNS proxy does after an answer, under the last policy
  *	used ID IP			nanoseconds since the pin was last used
  *	floor [PREFIX…]			the default floor and these as operator's deny
- *	counters SLOT | events | collect | sweep
+ *	counters SLOT | events | collect SECONDS-FROM-NOW | sweep
  *	dns				make the proxy's sockets and answer with what was asked
  *	dnslog				what came in: "udp4 8.8.8.8 3" (family, original address, interface)
  */
@@ -298,8 +298,8 @@ static void command(char **word, size_t n)
 		buf_reset(&events);
 	} else if (!strcmp(verb, "collect")) {
 		datapath_purge(dp);
-		r = datapath_collect(dp, &result);
-		answer(r < 0 ? "error %d %u %u" : "ok %d %u %u", r, result.live, result.removed);
+		r = datapath_collect(dp, clock_mono_ns() + u32_arg(word[1]) * NS_PER_SEC, &result);
+		answer(r < 0 ? "error %d" : "ok %d %u %u", r, result.live, result.removed);
 	} else if (!strcmp(verb, "sweep")) {
 		answer("ok %d", datapath_sweep(dp));
 	} else if (!strcmp(verb, "dns")) {

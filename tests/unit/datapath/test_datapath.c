@@ -328,13 +328,10 @@ static void on_event(const struct weir_event *e, void *arg)
 static void quiet_life(void **state)
 {
 	struct datapath *dp = *state;
-	struct weir_collect result = { 9, 9 };
 	struct weir_counters counters;
 	struct events_ring *ring;
 	int seen = 0;
 
-	assert_int_equal(datapath_collect(dp, &result), 0);
-	assert_int_equal(result.live + result.removed, 0);
 	assert_int_equal(datapath_counters(dp, 1, &counters), 0);
 	assert_int_equal(counters.out_packets, 0);
 	assert_int_equal(datapath_counters(dp, 0, &counters), -EINVAL);
@@ -588,6 +585,68 @@ static void ingress(void **state)
 	datapath_slot_clear(dp, 5);
 }
 
+/* --- the collector --- */
+
+/* A datagram of slot 5's; the program makes a flow of it. */
+static void begin_flow(struct datapath *dp, uint16_t port)
+{
+	assert_int_equal(ask(dp, "weir_from_sandbox", &(struct __sk_buff){ .ifindex = LOOPBACK },
+				 &(struct probe){ OWN, 0x0a090001, port, 8080, IPPROTO_UDP, 0 }), 0);
+}
+
+/* Did it walk `seconds` after `at`, what lived on, and what went? */
+static void assert_collects(struct datapath *dp, uint64_t at, uint32_t seconds, int walked,
+	uint32_t live, uint32_t removed)
+{
+	struct weir_collect result;
+
+	assert_int_equal(datapath_collect(dp, at + seconds * NS_PER_SEC, &result), walked);
+	assert_int_equal(result.live, live);
+	assert_int_equal(result.removed, removed);
+}
+
+/* It walks when something may have run out, and never misses it. */
+static void collects(void **state)
+{
+	struct datapath *dp = *state;
+	uint64_t at = clock_mono_ns();
+	struct weir_slot slot;
+
+	assert_collects(dp, at, 0, 1, 0, 0); /* it knows nothing yet */
+	assert_collects(dp, at, 5, 0, 0, 0);
+	assert_collects(dp, at, 100000, 0, 0, 0); /* an empty table stays so by itself */
+	set_slot(dp, 5, LOOPBACK);
+	commit(dp, 5, 11, "10.9.0.0/16:8080", NULL);
+	begin_flow(dp, 1000);
+	at = clock_mono_ns();
+	assert_collects(dp, at, 20, 0, 0, 0); /* whatever came lasts for thirty seconds */
+	assert_collects(dp, at, 40, 1, 1, 0);
+	assert_collects(dp, at, 50, 0, 1, 0); /* this one for sixty */
+	begin_flow(dp, 1001);
+	assert_collects(dp, at, 200, 1, 0, 2);
+	assert_int_equal(datapath_slot_get(dp, 5, &slot), 0);
+	assert_int_equal(slot.flows, 0);
+	assert_int_equal(count(dp, "weir_flows"), 0);
+	assert_collects(dp, at, 100000, 0, 0, 0);
+
+	/* A sandbox that is gone: at once, when the host forgot it. */
+	begin_flow(dp, 1002);
+	assert_collects(dp, at, 0, 0, 0, 0);
+	datapath_slot_clear(dp, 5);
+	assert_collects(dp, at, 1, 0, 0, 0);
+	datapath_slot_forgotten(dp, 5);
+	assert_collects(dp, at, 2, 1, 0, 1);
+	assert_int_equal(count(dp, "weir_flows"), 0);
+
+	/* What a former program let begin is found by the first walk of the next. */
+	set_slot(dp, 5, LOOPBACK);
+	commit(dp, 5, 12, "10.9.0.0/16:8080", NULL);
+	begin_flow(dp, 1003);
+	dp = *state = reopen(dp);
+	assert_collects(dp, clock_mono_ns(), 0, 1, 1, 0);
+	datapath_slot_clear(dp, 5);
+}
+
 /* --- rules of private networks --- */
 
 #define ALLOWED(rule) WEIR_TEST_RESULT(WEIR_ALLOW, WEIR_R_NONE, 0, rule)
@@ -724,6 +783,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(private_networks, fresh, gone),
 		cmocka_unit_test_setup_teardown(dns_answers, fresh, gone),
 		cmocka_unit_test_setup_teardown(ingress, fresh, gone),
+		cmocka_unit_test_setup_teardown(collects, fresh, gone),
 		cmocka_unit_test_setup_teardown(rules_of_networks, fresh, gone),
 		cmocka_unit_test_setup_teardown(rules_are_found_again, fresh, gone),
 	};
