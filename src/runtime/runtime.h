@@ -145,6 +145,8 @@ struct runtime_ops {
 	int (*limit)(const struct runtime_box *box, uint32_t mem_mib, struct err *err);
 	/* A sandbox that has no process (after a reboot): drop its layer. */
 	int (*drop_layer)(struct runtime *rt, const char *id, struct err *err);
+	/* NULL: nothing is counted. */
+	void (*tally)(const struct runtime *rt, struct ipc_machines *ret);
 	/* After all adoptions: remove what no adopted box owns (mounts, cgroups, loop devices). */
 	void (*sweep)(struct runtime *rt);
 };

@@ -126,6 +126,14 @@ static int do_info(const struct ask *a, struct err *err)
 	return answer(a, &info, sizeof(info), NULL, 0);
 }
 
+static int do_machines(const struct ask *a, struct err *err)
+{
+	struct ipc_machines m;
+
+	runners_tally(a->d, &m);
+	return answer(a, &m, sizeof(m), NULL, 0);
+}
+
 /* --- sandboxes --- */
 
 static int do_reserve(const struct ask *a, struct err *err)
@@ -426,6 +434,7 @@ static const struct broker_op {
 	{ IPC_HOST_IMAGES,   FROM_API, SERVING, 0,                           0, do_images },
 	{ IPC_HOST_BUILD,    FROM_API, SERVING, sizeof(struct ipc_build),    1, do_build },
 	{ IPC_HOST_INFO,     FROM_API, SERVING, 0,                           0, do_info },
+	{ IPC_HOST_MACHINES, FROM_API, SERVING, 0,                           0, do_machines },
 	{ IPC_HOST_NETS,     FROM_API, SERVING, sizeof(struct ipc_nets),     0, do_nets },
 	{ IPC_HOST_INGRESS,  FROM_API, SERVING, sizeof(struct ipc_ingress),  0, do_ingress },
 	{ IPC_HOST_NET,      FROM_API, SERVING, sizeof(struct ipc_net),      0, do_net },

@@ -137,6 +137,13 @@ void runners_tell(const struct daemon *d, struct ipc_host_info *ret)
 	snprintf(ret->preferred, sizeof(ret->preferred), "%s", preferred->name);
 }
 
+void runners_tally(const struct daemon *d, struct ipc_machines *ret)
+{
+	const struct runner *vm = &d->runners[RUNNER_VM];
+
+	vm->ops->tally(vm->rt, ret);
+}
+
 int runners_drop_layer(struct daemon *d, const char *id, struct err *err)
 {
 	int r = 0;

@@ -32,6 +32,8 @@ const struct runner *runner_known(const struct daemon *d, const char *name);
 const struct runner *runner_find(const struct daemon *d, const char *name, struct err *err);
 /* For the api role: which there are, which `auto` means, and why. */
 void runners_tell(const struct daemon *d, struct ipc_host_info *ret);
+/* How machines began, and what is kept for those to come. */
+void runners_tally(const struct daemon *d, struct ipc_machines *ret);
 /* A sandbox without a process: whichever has its layer drops it. */
 int runners_drop_layer(struct daemon *d, const char *id, struct err *err);
 /* After all adoptions. */

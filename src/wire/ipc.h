@@ -73,6 +73,7 @@ enum ipc_type {
 	IPC_HOST_PAIR,	     /* struct ipc_edge_up: the channel to that worker broke, make another;
 			      * it comes as IPC_EVENT_EDGE. -EAGAIN: the worker is starting */
 	IPC_HOST_COPY,	     /* struct ipc_copy: of a machine that runs, for the next SPAWN from it */
+	IPC_HOST_MACHINES,   /* -> struct ipc_machines */
 
 	/* host -> api, sends */
 	IPC_EVENT_EXITED = 64, /* struct ipc_exited: a sandbox's first process ended by itself */
@@ -204,6 +205,18 @@ struct ipc_grow {
 };
 struct ipc_stats {
 	uint64_t mem_bytes, cpu_usec, pids, disk_bytes;
+};
+/* How a machine began: it booted; as a clone of a template, or as one of those that stood ready; from its own file;
+ * from another's. */
+enum ipc_start { IPC_START_BOOT, IPC_START_WARM, IPC_START_READY, IPC_START_RESUME, IPC_START_FORK, IPC_STARTS };
+enum ipc_template { IPC_TEMPLATE_WARM, IPC_TEMPLATE_FORK, IPC_TEMPLATES }; /* what begins from it */
+struct ipc_machines { /* counted since the host role began */
+	uint64_t starts[IPC_STARTS];
+	struct ipc_templates {
+		uint64_t made;
+		uint64_t kept, mib; /* now; what counts for them, with what is being made */
+	} templates[IPC_TEMPLATES];
+	uint64_t ready, ready_mib; /* now; the memory with what will stand ready soon */
 };
 struct ipc_image {
 	char name[IPC_NAME_LEN];

@@ -13,6 +13,7 @@ import pytest
 from kit.api import Api
 from kit.daemon import Daemon, wait_until
 from test_sandbox import qemu
+from test_warm import figures
 
 LONG = 180
 
@@ -66,12 +67,15 @@ def standing(daemon, *boxes):
 def test_the_next_create_has_it(daemon):
     """L1, L3: and it is another in all that must differ, at the right time, under the policy of its create; the
     control is the one after it, which another process is."""
-    boxes, told = [], []
+    boxes, told, taken = [], [], 'starts_total{kind="ready"}'
     for name in ("allowed.test", "denied.test"):
         pid = standing(daemon, *boxes)
+        was = figures(daemon)
+        assert was["ready"] == 1 and was["ready_bytes"] > 256 << 20
         time.sleep(2)  # time that did not pass inside
         box = daemon.api.create(runtime="vm", egress=[name], envs={"WHOSE": name})
         assert qemu(None, box) == pid
+        assert figures(daemon)[taken] == was[taken] + 1
         boxes.append(box)
         t0 = time.time()
         now = float(box.exec("date", "+%s.%N").stdout)

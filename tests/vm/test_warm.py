@@ -34,6 +34,13 @@ def said(daemon, what):
         return sum(f" vm.template what={what} " in line for line in f)
 
 
+def figures(daemon):
+    """What /metrics says of machines, without the prefix."""
+    text = daemon.api.request("GET", "/metrics").body.decode()
+    return {name[len("weir_vm_"):]: int(n) for name, n in
+            (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("weir_vm_"))}
+
+
 def wait_said(daemon, what, n):
     assert wait_until(lambda: said(daemon, what) >= n, 120), f"{what}: {said(daemon, what)}, not {n}"
 
@@ -95,6 +102,12 @@ def test_the_first_boots_and_the_next_are_clones(daemon, first, clones):
         line = box.exec("cat", "/proc/cmdline").stdout
         assert "weir.overlays=" in line and "weir.ip4" not in line and "weir.overlay=" not in line
     assert templates(daemon) == []  # it holds still: there is no process
+    told = figures(daemon)
+    assert {k: told[f'starts_total{{kind="{k}"}}'] for k in ("boot", "warm", "ready", "resume", "fork")} == {
+        "boot": 1, "warm": 2, "ready": 0, "resume": 0, "fork": 0}
+    assert told['templates_made_total{kind="warm"}'] == told['templates{kind="warm"}'] == 1
+    assert told['templates_bytes{kind="warm"}'] == first.view["mem_mib"] << 20
+    assert told['templates{kind="fork"}'] == told["ready"] == told["ready_bytes"] == 0
 
 
 def test_L3_each_is_another(first, clones):
@@ -131,8 +144,10 @@ def test_what_one_writes_is_not_in_the_next(daemon, clones):
 def test_one_is_paused_and_goes_on(clones):
     box = clones[1]
     box.sh("echo kept >/dev/shm/kept")
+    was = figures(box)
     box.pause()
     box.resume()
+    assert figures(box) == {**was, 'starts_total{kind="resume"}': was['starts_total{kind="resume"}'] + 1}
     assert box.sh("cat /dev/shm/kept; hostname").stdout == f"kept\n{box.name}\n"
 
 

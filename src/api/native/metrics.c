@@ -7,9 +7,12 @@
  * Visits are told of all sandboxes together, and of each that had any, of at most VISITED_MAX, the
  * oldest: what a scraper has to keep must not grow with what users make. How many were left out is
  * told as well.
+ *
+ * Machines are counted by the host role, which is asked each time.
  */
 #include "api/box.h"
 #include "api/native/native.h"
+#include "api/peers.h"
 #include "policy/policy.h"
 
 #define VISITED_MAX 200u
@@ -127,7 +130,51 @@ static void ingress_of_each(const struct api *a, struct buf *out)
 		n > VISITED_MAX ? n - VISITED_MAX : 0);
 }
 
-void native_metrics(struct req *q)
+static const char *const start_names[IPC_STARTS] = {
+	[IPC_START_BOOT] = "boot",
+	[IPC_START_WARM] = "warm",
+	[IPC_START_READY] = "ready",
+	[IPC_START_RESUME] = "resume",
+	[IPC_START_FORK] = "fork",
+};
+static const char *const template_names[IPC_TEMPLATES] = {
+	[IPC_TEMPLATE_WARM] = "warm",
+	[IPC_TEMPLATE_FORK] = "fork",
+};
+
+static const struct template_figure {
+	const char *name, *type, *help;
+	size_t at; /* in struct ipc_templates */
+	unsigned int shift;
+} template_figures[] = {
+	{ "weir_vm_templates_made_total", "counter", "Templates made, by the kind of start they are for.",
+		offsetof(struct ipc_templates, made), 0 },
+	{ "weir_vm_templates", "gauge", "Templates kept.", offsetof(struct ipc_templates, kept), 0 },
+	{ "weir_vm_templates_bytes", "gauge", "Memory that counts for templates, with one that is being made.",
+		offsetof(struct ipc_templates, mib), 20 },
+};
+
+static void machines(const struct ipc_machines *m, struct buf *out)
+{
+	title(out, "weir_vm_starts_total", "counter", "Virtual machines that began, by how.");
+	for (unsigned int i = 0; i < IPC_STARTS; i++)
+		buf_fmt(out, "weir_vm_starts_total{kind=\"%s\"} %" PRIu64 "\n", start_names[i],
+			m->starts[i]);
+	for (size_t f = 0; f < ARRAY_SIZE(template_figures); f++) {
+		const struct template_figure *t = &template_figures[f];
+
+		title(out, t->name, t->type, t->help);
+		for (unsigned int i = 0; i < IPC_TEMPLATES; i++)
+			buf_fmt(out, "%s{kind=\"%s\"} %" PRIu64 "\n", t->name, template_names[i],
+				*(const uint64_t *)((const char *)&m->templates[i] + t->at) << t->shift);
+	}
+	title(out, "weir_vm_ready", "gauge", "Virtual machines that stand ready.");
+	buf_fmt(out, "weir_vm_ready %" PRIu64 "\n", m->ready);
+	title(out, "weir_vm_ready_bytes", "gauge", "Memory that counts for them, with those that soon do.");
+	buf_fmt(out, "weir_vm_ready_bytes %" PRIu64 "\n", m->ready_mib << 20);
+}
+
+static void answer(struct req *q, const struct ipc_machines *m)
 {
 	auto_buf struct buf out = BUF_MAX(1u << 20);
 	struct http *h = q->h;
@@ -137,8 +184,52 @@ void native_metrics(struct req *q)
 	connections(q->api->httpd, &out);
 	ingress_of_all(q->api, &out);
 	ingress_of_each(q->api, &out);
+	machines(m, &out);
 	title(&out, "weir_exec_held_bytes", "gauge", "Output held for buffered commands.");
 	buf_fmt(&out, "weir_exec_held_bytes %" PRIu64 "\n", q->api->exec_bytes);
 	req_release(q);
 	http_reply(h, 200, "text/plain; version=0.0.4", buf_str(&out));
+}
+
+struct scrape {
+	struct req *q; /* NULL: nobody waits any more */
+};
+
+static void on_machines(struct chan_msg *msg, const struct err *err, void *arg)
+{
+	auto_free struct scrape *s = arg;
+	struct ipc_machines m = { .ready = 0 };
+
+	if (!s->q)
+		return;
+	s->q->on_gone = NULL;
+	if (err) {
+		reply_err(s->q, err);
+		return;
+	}
+	memcpy(&m, msg->payload.p, MIN(msg->payload.n, sizeof(m)));
+	answer(s->q, &m);
+}
+
+static void gone(struct req *q)
+{
+	struct scrape *s = q->state;
+
+	s->q = NULL;
+}
+
+void native_metrics(struct req *q)
+{
+	struct scrape *s = calloc(1, sizeof(*s));
+	struct err err;
+
+	if (!s) {
+		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
+		reply_err(q, &err);
+		return;
+	}
+	s->q = q;
+	q->state = s;
+	q->on_gone = gone;
+	host_call(q->api, IPC_HOST_MACHINES, NULL, 0, -1, on_machines, s);
 }

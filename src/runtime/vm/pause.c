@@ -205,8 +205,10 @@ int vm_go_on(struct runtime_box *box, struct err *err)
 	snapshot_remove(box->rt->snapshots, box->rt->kit.layers, box->id);
 	FAULT("host.asleep.removed");
 	r = use_hand(box, HAND_GO, -EBADF, -EBADF, NULL, err);
-	if (r == 0)
+	if (r == 0) {
 		box->held = false;
+		vm_began(box->rt, IPC_START_RESUME);
+	}
 	return r;
 }
 

@@ -17,6 +17,15 @@ uint64_t ready_mib(const struct runtime *rt)
 	return sum;
 }
 
+uint64_t ready_count(const struct runtime *rt)
+{
+	uint64_t n = 0;
+
+	for (const struct runtime_parked *p = rt->parked; p; p = p->next)
+		n += p->starter.stands && p->starter.ready && !p->unwanted;
+	return n;
+}
+
 static int key_for(const struct runtime *rt, const struct runtime_seat *seat, char ret[WARM_KEY_MAX])
 {
 	struct vm_seat s = { .plan = seat->plan };

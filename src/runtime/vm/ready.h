@@ -31,4 +31,6 @@ void ready_taken(struct runtime_box *box, struct runtime_parked *p);
 void ready_answered(struct runtime *rt, int fd);
 /* Let the one go that has stood longest; false: there is none. */
 bool ready_shrink(struct runtime *rt);
+/* Those that can be taken; and the memory of them and of those that soon can. */
+uint64_t ready_count(const struct runtime *rt);
 uint64_t ready_mib(const struct runtime *rt);

@@ -48,7 +48,7 @@ void templates_drop(struct templates *ts)
 		drop_first(ts);
 }
 
-static unsigned int count(const struct templates *ts)
+unsigned int templates_count(const struct templates *ts)
 {
 	const struct template *t;
 	unsigned int n = 0;
@@ -61,7 +61,7 @@ static unsigned int count(const struct templates *ts)
 static void make_room(struct templates *ts, uint32_t mib)
 {
 	while (!TAILQ_EMPTY(&ts->list) &&
-		(count(ts) >= TEMPLATES_MAX || templates_mib(ts) + (uint64_t)mib > ts->limit_mib))
+		(templates_count(ts) >= TEMPLATES_MAX || templates_mib(ts) + (uint64_t)mib > ts->limit_mib))
 		drop_first(ts);
 }
 
@@ -105,6 +105,7 @@ int template_get(struct templates *ts, const struct snapshot_head *head, struct 
 	if (!t) {
 		make_room(ts, (uint32_t)(head->memory >> 20));
 		r = make(head, &t, err);
+		ts->made += r == 0;
 	}
 	if (r < 0)
 		return r;

@@ -26,6 +26,7 @@ struct template {
 struct templates {
 	TAILQ_HEAD(, template) list; /* longest unused first */
 	uint32_t limit_mib;
+	uint64_t made; /* ever */
 };
 
 void templates_open(struct templates *t, uint32_t limit_mib);
@@ -33,4 +34,5 @@ void templates_open(struct templates *t, uint32_t limit_mib);
 int template_get(struct templates *t, const struct snapshot_head *head, struct template **ret,
 	struct err *err);
 uint32_t templates_mib(const struct templates *t);
+unsigned int templates_count(const struct templates *t);
 void templates_drop(struct templates *t);

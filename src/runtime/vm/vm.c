@@ -426,6 +426,7 @@ static int vm_spawn(struct runtime *rt, const struct runtime_spec *spec, struct 
 			snapshot_remove(rt->snapshots, rt->kit.layers, spec->id);
 		return err_wrap(err, r, "start %s", spec->id);
 	}
+	vm_began(rt, vm_start_of(p));
 	ready_taken(*ret, p);
 	vm_starter_done(&p->starter); /* the starter has ended; QEMU is the box's */
 	if (p->key[0] && !p->warm)
@@ -680,5 +681,6 @@ const struct runtime_ops runtime_vm = {
 	.stats = vm_stats,
 	.grow = vm_grow,
 	.drop_layer = vm_drop_layer,
+	.tally = vm_tally,
 	.sweep = vm_sweep,
 };

@@ -1,9 +1,10 @@
 /*
  * What the files of this runtime have in common: one daemon's machines, those that are being started,
  * and those that are boxes. vm.c begins and ends them, pause.c has them sleep in files, template.c and
- * fork.c make many of one, warm.c has what nobody has used yet ready.
+ * fork.c make many of one, warm.c has what nobody has used yet ready. tally.c counts.
  */
 #pragma once
+#include <stdatomic.h>
 #include "runtime/known.h"
 #include "runtime/vm/copy.h"
 #include "runtime/vm/hand.h"
@@ -28,6 +29,7 @@ struct runtime {
 	struct runtime_parked *parked;
 	struct runtime_box *boxes;
 	char boot_id[40];
+	_Atomic uint64_t starts[IPC_STARTS]; /* resumes are counted in threads */
 };
 
 struct runtime_parked {
@@ -73,6 +75,12 @@ int vm_check_memory(struct runtime *rt, uint32_t mem_mib, struct err *err);
 
 /* Can what a snapshot was made with go on here? */
 int vm_check_accel(const struct runtime *rt, const struct vm_made *made, struct err *err);
+
+/* --- tally.c --- */
+/* What p was is a sandbox now: how did it begin? IPC_STARTS: it did not, it sleeps. */
+enum ipc_start vm_start_of(const struct runtime_parked *p);
+void vm_began(struct runtime *rt, enum ipc_start how);
+void vm_tally(const struct runtime *rt, struct ipc_machines *ret);
 
 /* --- pause.c: runtime.h has what they are --- */
 /* A step for this box; memory as in hand.h. */

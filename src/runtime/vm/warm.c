@@ -46,6 +46,16 @@ uint64_t warms_mib(const struct warms *ws)
 	return sum;
 }
 
+uint64_t warms_count(const struct warms *ws)
+{
+	const struct warm *w;
+	uint64_t n = 0;
+
+	TAILQ_FOREACH(w, &ws->list, next)
+		n++;
+	return n;
+}
+
 /* Clones keep what they map. */
 static void warm_end(struct runtime *rt, struct warm *w)
 {
@@ -304,6 +314,7 @@ static void look(struct runtime *rt)
 	w->seat.plan = NULL;
 	w->seat.memory = w->seat.state = -EBADF;
 	TAILQ_INSERT_TAIL(&ws->list, w, next);
+	ws->made++;
 	log_event(LOG_INFO, "vm.template", "what=ready image=%s mem_mib=%u vcpus=%u disk_mib=%u",
 		log_q(str_c(w->seat.image)), w->seat.mem_mib, w->seat.vcpus, w->seat.disk_mib);
 }

@@ -34,6 +34,7 @@ struct warms {
 	struct vm_starter starter; /* its */
 	bool unwanted;		   /* it was told to end, and has not yet */
 	uint64_t numbers, rest_until;
+	uint64_t made; /* ever */
 	int news; /* readable when the starter says something */
 };
 
@@ -49,6 +50,7 @@ bool warms_have(const struct warms *ws, const char *key);
 /* Drop the one that is least needed; false: there is none. One that is being made ends in the background. */
 bool warms_shrink(struct runtime *rt);
 uint64_t warms_mib(const struct warms *ws);
+uint64_t warms_count(const struct warms *ws); /* in the list */
 /* As runtime.h has them. */
 int warms_fd(const struct runtime *rt);
 void warms_look(struct runtime *rt);

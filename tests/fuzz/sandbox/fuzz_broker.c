@@ -171,6 +171,11 @@ void runners_tell(const struct daemon *d, struct ipc_host_info *ret)
 	snprintf(ret->runtimes, sizeof(ret->runtimes), "container");
 }
 
+void runners_tally(const struct daemon *d, struct ipc_machines *ret)
+{
+	*ret = (struct ipc_machines){ .ready = 1 };
+}
+
 int runners_drop_layer(struct daemon *d, const char *id, struct err *err)
 {
 	CHECK(record_id_ok(id)); /* it becomes a path */

@@ -83,7 +83,7 @@ static const struct {
 	{ "RETIRE", IPC_EDGE_RETIRE }, { "DEL", IPC_EDGE_DEL }, { "SYNCED", IPC_EDGE_SYNCED },
 	{ "LEARNED", IPC_EDGE_LEARNED }, { "NETS", IPC_HOST_NETS },
 	{ "INGRESS", IPC_HOST_INGRESS }, { "STATS", IPC_HOST_STATS }, { "ROUTE", IPC_EDGE_INGRESS },
-	{ "KEYS", IPC_EDGE_INGRESS_KEYS } };
+	{ "KEYS", IPC_EDGE_INGRESS_KEYS }, { "MACHINES", IPC_HOST_MACHINES } };
 
 static const char *name_of(uint16_t type)
 {
@@ -201,6 +201,11 @@ static void answer(struct chan *c, uint16_t type, uint32_t serial, struct str p)
 		chan_reply(c, serial, 0, &stats, sizeof(stats), NULL, 0);
 	} else if (type == IPC_HOST_INFO) {
 		chan_reply(c, serial, 0, &info, sizeof(info), NULL, 0);
+	} else if (type == IPC_HOST_MACHINES) {
+		const struct ipc_machines m = { .starts = { 1, 2, 3, 4, 5 },
+			.templates = { { 6, 7, 8 }, { 9, 10, 11 } }, .ready = 12, .ready_mib = 13 };
+
+		chan_reply(c, serial, 0, &m, sizeof(m), NULL, 0);
 	} else if (type == IPC_HOST_BUILD) {
 		struct ipc_sandbox place = { .slot = BOXES, .ifindex = 99 };
 		int fds[2];

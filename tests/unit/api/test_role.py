@@ -441,6 +441,22 @@ def test_exec_truncates_and_says_so(role):
     assert "weir_exec_held_bytes 0\n" in role.get("/metrics").body.decode()
 
 
+def test_metrics_of_machines(role):
+    """What the host role counts is told under the right names; where it does not answer, that is said."""
+    text = role.get("/metrics").body.decode()
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("weir_vm_"))
+    kinds = ("boot", "warm", "ready", "resume", "fork")
+    assert found == {f'weir_vm_starts_total{{kind="{kind}"}}': str(i + 1) for i, kind in enumerate(kinds)} | {
+        'weir_vm_templates_made_total{kind="warm"}': "6", 'weir_vm_templates_made_total{kind="fork"}': "9",
+        'weir_vm_templates{kind="warm"}': "7", 'weir_vm_templates{kind="fork"}': "10",
+        'weir_vm_templates_bytes{kind="warm"}': str(8 << 20), 'weir_vm_templates_bytes{kind="fork"}': str(11 << 20),
+        "weir_vm_ready": "12", "weir_vm_ready_bytes": str(13 << 20)}
+    role.host("fail MACHINES 1")
+    refused = role.get("/metrics")
+    assert refused.status >= 400 and b"played failure" in refused.body
+    assert role.get("/metrics").status == 200
+
+
 def lines_of(response):
     return [json.loads(line) for line in response.read().decode().splitlines() if line]
 
