@@ -58,7 +58,7 @@ static void identity(const struct spawn_as *s)
 
 static void no_way_back(void)
 {
-	static const struct rlimit no_core = { 0, 0 };
+	static const struct rlimit no_core = { 1, 1 }; /* 0 would not stop a core_pattern with a pipe */
 
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0)

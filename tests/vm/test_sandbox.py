@@ -45,13 +45,16 @@ def container(world):
 
 
 def qemu(about, box):
-    """The process of a machine: the one with its slot's address on the command line."""
+    """The process of a machine: the one with its slot's address on the command line; of this daemon, if one is
+    given: another that was left behind may have the same addresses."""
     for path in glob.glob("/proc/[0-9]*/cmdline"):
         try:
             words = open(path, "rb").read().split(b"\0")
+            group = open(path.replace("cmdline", "cgroup")).read()
         except OSError:
             continue
-        if b"qemu-system" in words[0] and any(f"weir.ip4={box.ip} ".encode() in w for w in words):
+        if b"qemu-system" in words[0] and any(f"weir.ip4={box.ip} ".encode() in w for w in words) and \
+                (about is None or f"/{about['name']}/" in group):
             return int(path.split("/")[2])
     raise AssertionError(f"no QEMU for {box.ip}")
 

@@ -82,6 +82,7 @@ static int wait_speaks(int console, struct err *err)
 static int try_main(struct try *t, struct err *err)
 {
 	const struct machine m = { .mem_mib = 128, .vcpus = 1, .cmdline = t->cmdline, .accel = t->name };
+	const struct jail_who who = { .uid = t->uid, .filter = &t->kit->filter };
 	auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	struct fork_news news = { 0 };
 	int fds[MACHINE_FDS_END], pidfd = -EBADF, r;
@@ -96,7 +97,7 @@ static int try_main(struct try *t, struct err *err)
 	fds[MACHINE_CONSOLE] = t->console[1];
 	r = machine_line(&m, &t->line);
 	r = r < 0 ? r : jail_make(t->kit->run_dir, t->bundle, t->uid, err);
-	r = r < 0 ? r : jail_qemu(&t->line, t->uid, fds, &pidfd, err);
+	r = r < 0 ? r : jail_qemu(&t->line, &who, fds, &pidfd, err);
 	t->console[1] = fd_close(t->console[1]);
 	if (r < 0)
 		return r;

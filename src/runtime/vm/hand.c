@@ -309,6 +309,7 @@ static int become_nobody(struct hand *h, int chan, struct err *err)
 		return err_sys(err, -errno, "enter an empty root");
 	r = fork_keep(keep, n);
 	r = r < 0 ? r : jail_drop(h->w->uid);
+	r = r < 0 ? r : jail_mute();
 	return r < 0 ? err_sys(err, r, "give up privileges") : 0;
 }
 

@@ -1,6 +1,10 @@
 /* QEMU's jail: see the header. */
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -98,12 +102,39 @@ int jail_make(const char *run_dir, const char *guest_dir, uint32_t kvm_uid, stru
 
 int jail_drop(uint32_t uid)
 {
-	const struct rlimit none = { 0, 0 };
+	const struct rlimit none = { 1, 1 }; /* why 1: filter.c */
 
 	if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0 ||
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0)
 		return -errno;
 	return 0;
+}
+
+#define NONE_OF(call)                                                                                 \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1),                                        \
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+
+int jail_mute(void)
+{
+	static const struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1), /* x32 */
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		NONE_OF(socket), NONE_OF(socketpair), NONE_OF(execve), NONE_OF(execveat),
+		NONE_OF(fork), NONE_OF(vfork), NONE_OF(clone), NONE_OF(clone3), NONE_OF(ptrace),
+		NONE_OF(process_vm_readv), NONE_OF(process_vm_writev), NONE_OF(pidfd_getfd),
+		NONE_OF(unshare), NONE_OF(setns), NONE_OF(mount), NONE_OF(fsopen),
+		NONE_OF(open_tree), NONE_OF(bpf), NONE_OF(perf_event_open), NONE_OF(userfaultfd),
+		NONE_OF(io_uring_setup), NONE_OF(add_key), NONE_OF(request_key), NONE_OF(keyctl),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = { .len = ARRAY_SIZE(code),
+		.filter = (struct sock_filter *)(uintptr_t)code };
+
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
 }
 
 /* Put them at their numbers: away first, so that none is overwritten before its turn. */
@@ -133,7 +164,7 @@ static int proc_mount(void)
 	return at < 0 ? -errno : mnt < 0 ? mnt : mount_on(mnt, at);
 }
 
-_noreturn_ static void become(const struct machine_line *line, uint32_t uid,
+_noreturn_ static void become(const struct machine_line *line, const struct jail_who *who,
 	const int fds[MACHINE_FDS_END])
 {
 	static char *const env[] = { (char *)"PATH=/usr/bin", (char *)"LANG=C", NULL };
@@ -142,7 +173,8 @@ _noreturn_ static void become(const struct machine_line *line, uint32_t uid,
 	r = r < 0 ? r : arrange(fds);
 	if (r == 0 && setsid() < 0)
 		r = -errno;
-	r = r < 0 ? r : jail_drop(uid);
+	r = r < 0 ? r : jail_drop(who->uid);
+	r = r < 0 ? r : filter_install(who->filter);
 	if (r == 0) {
 		execve(MACHINE_QEMU, (char *const *)(uintptr_t)line->argv, env);
 		r = -errno;
@@ -151,14 +183,14 @@ _noreturn_ static void become(const struct machine_line *line, uint32_t uid,
 	_exit(126);
 }
 
-int jail_qemu(const struct machine_line *line, uint32_t uid, const int fds[MACHINE_FDS_END],
+int jail_qemu(const struct machine_line *line, const struct jail_who *who, const int fds[MACHINE_FDS_END],
 	int *ret_pidfd, struct err *err)
 {
 	pid_t pid = sys_clone3(CLONE_PARENT | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
 		0, -1, ret_pidfd);
 
 	if (pid == 0)
-		become(line, uid, fds);
+		become(line, who, fds);
 	return pid < 0 ? err_sys(err, pid, "make QEMU's process") : pid;
 }
 

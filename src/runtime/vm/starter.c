@@ -253,6 +253,7 @@ static int run_qemu(struct work *w, struct news *news, struct err *err)
 		.net = w->seat->plan,
 		.incoming = w->seat->bundle[0],
 		.clone = w->seat->clone };
+	const struct jail_who who = { .uid = w->seat->uid, .filter = &w->kit->filter };
 	auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int fds[MACHINE_FDS_END] = { null, null };
 	int r = machine_line(&m, &w->line);
@@ -270,7 +271,7 @@ static int run_qemu(struct work *w, struct news *news, struct err *err)
 	if (null < 0)
 		return err_sys(err, -errno, "open /dev/null");
 	r = jail_make(w->kit->run_dir, w->bundle, accel_is_kvm(m.accel) ? w->seat->uid : 0, err);
-	r = r < 0 ? r : jail_qemu(&w->line, w->seat->uid, fds, &w->qemu, err);
+	r = r < 0 ? r : jail_qemu(&w->line, &who, fds, &w->qemu, err);
 	w->console[1] = fd_close(w->console[1]);
 	w->qmp = fd_close(w->qmp); /* or who has connected to it would not hear that QEMU has ended */
 	if (r < 0)

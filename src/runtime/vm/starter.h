@@ -25,6 +25,7 @@
  */
 #pragma once
 #include "runtime/cgroup.h"
+#include "runtime/filter.h"
 #include "runtime/layer.h"
 #include "runtime/runtime.h"
 #include "runtime/vm/accel.h"
@@ -40,6 +41,7 @@ struct vm_kit { /* what all starters of a daemon share; outlives them */
 	char agent[600], guest[600], rootfs[600]; /* programs of ours */
 	uint64_t tsc, mono_ns; /* read together, when the daemon began */
 	struct accel accel;    /* of machines that boot */
+	struct filter filter;  /* of their QEMUs */
 };
 
 struct vm_seat {

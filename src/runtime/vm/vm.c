@@ -67,6 +67,7 @@ static int vm_open(const struct runtime_env *env, struct runtime **ret, struct e
 	r = r < 0 ? err_sys(err, r, "open the vm runtime") : 0;
 	r = r < 0 ? r : cgroups_open(env->cgroup_root, &rt->kit.cgroups, err);
 	r = r < 0 ? r : layers_open(dir, "loop", &rt->kit.layers, err);
+	r = r < 0 ? r : filter_compile(&rt->kit.filter, err);
 	r = r < 0 ? r : (rt->snapshots = snapshots_open(dir, err));
 	if (r < 0) {
 		vm_close(rt);
@@ -154,6 +155,7 @@ static void vm_close(struct runtime *rt)
 	fd_close(rt->snapshots);
 	layers_close(rt->kit.layers);
 	cgroups_close(rt->kit.cgroups);
+	filter_done(&rt->kit.filter);
 	free(rt);
 }
 

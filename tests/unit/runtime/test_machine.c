@@ -1,5 +1,11 @@
-/* runtime/vm/machine: what QEMU is told, and that a line which does not fit is refused whole. */
+/* runtime/vm/machine: what QEMU is told, and that a line which does not fit is refused whole; and of the jail,
+ * what a hand may still call. */
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "runtime/vm/accel.h"
+#include "runtime/vm/jail.h"
 #include "runtime/vm/machine.h"
 #include "../unit.h"
 
@@ -119,13 +125,51 @@ static void refuses_what_does_not_fit(void **state)
 	assert_int_equal(machine_line(&m, &l), 0);
 }
 
+enum act { WORK, SOCKET, PROCESS, PROGRAM };
+
+/* What ends a child that does this: a signal, or 0. */
+static int ended_by(enum act act, bool mute)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		char *const argv[] = { (char *)"true", NULL };
+		int fds[2];
+
+		if (mute && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || jail_mute() < 0))
+			_exit(1);
+		if (act == SOCKET)
+			_exit(socket(AF_INET, SOCK_STREAM, 0) < 0);
+		if (act == PROCESS && fork() == 0)
+			_exit(0);
+		if (act == PROGRAM)
+			execv("/bin/true", argv);
+		_exit(act == WORK && (pipe(fds) < 0 || write(fds[1], "x", 1) != 1 || read(fds[0], &status, 1) != 1));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void a_hand_is_mute(void **state)
+{
+	static const enum act acts[] = { SOCKET, PROCESS, PROGRAM };
+
+	for (size_t i = 0; i < ARRAY_SIZE(acts); i++) {
+		assert_int_equal(ended_by(acts[i], true), SIGSYS);
+		assert_int_equal(ended_by(acts[i], false), 0);
+	}
+	assert_int_equal(ended_by(WORK, true), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(tells_all),
 		cmocka_unit_test(tells_nobodys_of_no_address),
 		cmocka_unit_test(tells_of_ipv6_where_there_is_some),
 		cmocka_unit_test(is_told_what_to_run_by), cmocka_unit_test(may_be_a_kernel_alone),
-		cmocka_unit_test(refuses_what_does_not_fit) };
+		cmocka_unit_test(refuses_what_does_not_fit), cmocka_unit_test(a_hand_is_mute) };
 
 	return cmocka_run_group_tests_name("runtime/machine", tests, NULL, NULL);
 }
