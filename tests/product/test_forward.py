@@ -102,7 +102,12 @@ def test_several_ports_and_both_families(make_box):
         w = f.connect()
     except ConnectionRefusedError:
         return
-    assert w.sock.getsockname() == w.sock.getpeername(), w.sock  # a socket that met itself: nobody listens
+    # The number may be somebody else's by now, who knows nothing of our service.
+    w.sock.settimeout(10)
+    try:
+        assert w.send("upper\nhello\n").sock.recv(100) != b"HELLO\n"
+    except OSError:
+        pass
 
 
 def test_half_closes_either_way(make_box):
