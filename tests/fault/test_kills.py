@@ -8,7 +8,7 @@ from kit.api import Refused
 from kit.daemon import build_dir, prepare
 from kit.lab import Lab
 from operations import BY_NAME
-from test_machines import COPY, COPY_API, COPY_HAND, FORK, PAUSE, RESUME, TEMPLATE
+from test_machines import COPY, COPY_API, COPY_HAND, FORK, PAUSE, READY, RESUME, TEMPLATE
 from world import World
 
 BINARIES = {"host": "src/cmd/weird", "api": "src/cmd/weir-api", "edge": "src/cmd/weir-edge",
@@ -28,7 +28,8 @@ FIRST = {"host.record": "create", "host.spawn": "create", "host.commit": "tighte
          "api.ingress": "close", "host.ingress": "open", "edge.ingress": "close",
          "api.token": "revoke", "api.wake": "wake", "edge.hold": "wake", "edge.visit": "visit"}
 # Passed by machines only, and tried in test_machines.py.
-MACHINES = {p for p in PAUSE + RESUME if ".asleep." in p} | {*FORK, *TEMPLATE, *COPY, *COPY_HAND, *COPY_API}
+MACHINES = {p for p in PAUSE + RESUME if ".asleep." in p} | {*FORK, *TEMPLATE, *READY, *COPY, *COPY_HAND,
+                                                            *COPY_API}
 # Points of an operation that only one kind of it passes.
 OF_A_KIND = {"api.create.ingress": "born"}
 
