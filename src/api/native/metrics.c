@@ -8,14 +8,17 @@
  * oldest: what a scraper has to keep must not grow with what users make. How many were left out is
  * told as well.
  *
- * Machines are counted by the host role, which is asked each time.
+ * Machines are counted by the host role, which is asked each time. What it does not tell within two
+ * seconds is left out: who watches wants to be answered above all when a role hangs.
  */
 #include "api/box.h"
 #include "api/native/native.h"
 #include "api/peers.h"
+#include "api/tick.h"
 #include "policy/policy.h"
 
 #define VISITED_MAX 200u
+#define HOST_MS 2000u
 
 static void title(struct buf *out, const char *name, const char *type, const char *help)
 {
@@ -184,7 +187,8 @@ static void answer(struct req *q, const struct ipc_machines *m)
 	connections(q->api->httpd, &out);
 	ingress_of_all(q->api, &out);
 	ingress_of_each(q->api, &out);
-	machines(m, &out);
+	if (m)
+		machines(m, &out);
 	title(&out, "weir_exec_held_bytes", "gauge", "Output held for buffered commands.");
 	buf_fmt(&out, "weir_exec_held_bytes %" PRIu64 "\n", q->api->exec_bytes);
 	req_release(q);
@@ -193,39 +197,53 @@ static void answer(struct req *q, const struct ipc_machines *m)
 
 struct scrape {
 	struct req *q; /* NULL: nobody waits any more */
+	struct tick *patience;
 };
+
+/* Whoever waited does not any more. */
+static struct req *scrape_end(struct scrape *s)
+{
+	struct req *q = s->q;
+
+	s->patience = tick_free(s->patience);
+	s->q = NULL;
+	if (q)
+		q->on_gone = NULL;
+	return q;
+}
 
 static void on_machines(struct chan_msg *msg, const struct err *err, void *arg)
 {
 	auto_free struct scrape *s = arg;
+	struct req *q = scrape_end(s);
 	struct ipc_machines m = { .ready = 0 };
 
-	if (!s->q)
+	if (!q)
 		return;
-	s->q->on_gone = NULL;
-	if (err) {
-		reply_err(s->q, err);
-		return;
-	}
-	memcpy(&m, msg->payload.p, MIN(msg->payload.n, sizeof(m)));
-	answer(s->q, &m);
+	if (!err)
+		memcpy(&m, msg->payload.p, MIN(msg->payload.n, sizeof(m)));
+	answer(q, err ? NULL : &m);
+}
+
+static void too_late(void *arg)
+{
+	answer(scrape_end(arg), NULL);
 }
 
 static void gone(struct req *q)
 {
-	struct scrape *s = q->state;
-
-	s->q = NULL;
+	scrape_end(q->state);
 }
 
 void native_metrics(struct req *q)
 {
 	struct scrape *s = calloc(1, sizeof(*s));
-	struct err err;
 
-	if (!s) {
-		err_set(&err, -ENOMEM, ERR_INTERNAL, "out of memory");
-		reply_err(q, &err);
+	if (s)
+		s->patience = tick_new(q->api->loop, HOST_MS, 0, too_late, s);
+	if (!s || !s->patience) {
+		free(s);
+		answer(q, NULL);
 		return;
 	}
 	s->q = q;

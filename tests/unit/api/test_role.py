@@ -442,7 +442,7 @@ def test_exec_truncates_and_says_so(role):
 
 
 def test_metrics_of_machines(role):
-    """What the host role counts is told under the right names; where it does not answer, that is said."""
+    """What the host role counts is told under the right names; where it does not answer, the rest is told."""
     text = role.get("/metrics").body.decode()
     found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("weir_vm_"))
     kinds = ("boot", "warm", "ready", "resume", "fork")
@@ -453,8 +453,11 @@ def test_metrics_of_machines(role):
         "weir_vm_ready": "12", "weir_vm_ready_bytes": str(13 << 20)}
     role.host("fail MACHINES 1")
     refused = role.get("/metrics")
-    assert refused.status >= 400 and b"played failure" in refused.body
-    assert role.get("/metrics").status == 200
+    assert refused.status == 200 and b"weir_vm_" not in refused.body and b"weir_sandboxes" in refused.body
+    role.host("hold MACHINES")
+    assert b"weir_vm_" not in role.get("/metrics").body
+    role.host("release")
+    assert b"weir_vm_ready" in role.get("/metrics").body
 
 
 def lines_of(response):
