@@ -58,7 +58,8 @@ def source(daemon):
     box.put("/tmp/server.py", SERVER.encode())
     box.sh("(setsid python3 /tmp/server.py </dev/null >/dev/null 2>&1 &) ; "
            "for i in $(seq 200); do [ -e /tmp/ready ] && break; sleep 0.2; done; echo before >/root/file")
-    assert ask(box, "n") == 1
+    # paused when it has drawn what its forks will share
+    assert ask(box, "[[time.sleep(0.05) for _ in iter(lambda: len(drawn) > 20, True)], n][1]") == 1
     box.pause()
     yield box
     box.destroy()
